@@ -1,7 +1,7 @@
 //! The seam to the disk: every file operation of every crate goes through [`Disk`] and [`DiskFile`].
 //!
-//! Three implementations pass the same tests: [`BlockingDisk`] (positional system calls), `UringDisk`
-//! (io_uring, Linux) and [`SimDisk`] (memory, with faults and crashes by seed). The rules all of them
+//! Three implementations pass the same tests: `BlockingDisk` (positional system calls), `UringDisk`
+//! (io_uring, Linux) and `SimDisk` (memory, with faults and crashes by seed). The rules all of them
 //! keep:
 //!
 //! * A read or write is whole or an error: short transfers are continued inside. Reaching the end of
@@ -22,9 +22,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-mod buffer;
+//mod buffer;
 
-pub use buffer::AlignedBuf;
+//pub use buffer::AlignedBuf;
 
 /// Alignment of offset, length and address of transfers on [`Access::Direct`] files.
 pub const BLOCK_BYTES: usize = 4096;

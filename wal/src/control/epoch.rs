@@ -1,0 +1,59 @@
+//! Epochs: each writable open of the database starts one (DESIGN section 3).
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 8 | epoch |
+//! | 8 | nonce |
+//! | 8 | start LSN |
+//! | 8 | LSN at which it continues its predecessor |
+//! | 8 | segment of its first frame |
+//! | 8 | byte offset of that frame in the segment |
+
+use crate::codec::{DecodeError, Encode, Reader};
+use crate::{Epoch, EpochNonce, Lsn};
+
+/// One entry of the epoch history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEntry {
+    /// Number, ascending without gaps over opens, with gaps where an epoch wrote nothing.
+    pub epoch: Epoch,
+    /// Random; part of frame headers and checksum seeds.
+    pub nonce: EpochNonce,
+    /// First LSN of the epoch.
+    pub start_lsn: Lsn,
+    /// Decreed end of the log of the epoch before: frames and stamps beyond do not count.
+    pub continues_from_lsn: Lsn,
+    /// Segment that holds its first frame.
+    pub segment: u64,
+    /// Byte offset of the first frame in that segment.
+    pub offset: u64,
+}
+
+impl EpochEntry {
+    /// Length of the encoding.
+    pub const ENCODED_BYTES: usize = 48;
+
+    /// Appends the encoding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.put_u64(self.epoch.get());
+        out.put_u64(self.nonce.get());
+        out.put_u64(self.start_lsn.get());
+        out.put_u64(self.continues_from_lsn.get());
+        out.put_u64(self.segment);
+        out.put_u64(self.offset);
+        debug_assert_eq!(out.len() - start, Self::ENCODED_BYTES);
+    }
+
+    /// Reads an entry.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            epoch: Epoch::new(reader.u64()?),
+            nonce: EpochNonce::new(reader.u64()?),
+            start_lsn: Lsn::new(reader.u64()?),
+            continues_from_lsn: Lsn::new(reader.u64()?),
+            segment: reader.u64()?,
+            offset: reader.u64()?,
+        })
+    }
+}

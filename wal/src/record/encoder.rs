@@ -1,0 +1,71 @@
+//! Encoding of a record in scratch memory, before its place in the log is known.
+
+use crate::{Lsn, TxnId};
+
+use super::body::Body;
+use super::header::{self, RECORD_HEADER_BYTES, content_checksum, padded};
+
+/// Bodies shorter than this are not tried with lz4.
+const COMPRESS_BYTES_MIN: usize = 1024;
+/// A compressed body is kept when it saves at least one part in this many.
+const COMPRESS_GAIN: usize = 8;
+
+/// Scratch memory of one appender, used again for each of its records.
+#[derive(Debug, Default)]
+pub struct RecordEncoder {
+    record: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+/// A record ready to be given a place: everything but its checksum is final.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodedRecord<'a> {
+    /// Envelope and stored body, without padding.
+    pub bytes: &'a [u8],
+    /// [`content_checksum`] of `bytes`.
+    pub content_checksum: u32,
+}
+
+impl EncodedRecord<'_> {
+    /// Bytes that it takes in the log.
+    #[must_use]
+    pub const fn padded_length(&self) -> usize {
+        padded(self.bytes.len())
+    }
+}
+
+impl RecordEncoder {
+    /// Scratch memory, empty at first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Encodes a record. The result lives until the next call.
+    pub fn encode(&mut self, txn: TxnId, prev_lsn: Lsn, body: &Body<'_>) -> EncodedRecord<'_> {
+        self.record.clear();
+        self.record.resize(RECORD_HEADER_BYTES, 0);
+        body.encode(&mut self.record);
+        let raw_length = self.compress();
+        header::write(&mut self.record, body.kind().encode(), raw_length, txn, prev_lsn);
+        EncodedRecord { bytes: &self.record, content_checksum: content_checksum(&self.record) }
+    }
+
+    /// Replaces the body by its compressed form where that pays; returns the raw length then.
+    fn compress(&mut self) -> Option<usize> {
+        let raw = &self.record[RECORD_HEADER_BYTES..];
+        if raw.len() < COMPRESS_BYTES_MIN {
+            return None;
+        }
+        self.compressed.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
+        let length = lz4_flex::block::compress_into(raw, &mut self.compressed)
+            .expect("the buffer has the size that lz4 names as sufficient");
+        let raw_length = raw.len();
+        if length > raw_length - raw_length / COMPRESS_GAIN {
+            return None;
+        }
+        self.record.truncate(RECORD_HEADER_BYTES);
+        self.record.extend_from_slice(&self.compressed[..length]);
+        Some(raw_length)
+    }
+}
