@@ -1,4 +1,23 @@
 //! Seawall: an embedded transactional key-value database.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod durability;
+mod event;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
+mod key_range;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
+mod options;
+mod report;
+mod transaction_options;
+mod value;
+
+pub use durability::{Durability, Isolation};
+pub use event::{Event, RecoveryPhase, StallReason};
+pub use key_range::KeyRange;
+pub use options::Options;
+pub use report::{
+    BackupReport, CheckpointReport, RecoveryReport, Stats, VerifyProgress, VerifyReport,
+};
 pub use seawall_wal::{Error, Lsn, Result};
+pub use transaction_options::TransactionOptions;
+pub use value::Value;
