@@ -3,10 +3,16 @@
 
 mod durability;
 mod event;
+#[doc(hidden)]
+pub mod fork;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
 mod key_range;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
 mod options;
+#[doc(hidden)]
+pub mod planted;
+#[doc(hidden)]
+pub mod pool;
 mod report;
 mod transaction_options;
 mod value;

@@ -1,0 +1,436 @@
+//! The memory of the page frames, and the only way to their bytes.
+//!
+//! The argument for the `unsafe` here:
+//!
+//! * The arena owns one private anonymous mapping of `frames * page_bytes`, zeroed by the kernel,
+//!   made in `new` and unmapped in the drop; every reference into it borrows the arena.
+//! * A store into a frame happens in one place, [`ExclusiveBytes::store`], as a relaxed atomic store
+//!   of an aligned word, while the frame's latch is held exclusively. No `&mut` to the mapping is ever
+//!   made. Concurrent loads by optimistic readers are relaxed atomic loads of the same aligned
+//!   words ([`OptimisticPage`]); so no access races with a store except atomically.
+//! * A frame is read as `&[u8]` only through [`SharedBytes`] and [`ExclusiveBytes`], which hold the
+//!   latch from their making to their drop and alone release it (the latches are private to this
+//!   module). While the slice lives, shared mode keeps every writer out, and in exclusive mode the
+//!   stores take `&mut self`, which the slice's borrow forbids. So the bytes behind a slice do not
+//!   change while it lives.
+//! * Forgetting a guard leaves its latch held for ever, which is a hang and not unsound.
+//!
+//! Under loom the words stay those of std: loom's cannot live in mapped memory. The models exercise
+//! [`Latch`] with model words of their own.
+
+use std::cmp::Ordering as Compared;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64 as Word, Ordering};
+use std::{io, slice};
+
+use rustix::mm::{self, MapFlags, ProtFlags};
+use seawall_wal::PageId;
+use seawall_wal::sync::atomic::AtomicU64;
+
+use super::latch::{Latch, Parking, Version};
+
+/// Bytes of a word; frames are stored to and optimistically loaded from in these.
+const WORD: usize = size_of::<Word>();
+/// Bytes moved at a time by [`ExclusiveBytes::copy_within`].
+const CHUNK: usize = 256;
+/// Owner of a frame that holds no page.
+const NO_PAGE: u64 = u64::MAX;
+
+/// Number of a frame.
+pub type FrameIndex = u32;
+
+/// Page frames of equal size, allocated once.
+#[derive(Debug)]
+pub struct Arena {
+    start: NonNull<Word>,
+    page_bytes: usize,
+    headers: Box<[Header]>,
+    parking: Parking,
+    /// Whether the kernel took the advice to use huge pages.
+    is_huge_advised: bool,
+}
+
+/// What the arena keeps beside the bytes of a frame; a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Header {
+    latch: Latch,
+    /// The page in the frame. Changed only while the latch is held exclusively, so that the version
+    /// covers it as it covers the bytes.
+    page: AtomicU64,
+}
+
+impl Arena {
+    /// `frames` frames of `page_bytes` zeros that hold no page.
+    ///
+    /// # Errors
+    /// When the kernel gives no memory.
+    ///
+    /// # Panics
+    /// When there is no frame, or the page size is no power of two from 4096 on.
+    pub fn new(frames: usize, page_bytes: usize) -> io::Result<Self> {
+        assert!(page_bytes.is_power_of_two() && page_bytes >= 4096, "page of {page_bytes} bytes");
+        assert!(frames > 0 && FrameIndex::try_from(frames).is_ok(), "arena of {frames} frames");
+        let length_bytes = frames.checked_mul(page_bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: a new private anonymous mapping at an address of the kernel's choice overlaps
+        // nothing.
+        let mapped = unsafe {
+            mm::mmap_anonymous(
+                ptr::null_mut(),
+                length_bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
+        let start = NonNull::new(mapped.cast::<Word>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let header = |_| Header { latch: Latch::new(), page: AtomicU64::new(NO_PAGE) };
+        let mut arena = Self {
+            start,
+            page_bytes,
+            headers: (0..frames).map(header).collect(),
+            parking: Parking::new(),
+            is_huge_advised: false,
+        };
+        arena.is_huge_advised = arena.advise_huge();
+        Ok(arena)
+    }
+
+    /// How many frames there are.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Bytes of a frame.
+    #[must_use]
+    pub const fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    /// The page in a frame. Without the latch the answer may be old when it arrives.
+    #[must_use]
+    pub fn page(&self, frame: FrameIndex) -> Option<PageId> {
+        // Relaxed: whoever relies on it holds a pin, the latch, or validates the version.
+        let page = self.header(frame).page.load(Ordering::Relaxed);
+        (page != NO_PAGE).then(|| PageId::new(page))
+    }
+
+    /// Reads a frame; waits for the latch.
+    #[must_use]
+    pub fn shared(&self, frame: FrameIndex) -> SharedBytes<'_> {
+        self.header(frame).latch.shared(&self.parking);
+        SharedBytes { arena: self, frame, here: PhantomData }
+    }
+
+    /// Reads a frame if the latch can be had at once.
+    #[must_use]
+    pub fn try_shared(&self, frame: FrameIndex) -> Option<SharedBytes<'_>> {
+        let held = self.header(frame).latch.try_shared();
+        held.then(|| SharedBytes { arena: self, frame, here: PhantomData })
+    }
+
+    /// Changes a frame; waits for the latch.
+    #[must_use]
+    pub fn exclusive(&self, frame: FrameIndex) -> ExclusiveBytes<'_> {
+        self.header(frame).latch.exclusive(&self.parking);
+        ExclusiveBytes { arena: self, frame, here: PhantomData }
+    }
+
+    /// Changes a frame if the latch can be had at once.
+    #[must_use]
+    pub fn try_exclusive(&self, frame: FrameIndex) -> Option<ExclusiveBytes<'_>> {
+        let held = self.header(frame).latch.try_exclusive();
+        held.then(|| ExclusiveBytes { arena: self, frame, here: PhantomData })
+    }
+
+    /// Begins an optimistic read of `page` in `frame`; `None` while the frame is being changed or
+    /// holds another page.
+    #[must_use]
+    pub fn optimistic(&self, frame: FrameIndex, page: PageId) -> Option<OptimisticPage<'_>> {
+        let version = self.headers.get(usize_of(frame))?.latch.version()?;
+        let found = OptimisticPage { arena: self, frame, version };
+        (self.page(frame) == Some(page)).then_some(found)
+    }
+
+    fn header(&self, frame: FrameIndex) -> &Header {
+        &self.headers[usize_of(frame)]
+    }
+
+    fn words(&self, frame: FrameIndex) -> &[Word] {
+        let words = self.page_bytes / WORD;
+        assert!(usize_of(frame) < self.headers.len(), "frame {frame} does not exist");
+        // SAFETY: the frame lies in the mapping, by the line above.
+        let start = unsafe { self.start.add(usize_of(frame) * words) };
+        // SAFETY: the words are mapped, aligned and initialised until the arena is dropped, and
+        // nothing but atomics stores to them.
+        unsafe { slice::from_raw_parts(start.as_ptr(), words) }
+    }
+
+    /// The bytes of a frame.
+    ///
+    /// # Safety
+    /// From now to the end of the slice the frame's latch is held, and nobody stores to the frame.
+    unsafe fn bytes(&self, frame: FrameIndex) -> &[u8] {
+        let words = self.words(frame);
+        // SAFETY: a word has no padding and any of its bytes may be read as u8; the caller promises
+        // that they do not change.
+        unsafe { slice::from_raw_parts(words.as_ptr().cast(), self.page_bytes) }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn advise_huge(&self) -> bool {
+        let length_bytes = self.frames() * self.page_bytes;
+        // SAFETY: the range is the mapping that this arena owns; the advice changes no byte of it.
+        let advised = unsafe {
+            mm::madvise(self.start.as_ptr().cast(), length_bytes, mm::Advice::LinuxHugepage)
+        };
+        advised.is_ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn advise_huge(&self) -> bool {
+        false
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        let length_bytes = self.frames() * self.page_bytes;
+        // SAFETY: the mapping is owned by this arena, and every reference into it borrowed the arena.
+        let unmapped = unsafe { mm::munmap(self.start.as_ptr().cast(), length_bytes) };
+        debug_assert!(unmapped.is_ok(), "the range is a mapping of this process");
+    }
+}
+
+// SAFETY: the arena owns its mapping like a `Box<[AtomicU64]>`.
+unsafe impl Send for Arena {}
+// SAFETY: shared access to the mapping is by atomics, or under latches as the module argues.
+unsafe impl Sync for Arena {}
+
+/// Index of a frame number; both are bounded by the number of frames.
+fn usize_of(frame: FrameIndex) -> usize {
+    seawall_wal::codec::to_usize(u64::from(frame))
+}
+
+/// A frame whose latch is held shared. Stays on its thread: latches are counted per thread.
+#[derive(Debug)]
+pub struct SharedBytes<'a> {
+    arena: &'a Arena,
+    frame: FrameIndex,
+    here: PhantomData<*const ()>,
+}
+
+impl SharedBytes<'_> {
+    /// The page's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the latch is held shared until `self`, which the slice borrows, is dropped.
+        unsafe { self.arena.bytes(self.frame) }
+    }
+}
+
+impl Drop for SharedBytes<'_> {
+    fn drop(&mut self) {
+        self.arena.header(self.frame).latch.release_shared(&self.arena.parking);
+    }
+}
+
+/// A frame whose latch is held exclusively.
+#[derive(Debug)]
+pub struct ExclusiveBytes<'a> {
+    arena: &'a Arena,
+    frame: FrameIndex,
+    here: PhantomData<*const ()>,
+}
+
+impl ExclusiveBytes<'_> {
+    /// The page's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the latch is held exclusively until `self` is dropped, and the stores need
+        // `&mut self`, which the slice's borrow forbids.
+        unsafe { self.arena.bytes(self.frame) }
+    }
+
+    /// Says which page the frame holds from now on.
+    pub fn set_page(&mut self, page: Option<PageId>) {
+        let page = page.map_or(NO_PAGE, PageId::get);
+        debug_assert!(self.arena.page(self.frame).is_none() || page == NO_PAGE, "frame in use");
+        self.arena.header(self.frame).page.store(page, Ordering::Relaxed);
+    }
+
+    /// Stores `bytes` at `offset`.
+    ///
+    /// # Panics
+    /// When they reach beyond the page.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.check(offset, bytes.len());
+        let mut index = offset / WORD;
+        let head_bytes = (offset.next_multiple_of(WORD) - offset).min(bytes.len());
+        let (head, rest) = bytes.split_at(head_bytes);
+        if !head.is_empty() {
+            self.store_part(index, offset % WORD, head);
+            index += 1;
+        }
+        let (whole, tail) = rest.as_chunks::<WORD>();
+        for (word, &bytes) in self.arena.words(self.frame)[index..].iter().zip(whole) {
+            store(word, u64::from_ne_bytes(bytes));
+        }
+        if !tail.is_empty() {
+            self.store_part(index + whole.len(), 0, tail);
+        }
+    }
+
+    /// Stores zeros over `range`.
+    ///
+    /// # Panics
+    /// When it reaches beyond the page.
+    pub fn fill_zero(&mut self, range: Range<usize>) {
+        self.check(range.start, range.len());
+        let zeros = [0; CHUNK];
+        for at in range.clone().step_by(CHUNK) {
+            self.write(at, &zeros[..CHUNK.min(range.end - at)]);
+        }
+    }
+
+    /// Moves the bytes of `range` to `to`; the two may overlap.
+    ///
+    /// # Panics
+    /// When one of them reaches beyond the page.
+    pub fn copy_within(&mut self, range: Range<usize>, to: usize) {
+        self.check(range.start, range.len());
+        self.check(to, range.len());
+        // In the direction in which no byte is overwritten before it was read.
+        let chunks = range.len().div_ceil(CHUNK);
+        let is_forward = to <= range.start;
+        let mut carried = [0; CHUNK];
+        for chunk in 0..chunks {
+            let chunk = if is_forward { chunk } else { chunks - 1 - chunk };
+            let from = range.start + chunk * CHUNK;
+            let carried = &mut carried[..CHUNK.min(range.end - from)];
+            carried.copy_from_slice(&self.bytes()[from..from + carried.len()]);
+            self.write(to + chunk * CHUNK, carried);
+        }
+    }
+
+    /// Stores `bytes` over a part of one word.
+    fn store_part(&mut self, index: usize, offset: usize, bytes: &[u8]) {
+        let word = &self.arena.words(self.frame)[index];
+        let mut value = word.load(Ordering::Relaxed).to_ne_bytes();
+        value[offset..offset + bytes.len()].copy_from_slice(bytes);
+        store(word, u64::from_ne_bytes(value));
+    }
+
+    fn check(&self, offset: usize, length: usize) {
+        let page_bytes = self.arena.page_bytes;
+        assert!(
+            offset <= page_bytes && length <= page_bytes - offset,
+            "{length} bytes at {offset} of a page of {page_bytes}"
+        );
+    }
+}
+
+/// The one store to page memory. The latch is held exclusively by the caller. Relaxed: optimistic
+/// readers find out through the version (pairings in `latch`), everyone else waits for the release.
+fn store(word: &Word, value: u64) {
+    word.store(value, Ordering::Relaxed);
+}
+
+impl Drop for ExclusiveBytes<'_> {
+    fn drop(&mut self) {
+        self.arena.header(self.frame).latch.release_exclusive(&self.arena.parking);
+    }
+}
+
+/// A page read without a latch: what it answers means something only once [`Self::validate`] has
+/// said so. Every offset is clamped into the page, so that bytes torn by a writer lead nowhere else.
+#[derive(Clone, Copy, Debug)]
+pub struct OptimisticPage<'a> {
+    arena: &'a Arena,
+    frame: FrameIndex,
+    version: Version,
+}
+
+impl OptimisticPage<'_> {
+    /// Whether everything loaded since the beginning belongs to one state of the page.
+    #[must_use]
+    pub fn validate(&self) -> bool {
+        self.arena.header(self.frame).latch.validate(self.version)
+    }
+
+    /// The frame, as a hint for the next visit.
+    #[must_use]
+    pub const fn frame(&self) -> FrameIndex {
+        self.frame
+    }
+
+    /// Two bytes, little-endian.
+    #[must_use]
+    pub fn load_u16(&self, offset: usize) -> u16 {
+        let [a, b, ..] = self.load_u64_from(offset, 2).to_le_bytes();
+        u16::from_le_bytes([a, b])
+    }
+
+    /// Eight bytes, little-endian.
+    #[must_use]
+    pub fn load_u64(&self, offset: usize) -> u64 {
+        self.load_u64_from(offset, 8)
+    }
+
+    /// Copies bytes from `offset` on into `out`, as many as the page has; returns how many.
+    pub fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        let offset = offset.min(self.arena.page_bytes);
+        let length = out.len().min(self.arena.page_bytes - offset);
+        let (mut at, mut rest) = (offset, &mut out[..length]);
+        let words = self.arena.words(self.frame);
+        while !rest.is_empty() {
+            let word = words[at / WORD].load(Ordering::Relaxed).to_ne_bytes();
+            let part = &word[at % WORD..];
+            let count = part.len().min(rest.len());
+            let (now, later) = rest.split_at_mut(count);
+            now.copy_from_slice(&part[..count]);
+            (at, rest) = (at + count, later);
+        }
+        length
+    }
+
+    /// Compares `length` bytes from `offset` on with `key`, as slices compare.
+    #[must_use]
+    pub fn compare(&self, offset: usize, length: usize, key: &[u8]) -> Compared {
+        let mut chunk = [0; 64];
+        let (mut at, mut left, mut key) = (offset, length, key);
+        loop {
+            let wanted = left.min(chunk.len());
+            let count = self.copy_to(at, &mut chunk[..wanted]);
+            let (now, later) = key.split_at(count.min(key.len()));
+            match chunk[..count].cmp(now) {
+                Compared::Equal if count == chunk.len() && count < left => {}
+                // The page's end cuts off what a torn length promised.
+                Compared::Equal => {
+                    return if later.is_empty() { Compared::Equal } else { Compared::Less };
+                }
+                unequal => return unequal,
+            }
+            (at, left, key) = (at + count, left - count, later);
+        }
+    }
+
+    /// The `count` bytes at `offset` in the low end of a number, and what follows them above.
+    fn load_u64_from(&self, offset: usize, count: usize) -> u64 {
+        let offset = offset.min(self.arena.page_bytes - count);
+        let words = self.arena.words(self.frame);
+        let index = offset / WORD;
+        let low = u64::from_le(words[index].load(Ordering::Relaxed));
+        match offset % WORD {
+            0 => low,
+            skipped => {
+                let bits = skipped * 8;
+                // Missing only behind the last word, and then none of its bytes is wanted.
+                let high = words.get(index + 1).map_or(0, |word| word.load(Ordering::Relaxed));
+                low >> bits | u64::from_le(high) << (64 - bits)
+            }
+        }
+    }
+}
