@@ -1,7 +1,7 @@
 //! The seam to the disk: every file operation of every crate goes through [`Disk`] and [`DiskFile`].
 //!
 //! Three implementations pass the same tests: `BlockingDisk` (positional system calls), `UringDisk`
-//! (io_uring, Linux) and `SimDisk` (memory, with faults and crashes by seed). The rules all of them
+//! (io_uring, Linux) and [`SimDisk`] (memory, with faults and crashes by seed). The rules all of them
 //! keep:
 //!
 //! * A read or write is whole or an error: short transfers are continued inside. Reaching the end of
@@ -22,9 +22,31 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-//mod buffer;
+use crate::codec::to_usize;
 
-//pub use buffer::AlignedBuf;
+#[cfg(not(loom))]
+mod blocking;
+mod buffer;
+#[cfg(not(loom))]
+mod lock;
+#[cfg(not(loom))]
+mod select;
+pub mod sim;
+#[cfg(all(target_os = "linux", feature = "io-uring", not(loom)))]
+mod uring;
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod conformance;
+
+#[cfg(not(loom))]
+pub use blocking::BlockingDisk;
+pub use buffer::AlignedBuf;
+#[cfg(not(loom))]
+pub use select::{DiskKind, select};
+pub use sim::SimDisk;
+#[cfg(all(target_os = "linux", feature = "io-uring", not(loom)))]
+pub use uring::UringDisk;
 
 /// Alignment of offset, length and address of transfers on [`Access::Direct`] files.
 pub const BLOCK_BYTES: usize = 4096;
@@ -78,6 +100,26 @@ pub enum TransferKind<'a> {
     Read(&'a mut [u8]),
     /// Write the buffer.
     Write(&'a [u8]),
+}
+
+impl<'a> Transfer<'a> {
+    /// Fills `buf` from `offset` of `file` on.
+    pub fn read(file: &'a dyn DiskFile, offset: u64, buf: &'a mut [u8]) -> Self {
+        Self { file, offset, kind: TransferKind::Read(buf), result: Ok(()) }
+    }
+
+    /// Writes `buf` at `offset` of `file`.
+    pub fn write(file: &'a dyn DiskFile, offset: u64, buf: &'a [u8]) -> Self {
+        Self { file, offset, kind: TransferKind::Write(buf), result: Ok(()) }
+    }
+
+    /// Runs the transfer alone and sets its result.
+    pub(crate) fn run(&mut self) {
+        self.result = match &mut self.kind {
+            TransferKind::Read(buf) => self.file.read_at(buf, self.offset),
+            TransferKind::Write(buf) => self.file.write_at(buf, self.offset),
+        };
+    }
 }
 
 /// A held database lock: released when dropped, and by the kernel when the process dies.
@@ -148,4 +190,17 @@ pub trait DiskFile: Debug + Send + Sync {
 
     /// For an implementation to find its own kind of file in a batch.
     fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// Asserts what a transfer on an [`Access::Direct`] file must keep, whatever the disk takes.
+fn assert_block_aligned(buf: &[u8], offset: u64) {
+    let address = buf.as_ptr().addr();
+    let length = buf.len();
+    assert!(
+        address.is_multiple_of(BLOCK_BYTES)
+            && length.is_multiple_of(BLOCK_BYTES)
+            && to_usize(offset).is_multiple_of(BLOCK_BYTES),
+        "direct transfer of {length} bytes at offset {offset} from address {address:#x} \
+         is not aligned to {BLOCK_BYTES}"
+    );
 }

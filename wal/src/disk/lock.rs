@@ -1,0 +1,199 @@
+//! The lock on a database directory: `flock` against other processes, a registry against this one.
+//!
+//! `flock` belongs to the open file, so a second handle of this process is refused by the kernel as
+//! well; the registry refuses it without a look at the holder's process id, which is our own.
+//!
+//! The holder writes its process id into the file. It decides nothing but how long a refused opener
+//! waits: the kernel releases the lock of a killed process only when its last write in flight is
+//! done, so a lock whose holder is dead is asked for again and again for [`DEAD_HOLDER_WAIT`].
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use super::DirectoryLock;
+use crate::sync::{Mutex, thread};
+
+/// How long a lock whose holder is dead is asked for.
+const DEAD_HOLDER_WAIT: Duration = Duration::from_secs(5);
+/// Pause between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(4);
+/// More digits than any process id has.
+const PID_BYTES_MAX: usize = 20;
+
+/// Device and inode of every lock file this process holds.
+static HELD: Mutex<BTreeSet<FileKey>> = Mutex::new(BTreeSet::new());
+
+/// Device and inode.
+type FileKey = (u64, u64);
+
+/// A held lock.
+#[derive(Debug)]
+pub(super) struct FileLock {
+    file: File,
+    /// The process that took it: a forked child has the file too, but not the lock.
+    owner: u32,
+    // Dropped after `file` is unlocked, so that who finds the registry free finds the lock free.
+    _claim: Claim,
+}
+
+impl DirectoryLock for FileLock {}
+
+impl FileLock {
+    /// Takes the lock, as [`super::Disk::lock`] says.
+    pub(super) fn acquire(path: &Path) -> io::Result<Self> {
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let metadata = file.metadata()?;
+        let claim = Claim::new((metadata.dev(), metadata.ino()))?;
+        let deadline = Instant::now() + DEAD_HOLDER_WAIT;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline && holder_is_dead(&file)? => {
+                    thread::sleep(RETRY_PAUSE);
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let owner = process::id();
+        file.set_len(0)?;
+        file.write_all_at(format!("{owner}\n").as_bytes(), 0)?;
+        Ok(Self { file, owner, _claim: claim })
+    }
+
+    /// The locked file.
+    #[cfg(all(target_os = "linux", feature = "io-uring"))]
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if self.owner == process::id() {
+            // Closing the file releases it only when no forked child has it open. The unlock cannot
+            // fail on an open file, and if it does, the close is what remains.
+            flock(&self.file, FlockOperation::Unlock).ok();
+        }
+    }
+}
+
+/// Whether the process that wrote its id into the lock file is gone.
+fn holder_is_dead(file: &File) -> io::Result<bool> {
+    let mut text = [0; PID_BYTES_MAX];
+    let length = file.read_at(&mut text, 0)?;
+    let pid = str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    // Without an id the holder is about to write it.
+    let Some(pid) = pid.and_then(Pid::from_raw) else { return Ok(false) };
+    // Our own id stands for a dead namesake: the registry knows that this process has no handle.
+    Ok(pid == rustix::process::getpid()
+        || test_kill_process(pid) == Err(Errno::SRCH)
+        || is_zombie(pid))
+}
+
+/// Whether a process is dead and only waits for its parent to ask; signals still reach it.
+fn is_zombie(pid: Pid) -> bool {
+    // "pid (name) state ...", where the name may hold anything. Elsewhere than on Linux there is no
+    // such file, and the holder counts as alive.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+}
+
+/// An entry in [`HELD`], taken out when dropped.
+#[derive(Debug)]
+struct Claim(FileKey);
+
+impl Claim {
+    fn new(key: FileKey) -> io::Result<Self> {
+        if HELD.lock().insert(key) {
+            Ok(Self(key))
+        } else {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "this process holds the lock already"))
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        HELD.lock().remove(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io;
+    use std::time::Instant;
+
+    use rustix::fs::{FlockOperation, flock};
+
+    use super::{DEAD_HOLDER_WAIT, FileLock};
+    use crate::sync::thread;
+
+    /// Locks the file behind the registry's back, as another process would.
+    fn foreign_lock(path: &std::path::Path, pid: &str) -> File {
+        std::fs::write(path, pid).unwrap();
+        let file = File::open(path).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        file
+    }
+
+    #[test]
+    fn holder_writes_its_process_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let lock = FileLock::acquire(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.trim(), std::process::id().to_string());
+        drop(lock);
+        drop(FileLock::acquire(&path).unwrap());
+    }
+
+    #[test]
+    fn second_handle_of_this_process_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let lock = FileLock::acquire(&path).unwrap();
+        let refused = FileLock::acquire(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        drop(FileLock::acquire(&path).unwrap());
+    }
+
+    #[test]
+    fn living_holder_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let held = foreign_lock(&path, "1\n");
+        let start = Instant::now();
+        let refused = FileLock::acquire(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert!(start.elapsed() < DEAD_HOLDER_WAIT);
+        drop(held);
+        drop(FileLock::acquire(&path).unwrap());
+    }
+
+    #[test]
+    fn lock_of_a_dead_holder_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        // No process has the largest id there is.
+        let held = foreign_lock(&path, &i32::MAX.to_string());
+        let waiter = thread::spawn({
+            let path = path.clone();
+            move || FileLock::acquire(&path).map(drop)
+        });
+        drop(held);
+        waiter.join().unwrap().unwrap();
+    }
+}

@@ -1,0 +1,235 @@
+//! The disk over io_uring: a batch of transfers runs side by side.
+//!
+//! Only [`Disk::transfer`] goes through a ring; everything else, a single transfer too, is the plain
+//! call of [`BlockingDisk`], because a ring round trip for one transfer costs more than the call (see
+//! the figures in `ring.rs`). Files of both disks are the same type.
+//!
+//! A batch takes a ring from a small pool. Rings are made when they are first needed. When a ring
+//! cannot be made, or fails, this disk goes on with plain calls.
+//!
+//! The lock of a database is in every ring's file table. The kernel closes a killed process's rings
+//! only when their last write is done, and so holds the lock until then; otherwise an old image could
+//! land after the next opener's recovery. A ring that cannot take a lock into its table is not used.
+
+mod ring;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use self::ring::{LOCKS_MAX, Ring};
+use super::blocking::BlockingDisk;
+use super::lock::FileLock;
+use super::{Access, DirectoryLock, Disk, DiskFile, FileSize, OpenMode, Transfer};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+
+/// Batches that run at the same time without waiting for each other.
+const RINGS_MAX: usize = 4;
+
+/// The file system, through io_uring.
+#[derive(Debug)]
+pub struct UringDisk {
+    blocking: BlockingDisk,
+    pool: Arc<Pool>,
+}
+
+impl UringDisk {
+    /// A disk, where the kernel and the sandbox allow io_uring; otherwise what refused it.
+    pub fn probe() -> io::Result<Self> {
+        let pool = Pool::default();
+        *pool.rings[0].lock() = Some(Ring::new(&[NO_LOCK; LOCKS_MAX])?);
+        Ok(Self { blocking: BlockingDisk::new(), pool: Arc::new(pool) })
+    }
+}
+
+/// An empty place in a ring's file table.
+const NO_LOCK: RawFd = -1;
+
+/// The rings, and the locks that each of them must hold.
+#[derive(Default)]
+struct Pool {
+    /// Taken before a ring's mutex, never after it.
+    locks: Mutex<LockTable>,
+    rings: [Mutex<Option<Ring>>; RINGS_MAX],
+    /// Where the next batch that finds every ring busy waits.
+    next: AtomicUsize,
+    /// Set for good when a ring could not be made or used, or could not take a lock.
+    is_disabled: AtomicBool,
+}
+
+/// Descriptors of the held locks, by place in the rings' file tables.
+struct LockTable([RawFd; LOCKS_MAX]);
+
+impl Default for LockTable {
+    fn default() -> Self {
+        Self([NO_LOCK; LOCKS_MAX])
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("is_disabled", &self.is_disabled).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Runs a batch on a ring; what no ring has run is left to the caller, by index.
+    fn run(&self, batch: &mut [Transfer<'_>]) -> Vec<usize> {
+        // Acquire, with the release in `disable`: who sees the flag uses no ring.
+        if self.is_disabled.load(Ordering::Acquire) {
+            return (0..batch.len()).collect();
+        }
+        let Some(mut place) = self.ring() else { return (0..batch.len()).collect() };
+        // Taken out, so that a panic inside drops the ring with what is left in its queue.
+        let Some(mut ring) = place.take() else { return (0..batch.len()).collect() };
+        let left = ring.run(batch);
+        if ring.is_broken() {
+            self.is_disabled.store(true, Ordering::Release);
+        } else {
+            *place = Some(ring);
+        }
+        left
+    }
+
+    /// A ring of this thread's own for a while: an idle one, else a new one, else it waits.
+    fn ring(&self) -> Option<MutexGuard<'_, Option<Ring>>> {
+        let mut empty = false;
+        for place in &self.rings {
+            if let Some(ring) = place.try_lock() {
+                if ring.is_some() {
+                    return Some(ring);
+                }
+                empty = true;
+            }
+        }
+        if empty && let Some(ring) = self.new_ring() {
+            return Some(ring);
+        }
+        // Relaxed: any place will do.
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.rings.get(turn % RINGS_MAX).map(Mutex::lock)
+    }
+
+    /// Makes a ring in an empty place, with every held lock in its table.
+    fn new_ring(&self) -> Option<MutexGuard<'_, Option<Ring>>> {
+        // Held throughout, so that no lock is taken between the look at the table and the ring.
+        let locks = self.locks.lock();
+        for place in &self.rings {
+            if let Some(mut place) = place.try_lock()
+                && place.is_none()
+            {
+                match Ring::new(&locks.0) {
+                    Ok(ring) => *place = Some(ring),
+                    Err(_refused) => self.is_disabled.store(true, Ordering::Release),
+                }
+                return place.is_some().then_some(place);
+            }
+        }
+        None
+    }
+
+    /// Puts a lock into every ring's table; `None` where the rings are not used any more.
+    fn hold(&self, lock: &FileLock) -> Option<usize> {
+        let mut locks = self.locks.lock();
+        let slot = locks.0.iter().position(|&held| held == NO_LOCK);
+        let held = slot.filter(|&slot| self.set(slot, lock.file().as_raw_fd()).is_ok());
+        match held {
+            Some(slot) => locks.0[slot] = lock.file().as_raw_fd(),
+            None => self.is_disabled.store(true, Ordering::Release),
+        }
+        held
+    }
+
+    /// Takes a lock out of every ring's table.
+    fn release(&self, slot: usize) {
+        let mut locks = self.locks.lock();
+        locks.0[slot] = NO_LOCK;
+        if self.set(slot, NO_LOCK).is_err() {
+            // The unlock releases it all the same; but a ring that refuses is not used further.
+            self.is_disabled.store(true, Ordering::Release);
+        }
+    }
+
+    /// Sets a place in every ring's table; waits for the batches that run.
+    fn set(&self, slot: usize, lock: RawFd) -> io::Result<()> {
+        for place in &self.rings {
+            if let Some(ring) = place.lock().as_mut() {
+                ring.set_lock(slot, lock)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A lock that the rings hold as well.
+#[derive(Debug)]
+struct UringLock {
+    pool: Arc<Pool>,
+    slot: Option<usize>,
+    _lock: FileLock,
+}
+
+impl DirectoryLock for UringLock {}
+
+impl Drop for UringLock {
+    fn drop(&mut self) {
+        // Before the file is unlocked and closed: its number may stand for another file then.
+        if let Some(slot) = self.slot {
+            self.pool.release(slot);
+        }
+    }
+}
+
+impl Disk for UringDisk {
+    fn open(&self, path: &Path, mode: OpenMode, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        self.blocking.open(path, mode, access)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.blocking.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.blocking.remove_file(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.blocking.create_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.blocking.sync_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        self.blocking.list(path)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<FileSize> {
+        self.blocking.size(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
+        let lock = FileLock::acquire(path)?;
+        let slot = self.pool.hold(&lock);
+        Ok(Box::new(UringLock { pool: Arc::clone(&self.pool), slot, _lock: lock }))
+    }
+
+    fn transfer(&self, batch: &mut [Transfer<'_>]) {
+        if let [single] = batch {
+            single.run();
+            return;
+        }
+        for index in self.pool.run(batch) {
+            batch[index].run();
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "uring"
+    }
+}
