@@ -47,17 +47,6 @@ const FIELDS_END: usize = CHECKSUM_AT + 4;
 const _: () = assert!(DURABLE_LSN_AT + 8 == RESERVED_TAIL_AT && RESERVED_AT + 4 == IDENTITY_AT);
 const _: () = assert!(FIELDS_END <= 512, "the fields lie in one sector: written whole or not");
 
-/// A header block at an address that direct I/O takes.
-#[repr(align(4096))]
-pub(super) struct HeaderBlock(pub(super) [u8; SEGMENT_HEADER_BYTES]);
-const _: () = assert!(align_of::<HeaderBlock>() == BLOCK_BYTES);
-
-impl HeaderBlock {
-    pub(super) fn zeroed() -> Box<Self> {
-        Box::new(Self([0; SEGMENT_HEADER_BYTES]))
-    }
-}
-
 /// The decoded header block of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {

@@ -31,12 +31,12 @@ use std::sync::Arc;
 
 use crate::codec::{to_u64, to_usize};
 use crate::control::{EpochEntry, LogPosition};
-use crate::disk::{Access, BLOCK_BYTES, Disk, DiskFile, OpenMode};
+use crate::disk::{Access, AlignedBuf, BLOCK_BYTES, Disk, DiskFile, OpenMode};
 use crate::{Epoch, Error, Lsn, Result};
 
 use super::frame::frame_bytes;
 use super::index::FrameIndex;
-use super::segment::{self, HeaderBlock, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// Segments that the bound is divided into.
 const SEGMENTS_PER_BOUND: u64 = 16;
@@ -49,12 +49,6 @@ const SEGMENTS_MIN: u64 = 3;
 const METADATA_BYTES: u64 = 2 * BLOCK_U64;
 /// Bytes of one write of zeros.
 const FILL_BYTES: usize = 1 << 20;
-
-/// Zeros at an address that direct I/O takes.
-#[repr(align(4096))]
-struct Zeros([u8; FILL_BYTES]);
-static ZEROS: Zeros = Zeros([0; FILL_BYTES]);
-const _: () = assert!(align_of::<Zeros>() == BLOCK_BYTES);
 
 const BLOCK_U64: u64 = to_u64(BLOCK_BYTES);
 const HEADER_U64: u64 = to_u64(SEGMENT_HEADER_BYTES);
@@ -268,12 +262,12 @@ impl Segments {
     /// Position of a segment's first frame; [`Lsn::NONE`] where the header does not tell.
     fn first_lsn(&self, number: u64) -> Result<Lsn> {
         let path = segment::path(&self.dir, number);
-        let mut block = HeaderBlock::zeroed();
+        let mut block = AlignedBuf::new(SEGMENT_HEADER_BYTES);
         self.disk
             .open(&path, OpenMode::ReadOnly, Access::Direct)
-            .and_then(|file| file.read_at(&mut block.0, 0))
+            .and_then(|file| file.read_at(&mut block, 0))
             .map_err(|error| Error::io(&path, error))?;
-        Ok(match SegmentHeader::decode(&block.0) {
+        Ok(match SegmentHeader::decode(&block) {
             Ok(header) if header.number == number => header.first_lsn,
             // Left over from below the truncation point, in the middle of being recycled. Had the
             // log needed it, the decision where the log ends would have refused it.
@@ -559,9 +553,9 @@ impl Segments {
             first_lsn,
             durable_lsn,
         };
-        let mut block = HeaderBlock::zeroed();
-        header.encode(&mut block.0);
-        file.write_sync_at(&block.0, 0).map_err(|error| owned(&path, error))?;
+        let mut block = AlignedBuf::new(SEGMENT_HEADER_BYTES);
+        header.encode(&mut block);
+        file.write_sync_at(&block, 0).map_err(|error| owned(&path, error))?;
         let allocated_bytes = spare.allocated_bytes;
         self.live.push_back(Live { number, first_lsn, length_bytes, allocated_bytes });
         self.index.note(first_lsn, LogPosition { segment: number, offset: HEADER_U64 });
@@ -629,10 +623,11 @@ impl SparePlan {
         // The length first: a file system that allocates ahead of a growing end would break the
         // bound.
         file.set_len(self.segment_bytes)?;
+        let zeros = AlignedBuf::new(FILL_BYTES.min(to_usize(self.segment_bytes)));
         let mut offset = 0;
         while offset < self.segment_bytes {
-            let count = FILL_BYTES.min(to_usize(self.segment_bytes - offset));
-            file.write_at(&ZEROS.0[..count], offset)?;
+            let count = zeros.len().min(to_usize(self.segment_bytes - offset));
+            file.write_at(&zeros[..count], offset)?;
             offset += to_u64(count);
         }
         file.sync()?;
