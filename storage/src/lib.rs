@@ -7,6 +7,7 @@ mod event;
 pub mod fork;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
 mod key_range;
+mod limits;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
 mod options;
 #[doc(hidden)]
@@ -20,6 +21,7 @@ mod value;
 pub use durability::{Durability, Isolation};
 pub use event::{Event, RecoveryPhase, StallReason};
 pub use key_range::KeyRange;
+pub use limits::{MAX_KEY_BYTES, MAX_TREE_NAME_BYTES, MAX_VALUE_BYTES};
 pub use options::Options;
 pub use report::{
     BackupReport, CheckpointReport, RecoveryReport, Stats, VerifyProgress, VerifyReport,
