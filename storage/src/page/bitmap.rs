@@ -1,0 +1,179 @@
+//! Bitmap pages: which pages of the page file are in use.
+//!
+//! With *B* bits in a page's body, bitmap page *k* has the page id *k · B* and says so for the ids
+//! from *k · B* to *(k + 1) · B - 1*: bit *i* of the body (byte *i / 8*, bit *i % 8*) stands for page
+//! *k · B + i*. Bit 0 is the bitmap page itself and always set. Positions in this file are bits.
+//!
+//! Only `Allocate` and `Release` change a bitmap page, so its `page_lsn` is the highest LSN at which
+//! one of its pages was allocated or freed.
+
+use std::ops::Range;
+
+use seawall_wal::PageId;
+use seawall_wal::codec::{DecodeError, to_u64, to_usize};
+use seawall_wal::record::Extent;
+
+use super::bytes::u8_at;
+use super::header::{HEADER_BYTES, PageView};
+
+/// Pages that one bitmap page covers, itself among them.
+#[must_use]
+pub const fn pages_per_bitmap(page_bytes: usize) -> usize {
+    (page_bytes - HEADER_BYTES) * 8
+}
+
+/// The bitmap page that covers `page`.
+#[must_use]
+pub fn page_of(page_bytes: usize, page: PageId) -> PageId {
+    PageId::new(page.get() - to_u64(index_of(page_bytes, page)))
+}
+
+/// The bit of `page` on its bitmap page.
+#[must_use]
+pub fn index_of(page_bytes: usize, page: PageId) -> usize {
+    to_usize(page.get() % to_u64(pages_per_bitmap(page_bytes)))
+}
+
+/// A bitmap page. Copying it copies a reference.
+#[derive(Clone, Copy, Debug)]
+pub struct BitmapView<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> BitmapView<'a> {
+    /// Looks at a bitmap page; the caller has checked the kind.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// The header.
+    #[must_use]
+    pub const fn page(self) -> PageView<'a> {
+        PageView::new(self.bytes)
+    }
+
+    /// How many pages it covers.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        pages_per_bitmap(self.bytes.len())
+    }
+
+    /// Whether it covers no pages, which is never so.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the page at `index` is in use; indices beyond the end are.
+    #[must_use]
+    pub fn is_allocated(self, index: usize) -> bool {
+        index >= self.len() || u8_at(self.bytes, HEADER_BYTES + index / 8) & (1 << (index % 8)) != 0
+    }
+
+    /// The page that a bit stands for.
+    #[must_use]
+    pub fn page_at(self, index: usize) -> PageId {
+        PageId::new(self.page().page_id().get().saturating_add(to_u64(index)))
+    }
+
+    /// How many pages are in use.
+    #[must_use]
+    pub fn count(self) -> usize {
+        let body = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
+        to_usize(body.iter().map(|byte| u64::from(byte.count_ones())).sum())
+    }
+
+    /// The first free page at or behind `from`.
+    #[must_use]
+    pub fn find_free(self, from: usize) -> Option<usize> {
+        self.next_free(from).filter(|&index| index < self.len())
+    }
+
+    /// The first run of `count` free pages at or behind `from`.
+    #[must_use]
+    pub fn find_free_run(self, from: usize, count: usize) -> Option<usize> {
+        let mut start = self.find_free(from)?;
+        while start + count <= self.len() {
+            match self.next_allocated(start, start + count) {
+                None => return Some(start),
+                Some(used) => start = self.find_free(used)?,
+            }
+        }
+        None
+    }
+
+    /// The bits of an extent; `None` when it does not lie on this page or is empty.
+    #[must_use]
+    pub fn indices_of(self, extent: &Extent) -> Option<Range<usize>> {
+        let start = extent.first.get().checked_sub(self.page().page_id().get())?;
+        let end = start.checked_add(extent.count)?;
+        (extent.count > 0 && end <= to_u64(self.len())).then(|| to_usize(start)..to_usize(end))
+    }
+
+    /// The first free page at or behind `from`, or an index beyond the last page's.
+    fn next_free(self, from: usize) -> Option<usize> {
+        let body = self.bytes.get(HEADER_BYTES..)?;
+        let first = body.get(from / 8)? | below(from % 8);
+        if first != u8::MAX {
+            return Some(from / 8 * 8 + trailing_ones(first));
+        }
+        let rest = body.get(from / 8 + 1..)?;
+        let byte = from / 8 + 1 + rest.iter().position(|&byte| byte != u8::MAX)?;
+        Some(byte * 8 + trailing_ones(body[byte]))
+    }
+
+    /// The first page in use in `from..to`.
+    fn next_allocated(self, from: usize, to: usize) -> Option<usize> {
+        let mut index = from;
+        while index < to {
+            let is_free_byte =
+                index.is_multiple_of(8) && u8_at(self.bytes, HEADER_BYTES + index / 8) == 0;
+            if is_free_byte {
+                index += 8;
+            } else if self.is_allocated(index) {
+                return Some(index);
+            } else {
+                index += 1;
+            }
+        }
+        None
+    }
+}
+
+/// A byte with the `count` lowest bits set.
+const fn below(count: usize) -> u8 {
+    (1 << count) - 1
+}
+
+fn trailing_ones(byte: u8) -> usize {
+    to_usize(u64::from(byte.trailing_ones()))
+}
+
+/// Checks that a bitmap page stands where bitmap pages stand and marks itself as used.
+pub(super) fn verify(bytes: &[u8]) -> Result<(), DecodeError> {
+    let page = PageView::new(bytes).page_id();
+    if page_of(bytes.len(), page) != page {
+        let place = format!("a multiple of {}", pages_per_bitmap(bytes.len()));
+        return Err(DecodeError::new(super::header::IMAGE_START, place, page.to_string()));
+    }
+    if bytes[HEADER_BYTES] & 1 == 0 {
+        return Err(DecodeError::new(HEADER_BYTES, "the bitmap page's own bit set", "it clear"));
+    }
+    Ok(())
+}
+
+/// The bytes of the page's body that change when the bits of `range` become `value`, by offset.
+/// `range` must not be empty.
+pub(super) fn changed_bytes(bytes: &[u8], range: &Range<usize>, value: bool) -> (usize, Vec<u8>) {
+    let (first, last) = (range.start / 8, (range.end - 1) / 8);
+    let mut changed = bytes[HEADER_BYTES + first..=HEADER_BYTES + last].to_vec();
+    for (at, byte) in changed.iter_mut().enumerate() {
+        let start = (first + at) * 8;
+        let from = range.start.max(start) - start;
+        let to = range.end.min(start + 8) - start;
+        let mask = if to == 8 { u8::MAX } else { below(to) } & !below(from);
+        *byte = if value { *byte | mask } else { *byte & !mask };
+    }
+    (HEADER_BYTES + first, changed)
+}
