@@ -47,7 +47,8 @@ mod imp {
 }
 
 #[cfg(loom)]
-mod imp {}
+#[path = "sync/loom.rs"]
+mod imp;
 
 pub use imp::{
     Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, UnsafeCell,
