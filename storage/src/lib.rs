@@ -29,6 +29,7 @@ pub use report::{
 #[doc(hidden)]
 pub mod page;
 
+pub use seawall_wal::disk::DiskKind;
 pub use seawall_wal::{Error, Lsn, Result};
 pub use transaction_options::TransactionOptions;
 pub use value::Value;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::disk::{BLOCK_BYTES, Disk};
+use seawall_wal::disk::{BLOCK_BYTES, Disk, DiskKind};
 
 use crate::{Durability, Error, Event, Isolation, Result};
 
@@ -53,6 +53,7 @@ pub struct Options {
     pub(crate) max_wal_bytes: u64,
     pub(crate) recovery_target: Duration,
     pub(crate) flush_interval: Duration,
+    pub(crate) disk: DiskKind,
     pub(crate) durability: Durability,
     pub(crate) isolation: Isolation,
     pub(crate) create_if_missing: bool,
@@ -78,6 +79,7 @@ impl Options {
             max_wal_bytes: MAX_WAL_BYTES_DEFAULT,
             recovery_target: RECOVERY_TARGET_DEFAULT,
             flush_interval: FLUSH_INTERVAL_DEFAULT,
+            disk: DiskKind::Auto,
             durability: Durability::Sync,
             isolation: Isolation::Serializable,
             create_if_missing: true,
@@ -126,6 +128,13 @@ impl Options {
     #[must_use]
     pub const fn flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
+        self
+    }
+
+    /// Which system interface the file operations go through. [`DiskKind::Auto`].
+    #[must_use]
+    pub const fn disk(mut self, kind: DiskKind) -> Self {
+        self.disk = kind;
         self
     }
 
@@ -257,6 +266,7 @@ impl fmt::Debug for Options {
             .field("max_wal_bytes", &self.max_wal_bytes)
             .field("recovery_target", &self.recovery_target)
             .field("flush_interval", &self.flush_interval)
+            .field("disk", &self.disk)
             .field("durability", &self.durability)
             .field("isolation", &self.isolation)
             .field("create_if_missing", &self.create_if_missing)

@@ -27,6 +27,7 @@ use crate::codec::to_usize;
 #[cfg(not(loom))]
 mod blocking;
 mod buffer;
+mod kind;
 #[cfg(not(loom))]
 mod lock;
 #[cfg(not(loom))]
@@ -42,8 +43,9 @@ mod conformance;
 #[cfg(not(loom))]
 pub use blocking::BlockingDisk;
 pub use buffer::AlignedBuf;
+pub use kind::DiskKind;
 #[cfg(not(loom))]
-pub use select::{DiskKind, select};
+pub use select::select;
 pub use sim::SimDisk;
 #[cfg(all(target_os = "linux", feature = "io-uring", not(loom)))]
 pub use uring::UringDisk;

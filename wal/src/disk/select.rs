@@ -1,22 +1,9 @@
-//! Which disk a database is opened on.
+//! The disk that a database is opened on.
 
 use std::io;
 use std::sync::Arc;
 
-use super::{BlockingDisk, Disk};
-
-/// Which system interface the file operations go through. All of them give the same answers.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DiskKind {
-    /// io_uring where the kernel allows it, positional system calls elsewhere.
-    #[default]
-    Auto,
-    /// io_uring; opening fails where the kernel, the sandbox or the build has none.
-    Uring,
-    /// Positional system calls.
-    Blocking,
-}
+use super::{BlockingDisk, Disk, DiskKind};
 
 /// The disk of a kind. [`io::ErrorKind::Unsupported`], or what the kernel said, where
 /// [`DiskKind::Uring`] is not to be had.
