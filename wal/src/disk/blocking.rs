@@ -27,6 +27,10 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// What `stat` calls a block, whatever the file system's block is.
 const STAT_BLOCK_BYTES: u64 = 512;
+/// Where a direct write that stopped short goes on. File systems with blocks this small stop inside
+/// one of ours when they are full, and only the next call says so; a device with larger blocks never
+/// stops inside one of its own.
+const LOGICAL_BLOCK_BYTES: usize = 512;
 
 /// The file system, through positional system calls.
 #[derive(Debug, Default)]
@@ -208,6 +212,24 @@ pub(super) struct BlockingFile {
     no_write_sync: Arc<AtomicBool>,
 }
 
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    /// What it is called when the system transfers no more: the file ends, or the write has no place
+    /// to go and no error to show for it.
+    pub(super) fn stuck(self) -> io::ErrorKind {
+        match self {
+            Self::Read => io::ErrorKind::UnexpectedEof,
+            Self::Write => io::ErrorKind::WriteZero,
+        }
+    }
+}
+
 /// What a short transfer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -234,21 +256,32 @@ impl BlockingFile {
     }
 
     /// Where a transfer of `wanted` bytes stands when `done` bytes were followed by `count` more. An
-    /// aligned transfer goes on at a block's start, so the bytes of a broken block are moved again.
-    pub(super) fn progress(&self, wanted: usize, done: usize, count: usize) -> Progress {
+    /// aligned transfer goes on at an aligned place, so some bytes are moved again.
+    pub(super) fn progress(
+        &self,
+        direction: Direction,
+        wanted: usize,
+        done: usize,
+        count: usize,
+    ) -> Progress {
         let reached = done + count;
         if reached == wanted {
             return Progress::Whole;
         }
-        let resume = if self.is_aligned { reached - reached % BLOCK_BYTES } else { reached };
+        let unit = match (self.is_aligned, direction) {
+            (true, Direction::Read) => BLOCK_BYTES,
+            (true, Direction::Write) => LOGICAL_BLOCK_BYTES,
+            (false, _) => 1,
+        };
+        let resume = reached - reached % unit;
         if resume > done { Progress::More(resume) } else { Progress::Stuck }
     }
 
     /// Repeats `call(done)`, which transfers some of what lies behind `done`, up to `wanted` bytes.
     fn repeat(
         &self,
+        direction: Direction,
         wanted: usize,
-        stuck: io::ErrorKind,
         mut call: impl FnMut(usize) -> io::Result<usize>,
     ) -> io::Result<()> {
         let mut done = 0;
@@ -258,10 +291,10 @@ impl BlockingFile {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            match self.progress(wanted, done, count) {
+            match self.progress(direction, wanted, done, count) {
                 Progress::Whole => break,
                 Progress::More(resume) => done = resume,
-                Progress::Stuck => return Err(stuck.into()),
+                Progress::Stuck => return Err(direction.stuck().into()),
             }
         }
         Ok(())
@@ -272,7 +305,7 @@ impl BlockingFile {
     fn write_sync_call(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
-        self.repeat(buf.len(), io::ErrorKind::WriteZero, |done| {
+        self.repeat(Direction::Write, buf.len(), |done| {
             let rest = [io::IoSlice::new(&buf[done..])];
             pwritev2(&self.file, &rest, offset + to_u64(done), ReadWriteFlags::DSYNC).map_err(
                 |errno| match errno {
@@ -301,14 +334,14 @@ impl DiskFile for BlockingFile {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.check(buf, offset);
-        self.repeat(buf.len(), io::ErrorKind::UnexpectedEof, |done| {
+        self.repeat(Direction::Read, buf.len(), |done| {
             self.file.read_at(&mut buf[done..], offset + to_u64(done))
         })
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.check(buf, offset);
-        self.repeat(buf.len(), io::ErrorKind::WriteZero, |done| {
+        self.repeat(Direction::Write, buf.len(), |done| {
             self.file.write_at(&buf[done..], offset + to_u64(done))
         })
     }
@@ -347,7 +380,7 @@ impl DiskFile for BlockingFile {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, BlockingDisk, DiskFile, OpenMode, Progress};
+    use super::{Access, BlockingDisk, Direction, DiskFile, OpenMode, Progress};
 
     fn file(access: Access) -> (tempfile::TempDir, super::BlockingFile) {
         let directory = tempfile::tempdir().unwrap();
@@ -359,18 +392,24 @@ mod tests {
     #[test]
     fn aligned_transfer_goes_on_at_a_block() {
         let (_directory, file) = file(Access::Direct);
-        assert_eq!(file.progress(12288, 0, 12288), Progress::Whole);
-        assert_eq!(file.progress(12288, 0, 5000), Progress::More(4096));
-        assert_eq!(file.progress(12288, 4096, 4096), Progress::More(8192));
-        assert_eq!(file.progress(12288, 4096, 100), Progress::Stuck);
+        let read = |done, count| file.progress(Direction::Read, 12288, done, count);
+        assert_eq!(read(0, 12288), Progress::Whole);
+        assert_eq!(read(0, 5000), Progress::More(4096));
+        assert_eq!(read(4096, 4096), Progress::More(8192));
+        assert_eq!(read(4096, 100), Progress::Stuck);
+        let write = |done, count| file.progress(Direction::Write, 12288, done, count);
+        assert_eq!(write(0, 5000), Progress::More(4608));
+        assert_eq!(write(4608, 0), Progress::Stuck);
     }
 
     #[test]
     fn buffered_transfer_goes_on_where_it_stopped() {
         let (_directory, file) = file(Access::Buffered);
-        assert_eq!(file.progress(10, 3, 4), Progress::More(7));
-        assert_eq!(file.progress(10, 7, 3), Progress::Whole);
-        assert_eq!(file.progress(10, 7, 0), Progress::Stuck);
+        for direction in [Direction::Read, Direction::Write] {
+            assert_eq!(file.progress(direction, 10, 3, 4), Progress::More(7));
+            assert_eq!(file.progress(direction, 10, 7, 3), Progress::Whole);
+            assert_eq!(file.progress(direction, 10, 7, 0), Progress::Stuck);
+        }
     }
 
     #[test]

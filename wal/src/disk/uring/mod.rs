@@ -1,8 +1,22 @@
 //! The disk over io_uring: a batch of transfers runs side by side.
 //!
-//! Only [`Disk::transfer`] goes through a ring; everything else, a single transfer too, is the plain
-//! call of [`BlockingDisk`], because a ring round trip for one transfer costs more than the call (see
-//! the figures in `ring.rs`). Files of both disks are the same type.
+//! Only [`Disk::transfer`] goes through a ring, and there only what gains by it; everything else is
+//! the plain call of [`BlockingDisk`], whose files these are. Measured on a virtual disk with ext4,
+//! medians, plain call against ring:
+//!
+//! | transfer | plain call | ring |
+//! |---|---|---|
+//! | one direct write of 4 KiB | 47 us | 50 us |
+//! | one direct write-and-sync of 4 KiB | 118 us | 119 us |
+//! | one direct write-and-sync of 64 KiB | 128 us | 131 us |
+//! | 2 direct reads of 4 KiB | 103 us | 66 us |
+//! | 8 direct writes of 4 KiB | 353 us | 124 us |
+//! | 64 direct reads of 4 KiB | 4.2 ms | 0.8 ms |
+//! | 64 direct writes of 4 KiB | 3.5 ms | 0.5 ms |
+//! | one buffered write of 4 KiB | 5 us | 56 us |
+//!
+//! So a single transfer is a plain call. So is a write through the page cache, which the kernel hands
+//! to a worker thread when it comes from a ring.
 //!
 //! A batch takes a ring from a small pool. Rings are made when they are first needed. When a ring
 //! cannot be made, or fails, this disk goes on with plain calls.
@@ -231,5 +245,61 @@ impl Disk for UringDisk {
 
     fn name(&self) -> &'static str {
         "uring"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOCKS_MAX, Ordering, UringDisk};
+    use crate::disk::{Access, AlignedBuf, BLOCK_BYTES, Disk, OpenMode, Transfer};
+
+    /// Writes two blocks side by side and reads them back.
+    fn check_transfer(disk: &UringDisk, directory: &std::path::Path) {
+        let file = disk.open(&directory.join("file"), OpenMode::Create, Access::Direct).unwrap();
+        let mut block = AlignedBuf::new(BLOCK_BYTES);
+        block.fill(7);
+        let mut batch = [Transfer::write(&*file, 0, &block), Transfer::write(&*file, 4096, &block)];
+        disk.transfer(&mut batch);
+        assert!(batch.iter().all(|transfer| transfer.result.is_ok()));
+        let mut found = AlignedBuf::new(2 * BLOCK_BYTES);
+        file.read_at(&mut found, 0).unwrap();
+        assert!(found.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn released_locks_make_room_in_the_tables() {
+        let Ok(disk) = UringDisk::probe() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        for _ in 0..=LOCKS_MAX {
+            drop(disk.lock(&directory.path().join("LOCK")).unwrap());
+        }
+        assert!(!disk.pool.is_disabled.load(Ordering::Acquire));
+        check_transfer(&disk, directory.path());
+    }
+
+    #[test]
+    fn one_lock_too_many_for_the_tables_ends_the_use_of_rings() {
+        let Ok(disk) = UringDisk::probe() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let lock = |index: usize| disk.lock(&directory.path().join(index.to_string())).unwrap();
+        let held: Vec<_> = (0..LOCKS_MAX).map(lock).collect();
+        assert!(!disk.pool.is_disabled.load(Ordering::Acquire));
+        let beyond = lock(LOCKS_MAX);
+        assert!(disk.pool.is_disabled.load(Ordering::Acquire));
+        check_transfer(&disk, directory.path());
+        drop((held, beyond));
+    }
+
+    #[test]
+    fn batch_that_finds_a_ring_busy_gets_another() {
+        let Ok(disk) = UringDisk::probe() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let lock = disk.lock(&directory.path().join("LOCK")).unwrap();
+        let busy = disk.pool.ring().unwrap();
+        let second = disk.pool.ring().unwrap();
+        assert!(second.is_some());
+        drop((busy, second));
+        drop(lock);
+        assert!(!disk.pool.is_disabled.load(Ordering::Acquire));
     }
 }

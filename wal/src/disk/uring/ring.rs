@@ -24,8 +24,8 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
 
 use crate::codec::{to_u64, to_usize};
-use crate::disk::blocking::{BlockingFile, Progress};
-use crate::disk::{Transfer, TransferKind};
+use crate::disk::blocking::{BlockingFile, Direction, Progress};
+use crate::disk::{DiskFile, Transfer, TransferKind};
 use crate::sync::thread;
 
 /// Entries in flight on one ring.
@@ -75,7 +75,7 @@ impl Ring {
     }
 
     /// Runs a batch, sets the results, and returns the indexes of the transfers that are left to
-    /// plain calls: files of other disks, and what the kernel would not run on a ring.
+    /// plain calls: what does not belong on a ring, and what the kernel would not run there.
     pub(super) fn run(&mut self, batch: &mut [Transfer<'_>]) -> Vec<usize> {
         let mut parts: Vec<_> = batch.iter_mut().map(Part::new).collect();
         let on_ring = parts
@@ -205,7 +205,7 @@ struct Part<'a> {
     /// only where this is a read.
     start: *mut u8,
     len: usize,
-    is_read: bool,
+    direction: Direction,
     /// Bytes transferred.
     done: usize,
     /// Whether `result` is final.
@@ -214,17 +214,21 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// `None` for a file of another disk.
+    /// `None` for a file of another disk, and for what a plain call does faster: a write through
+    /// the page cache.
     fn new(transfer: &'a mut Transfer<'_>) -> Option<Self> {
         let file: &BlockingFile = transfer.file.as_any().downcast_ref()?;
-        let (start, len, is_read) = match &mut transfer.kind {
+        if !file.is_direct() && matches!(transfer.kind, TransferKind::Write(_)) {
+            return None;
+        }
+        let (start, len, direction) = match &mut transfer.kind {
             TransferKind::Read(buf) => {
                 file.check(buf, transfer.offset);
-                (buf.as_mut_ptr(), buf.len(), true)
+                (buf.as_mut_ptr(), buf.len(), Direction::Read)
             }
             TransferKind::Write(buf) => {
                 file.check(buf, transfer.offset);
-                (buf.as_ptr().cast_mut(), buf.len(), false)
+                (buf.as_ptr().cast_mut(), buf.len(), Direction::Write)
             }
         };
         let result = &mut transfer.result;
@@ -235,7 +239,7 @@ impl<'a> Part<'a> {
             offset: transfer.offset,
             start,
             len,
-            is_read,
+            direction,
             done: 0,
             is_done: len == 0,
             result,
@@ -249,26 +253,22 @@ impl<'a> Part<'a> {
         let len = u32::try_from((self.len - self.done).min(ENTRY_BYTES_MAX))
             .expect("the bound of an entry fits");
         let offset = self.offset + to_u64(self.done);
-        let entry = if self.is_read {
-            opcode::Read::new(descriptor, start, len).offset(offset).build()
-        } else {
-            opcode::Write::new(descriptor, start, len).offset(offset).build()
+        let entry = match self.direction {
+            Direction::Read => opcode::Read::new(descriptor, start, len).offset(offset).build(),
+            Direction::Write => opcode::Write::new(descriptor, start, len).offset(offset).build(),
         };
         entry.user_data(to_u64(index))
     }
 
     fn complete(&mut self, outcome: Result<usize, Errno>) -> Next {
         match outcome {
-            Ok(count) => match self.file.progress(self.len, self.done, count) {
+            Ok(count) => match self.file.progress(self.direction, self.len, self.done, count) {
                 Progress::Whole => self.finish(Ok(())),
                 Progress::More(done) => {
                     self.done = done;
                     Next::Again
                 }
-                Progress::Stuck if self.is_read => {
-                    self.finish(Err(io::ErrorKind::UnexpectedEof.into()))
-                }
-                Progress::Stuck => self.finish(Err(io::ErrorKind::WriteZero.into())),
+                Progress::Stuck => self.finish(Err(self.direction.stuck().into())),
             },
             Err(Errno::INTR) => Next::Again,
             // Nothing was tried: the plain call tells what there is to tell.
@@ -281,5 +281,166 @@ impl<'a> Part<'a> {
         *self.result = result;
         self.is_done = true;
         Next::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::path::Path;
+
+    use io_uring::opcode;
+    use rustix::fs::{FlockOperation, flock};
+
+    use super::{DEPTH, Errno, InFlight, LOCKS_MAX, Part, Ring, to_u64, to_usize};
+    use crate::disk::{
+        Access, AlignedBuf, BLOCK_BYTES, BlockingDisk, Disk, DiskFile, OpenMode, SimDisk, Transfer,
+    };
+    use crate::sync::thread;
+
+    /// `None` where the kernel or a sandbox forbids io_uring, and there is nothing to test.
+    fn ring() -> Option<Ring> {
+        Ring::new(&[-1; LOCKS_MAX]).ok()
+    }
+
+    fn file_of(disk: &dyn Disk, path: &Path, blocks: usize) -> std::sync::Arc<dyn DiskFile> {
+        let file = disk.open(path, OpenMode::Create, Access::Direct).unwrap();
+        let mut block = AlignedBuf::new(BLOCK_BYTES);
+        block.fill(7);
+        for index in 0..blocks {
+            file.write_at(&block, to_u64(index * BLOCK_BYTES)).unwrap();
+        }
+        file
+    }
+
+    #[test]
+    fn batch_deeper_than_the_queue_is_run_whole() {
+        let Some(mut ring) = ring() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let blocks = to_usize(u64::from(DEPTH)) * 3 + 1;
+        let file = file_of(&BlockingDisk::new(), &directory.path().join("file"), blocks);
+        let mut found = AlignedBuf::new(blocks * BLOCK_BYTES);
+        let parts = found.chunks_mut(BLOCK_BYTES).enumerate();
+        let mut batch: Vec<_> = parts
+            .map(|(index, buf)| Transfer::read(&*file, to_u64(index * BLOCK_BYTES), buf))
+            .collect();
+        assert!(ring.run(&mut batch).is_empty());
+        assert!(batch.iter().all(|transfer| transfer.result.is_ok()));
+        drop(batch);
+        assert!(found.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn short_read_at_the_end_is_unexpected_eof() {
+        let Some(mut ring) = ring() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let file = file_of(&BlockingDisk::new(), &directory.path().join("file"), 3);
+        file.set_len(to_u64(BLOCK_BYTES) + 100).unwrap();
+        let mut buf = AlignedBuf::new(3 * BLOCK_BYTES);
+        let mut batch = [Transfer::read(&*file, 0, &mut buf)];
+        assert!(ring.run(&mut batch).is_empty());
+        let error = batch[0].result.as_ref().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn other_files_and_buffered_writes_are_left_to_plain_calls() {
+        let Some(mut ring) = ring() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let sim = SimDisk::new();
+        let other = file_of(&sim, Path::new("/file"), 1);
+        let path = directory.path().join("file");
+        let buffered = BlockingDisk::new().open(&path, OpenMode::Create, Access::Buffered).unwrap();
+        buffered.write_at(b"cached", 0).unwrap();
+        let (mut block, mut cached) = (AlignedBuf::new(BLOCK_BYTES), [0; 6]);
+        let mut batch = [
+            Transfer::read(&*other, 0, &mut block),
+            Transfer::write(&*buffered, 0, b"plain"),
+            Transfer::read(&*buffered, 0, &mut cached),
+            Transfer::read(&*buffered, 100, &mut []),
+        ];
+        assert_eq!(ring.run(&mut batch), [0, 1]);
+        assert_eq!(&cached, b"cached");
+    }
+
+    #[test]
+    fn broken_ring_leaves_every_transfer_and_loses_none() {
+        let Some(mut ring) = ring() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let file = file_of(&BlockingDisk::new(), &directory.path().join("file"), 2);
+        let mut bufs = [AlignedBuf::new(BLOCK_BYTES), AlignedBuf::new(BLOCK_BYTES)];
+        ring.is_broken = true;
+        let mut batch: Vec<_> = bufs.iter_mut().map(|buf| Transfer::read(&*file, 0, buf)).collect();
+        assert_eq!(ring.run(&mut batch), [0, 1]);
+    }
+
+    #[test]
+    fn unwinding_waits_for_what_is_in_flight() {
+        let Some(mut ring) = ring() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let file = file_of(&BlockingDisk::new(), &directory.path().join("file"), 1);
+        let mut buf = AlignedBuf::new(BLOCK_BYTES);
+        let mut transfer = Transfer::read(&*file, 0, &mut buf);
+        let part = Part::new(&mut transfer).unwrap();
+        let mut in_flight = InFlight { ring: &mut ring, count: 0 };
+        // SAFETY: file and buffer outlive `in_flight`, and nothing touches the buffer meanwhile.
+        unsafe { in_flight.push(&part.entry(0)) }
+        drop(in_flight);
+        assert_eq!(ring.ring.submission().len(), 0);
+        assert!(buf.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn error_of_the_kernel_is_the_result() {
+        let Some(mut ring) = ring() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let disk = BlockingDisk::new();
+        drop(file_of(&disk, &path, 1));
+        let read_only = disk.open(&path, OpenMode::ReadOnly, Access::Direct).unwrap();
+        let block = AlignedBuf::new(BLOCK_BYTES);
+        let mut batch = [Transfer::write(&*read_only, 0, &block)];
+        assert!(ring.run(&mut batch).is_empty());
+        let error = batch[0].result.as_ref().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()));
+    }
+
+    #[test]
+    fn ring_holds_the_lock_of_a_file_that_is_closed() {
+        let Some(mut ring) = ring() else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let held = File::create(&path).unwrap();
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        ring.set_lock(3, held.as_raw_fd()).unwrap();
+        drop(held);
+
+        let second = File::open(&path).unwrap();
+        assert!(flock(&second, FlockOperation::NonBlockingLockExclusive).is_err());
+        // The kernel takes a ring down in the background.
+        drop(ring);
+        while flock(&second, FlockOperation::NonBlockingLockExclusive).is_err() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn lock_outside_the_table_is_refused() {
+        let Some(mut ring) = ring() else { return };
+        let file = tempfile::tempfile().unwrap();
+        assert!(ring.set_lock(LOCKS_MAX, file.as_raw_fd()).is_err());
+    }
+
+    #[test]
+    fn entries_in_flight_are_bounded_by_the_queue() {
+        let Some(mut ring) = ring() else { return };
+        let mut in_flight = InFlight { ring: &mut ring, count: 0 };
+        while in_flight.has_room() {
+            // SAFETY: a no-op has neither descriptor nor buffer.
+            unsafe { in_flight.push(&opcode::Nop::new().build().user_data(1)) }
+        }
+        assert_eq!(in_flight.count, to_usize(u64::from(DEPTH)));
     }
 }
