@@ -11,6 +11,8 @@ mod limits;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
 mod options;
 #[doc(hidden)]
+pub mod page;
+#[doc(hidden)]
 pub mod planted;
 #[doc(hidden)]
 pub mod pool;

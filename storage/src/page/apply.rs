@@ -20,13 +20,13 @@ use super::bitmap::{self, BitmapView};
 use super::build::{Composer, Full, NodeSpec, encode_slot};
 use super::bytes::{PageBuf, PageRead, PageWrite, short};
 use super::header::{
-    self, GARBAGE, HEADER_BYTES, HEAP_START, IMAGE_START, PageKind, PageView, SLOT_COUNT,
+    GARBAGE, HEADER_BYTES, HEAP_START, IMAGE_START, PageKind, PageView, SLOT_COUNT,
 };
 use super::inner::{self, InnerView};
 use super::key::Key;
 use super::leaf::{self, EncodedTail, LeafView};
 use super::node::{MAX_KEY_BYTES, NodeView, SLOT_BYTES};
-use super::split;
+use super::{split, verify};
 
 /// Why an operation cannot be applied to a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl From<Full> for ApplyError {
 }
 
 /// Does to a page what an operation says. `page_lsn` is set apart, once for all operations of a
-/// record: [`header::set_page_lsn`].
+/// record: [`set_page_lsn`](super::set_page_lsn).
 ///
 /// # Errors
 /// See [`ApplyError`]; the page is unchanged then.
@@ -140,7 +140,7 @@ fn page_of_image(page_bytes: usize, low: &[u8], high: &[u8]) -> Result<PageBuf, 
     let mut image = PageBuf::zeroed(page_bytes);
     image.write(IMAGE_START, low);
     image.write(page_bytes - high.len(), high);
-    header::verify_structure(image.bytes()).map_err(ApplyError::BadImage)?;
+    verify::verify_structure(image.bytes()).map_err(ApplyError::BadImage)?;
     Ok(image)
 }
 

@@ -32,17 +32,11 @@
 //! little-endian. The bytes from [`IMAGE_START`] on are what images carry: the two fields in front
 //! of it belong to the copy on disk and to the log.
 //!
-//! A page is valid if and only if its checksum is right for its place, it names its own id, its kind
-//! and format are known, and every offset and length in it stays within its bounds. Then, and also
-//! otherwise, no accessor panics; but only then do the accessors say what was written.
+//! What makes a page valid is said, and checked, in [`super::verify()`].
 
-use std::path::Path;
-
-use seawall_wal::codec::{DecodeError, to_u64};
-use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
+use seawall_wal::{Lsn, PageId, TreeId};
 
 use super::bytes::{PageWrite, short, short_at, u8_at, u32_at, u64_at};
-use super::{bitmap, node, overflow};
 
 /// The page sizes a database may have.
 pub const PAGE_BYTES: [usize; 4] = [4096, 8192, 16384, 32768];
@@ -51,14 +45,14 @@ pub const PAGE_BYTES: [usize; 4] = [4096, 8192, 16384, 32768];
 pub(super) const FORMAT: u16 = 1;
 
 pub(super) const CHECKSUM: usize = 0;
-const RESERVED_LOW: usize = CHECKSUM + 4;
+pub(super) const RESERVED_LOW: usize = CHECKSUM + 4;
 pub(super) const PAGE_LSN: usize = RESERVED_LOW + 4;
-const PAGE_ID: usize = PAGE_LSN + 8;
-const TREE_ID: usize = PAGE_ID + 8;
+pub(super) const PAGE_ID: usize = PAGE_LSN + 8;
+pub(super) const TREE_ID: usize = PAGE_ID + 8;
 pub(super) const RIGHT_SIBLING: usize = TREE_ID + 8;
 pub(super) const KIND: usize = RIGHT_SIBLING + 8;
 pub(super) const LEVEL: usize = KIND + 1;
-const FORMAT_VERSION: usize = LEVEL + 1;
+pub(super) const FORMAT_VERSION: usize = LEVEL + 1;
 pub(super) const SLOT_COUNT: usize = FORMAT_VERSION + 2;
 pub(super) const HEAP_START: usize = SLOT_COUNT + 2;
 pub(super) const GARBAGE: usize = HEAP_START + 2;
@@ -66,9 +60,9 @@ pub(super) const PREFIX_LEN: usize = GARBAGE + 2;
 pub(super) const LOW_LEN: usize = PREFIX_LEN + 2;
 pub(super) const HIGH_LEN: usize = LOW_LEN + 2;
 pub(super) const FLAGS: usize = HIGH_LEN + 2;
-const RESERVED_FLAGS: usize = FLAGS + 1;
+pub(super) const RESERVED_FLAGS: usize = FLAGS + 1;
 pub(super) const PAYLOAD_LEN: usize = RESERVED_FLAGS + 1;
-const RESERVED_MIDDLE: usize = PAYLOAD_LEN + 2;
+pub(super) const RESERVED_MIDDLE: usize = PAYLOAD_LEN + 2;
 const KEY_HINTS: usize = RESERVED_MIDDLE + 4;
 const STORED_LEN: usize = KEY_HINTS + 16;
 const KEY_ID: usize = STORED_LEN + 4;
@@ -229,107 +223,6 @@ pub fn seal(seed: u32, page_id: PageId, bytes: &mut [u8]) {
     assert_eq!(PageView::new(bytes).page_id(), page_id, "a page is sealed for its own place");
     let sum = checksum(seed, page_id, bytes);
     bytes[CHECKSUM..RESERVED_LOW].copy_from_slice(&sum.to_le_bytes());
-}
-
-/// What a page read from disk turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verified {
-    /// Every byte is zero: the page was never written.
-    NeverWritten,
-    /// The page is valid.
-    Page(PageKind),
-}
-
-/// Checks a page as it was read from the page file (invariant P4).
-///
-/// # Errors
-/// [`Error::Corrupt`] naming the field, its offset in `file`, and what stands there;
-/// [`Error::UnsupportedFormat`] for the page of a later version.
-pub fn verify(seed: u32, page_id: PageId, file: &Path, bytes: &[u8]) -> Result<Verified> {
-    assert!(PAGE_BYTES.contains(&bytes.len()), "{} is no page size", bytes.len());
-    let base_offset = page_id.get().saturating_mul(to_u64(bytes.len()));
-    if is_zero(bytes) {
-        return Ok(Verified::NeverWritten);
-    }
-    verify_place(seed, page_id, bytes).map_err(|error| error.in_file(file, base_offset))?;
-    let format = PageView::new(bytes).format();
-    if format > usize::from(FORMAT) {
-        let found = u32_at(bytes, FORMAT_VERSION) & u32::from(u16::MAX);
-        return Err(Error::UnsupportedFormat { found, supported: u32::from(FORMAT) });
-    }
-    verify_structure(bytes).map_err(|error| error.in_file(file, base_offset))?;
-    Ok(Verified::Page(PageView::new(bytes).kind()))
-}
-
-/// Whether every byte is zero.
-fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().all(|word| *word == [0; 8]) && rest.iter().all(|&byte| byte == 0)
-}
-
-fn verify_place(seed: u32, page_id: PageId, bytes: &[u8]) -> Result<(), DecodeError> {
-    let view = PageView::new(bytes);
-    let sum = checksum(seed, page_id, bytes);
-    if view.checksum() == sum && view.page_id() == page_id {
-        return Ok(());
-    }
-    if view.page_id() != page_id && view.checksum() == checksum(seed, view.page_id(), bytes) {
-        let found = format!("a valid page {}", view.page_id());
-        return Err(DecodeError::new(PAGE_ID, format!("page {page_id}"), found));
-    }
-    let (expected, found) = (format!("checksum {sum:#010x}"), format!("{:#010x}", view.checksum()));
-    Err(DecodeError::new(CHECKSUM, expected, found))
-}
-
-/// Checks everything but checksum, place and `page_lsn`: what an image must satisfy as well.
-///
-/// # Errors
-/// What does not stand where it must, by offset in the page.
-pub(super) fn verify_structure(bytes: &[u8]) -> Result<(), DecodeError> {
-    let view = PageView::new(bytes);
-    if view.format() != usize::from(FORMAT) {
-        let found = view.format().to_string();
-        return Err(DecodeError::new(FORMAT_VERSION, format!("format {FORMAT}"), found));
-    }
-    for (start, end) in
-        [(RESERVED_LOW, PAGE_LSN), (RESERVED_FLAGS, PAYLOAD_LEN), (RESERVED_MIDDLE, HEADER_BYTES)]
-    {
-        expect_zero(bytes, start, end)?;
-    }
-    match PageKind::decode(u8_at(bytes, KIND)) {
-        Some(PageKind::Bitmap) => {
-            expect_zero(bytes, TREE_ID, KIND)?;
-            expect_zero(bytes, LEVEL, FORMAT_VERSION)?;
-            expect_zero(bytes, SLOT_COUNT, RESERVED_MIDDLE)?;
-            bitmap::verify(bytes)
-        }
-        Some(PageKind::Inner | PageKind::Leaf) => {
-            expect_zero(bytes, PAYLOAD_LEN, RESERVED_MIDDLE)?;
-            node::verify(bytes)
-        }
-        Some(PageKind::Overflow) => {
-            expect_zero(bytes, RIGHT_SIBLING, KIND)?;
-            expect_zero(bytes, LEVEL, FORMAT_VERSION)?;
-            expect_zero(bytes, SLOT_COUNT, LOW_LEN)?;
-            expect_zero(bytes, HIGH_LEN, RESERVED_FLAGS)?;
-            overflow::verify(bytes)
-        }
-        Some(PageKind::Free) | None => {
-            let found = format!("kind {}", u8_at(bytes, KIND));
-            Err(DecodeError::new(KIND, "a known kind of page", found))
-        }
-    }
-}
-
-/// Checks that the bytes from `start` to `end` are zero.
-pub(super) fn expect_zero(bytes: &[u8], start: usize, end: usize) -> Result<(), DecodeError> {
-    match bytes[start..end].iter().position(|&byte| byte != 0) {
-        None => Ok(()),
-        Some(at) => {
-            let found = format!("{:#04x}", bytes[start + at]);
-            Err(DecodeError::new(start + at, "a zero byte", found))
-        }
-    }
 }
 
 /// Writes a two-byte field.

@@ -10,9 +10,12 @@ mod header;
 mod inner;
 mod key;
 mod leaf;
+#[cfg(test)]
+mod model;
 mod node;
 mod overflow;
 mod split;
+mod verify;
 
 pub use apply::{ApplyError, apply};
 pub use bitmap::{BitmapView, index_of, page_of, pages_per_bitmap};
@@ -23,8 +26,7 @@ pub use build::{
 pub use bytes::{PageBuf, PageRead, PageWrite};
 pub use check::{Finding, check};
 pub use header::{
-    HEADER_BYTES, IMAGE_START, PAGE_BYTES, PageKind, PageView, Verified, checksum, seal,
-    set_page_lsn, verify,
+    HEADER_BYTES, IMAGE_START, PAGE_BYTES, PageKind, PageView, checksum, seal, set_page_lsn,
 };
 pub use inner::{Child, InnerView, children_min};
 pub use key::Key;
@@ -35,3 +37,4 @@ pub use leaf::{
 pub use node::{MAX_KEY_BYTES, NodeView, cell_bytes_max, content_bytes};
 pub use overflow::{OverflowView, payload_bytes_max};
 pub use split::{Incoming, SplitPlan, can_merge, is_sparse, split_plan};
+pub use verify::{Verified, verify};

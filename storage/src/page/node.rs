@@ -20,23 +20,21 @@
 use std::cmp::Ordering;
 
 use seawall_wal::PageId;
-use seawall_wal::codec::DecodeError;
 
 use super::bytes::{short_at, slice_at, u8_at, u32_be_at, u64_at};
 use super::header::{
-    FLAG_HIGH_FENCE, FLAGS, GARBAGE, HEADER_BYTES, HEAP_START, HIGH_LEN, LEVEL, LEVEL_MAX, LOW_LEN,
-    PREFIX_LEN, PageKind, PageView, RIGHT_SIBLING, SLOT_COUNT,
+    FLAG_HIGH_FENCE, FLAGS, GARBAGE, HEADER_BYTES, HEAP_START, HIGH_LEN, LOW_LEN, PREFIX_LEN,
+    PageKind, PageView, RIGHT_SIBLING, SLOT_COUNT,
 };
 use super::key::Key;
 use super::{inner, leaf};
 
-/// Longest key, in bytes.
-pub const MAX_KEY_BYTES: usize = 1024;
+pub use crate::limits::MAX_KEY_BYTES;
 
 /// Bytes of a slot.
 pub(super) const SLOT_BYTES: usize = 8;
 pub(super) const SLOT_OFFSET: usize = 4;
-const SLOT_SUFFIX_LEN: usize = 6;
+pub(super) const SLOT_SUFFIX_LEN: usize = 6;
 
 /// Bytes a node has for fences, slots and cells.
 #[must_use]
@@ -284,7 +282,7 @@ impl<'a> NodeView<'a> {
     }
 
     /// Length of the cell tail at `start`; `None` where it cannot be one.
-    fn tail_len(self, start: usize) -> Option<usize> {
+    pub(super) fn tail_len(self, start: usize) -> Option<usize> {
         match self.page().kind() {
             PageKind::Leaf => leaf::tail_len(self.bytes, start),
             _ => Some(inner::TAIL_BYTES),
@@ -305,97 +303,4 @@ impl<'a> NodeView<'a> {
 #[inline]
 fn slot_head(slots: &[[u8; SLOT_BYTES]], slot: usize) -> u32 {
     slots.get(slot).map_or(0, |slot| u32_be_at(slot, 0))
-}
-
-/// Checks that every offset and length of a node stays within its bounds and that the space adds up,
-/// so that later changes cannot run over. Order and content are [`super::check`]'s.
-pub(super) fn verify(bytes: &[u8]) -> Result<(), DecodeError> {
-    let node = NodeView::new(bytes);
-    verify_level(node)?;
-    verify_fences(node)?;
-    let room = (bytes.len() - HEADER_BYTES) / SLOT_BYTES;
-    let stored_count = short_at(bytes, SLOT_COUNT);
-    if stored_count > room {
-        return Err(expected(SLOT_COUNT, format!("at most {room} slots"), stored_count));
-    }
-    let (slots_end, heap_start, heap_end) = (node.slots_end(), node.heap_start(), node.heap_end());
-    if heap_start < slots_end || heap_start > heap_end {
-        let range = format!("a heap start from {slots_end} to {heap_end}");
-        return Err(expected(HEAP_START, range, heap_start));
-    }
-    let mut used = node.garbage();
-    for slot in 0..node.count() {
-        used += verify_cell(node, slot)?;
-    }
-    if used != heap_end - heap_start {
-        let sum = format!("cells and garbage of {} bytes", heap_end - heap_start);
-        return Err(expected(GARBAGE, sum, used));
-    }
-    Ok(())
-}
-
-fn verify_level(node: NodeView<'_>) -> Result<(), DecodeError> {
-    let level = node.page().level();
-    let fits = match node.page().kind() {
-        PageKind::Leaf => level == 0,
-        _ => (1..=LEVEL_MAX).contains(&level),
-    };
-    if fits { Ok(()) } else { Err(expected(LEVEL, "a level of its kind", usize::from(level))) }
-}
-
-fn verify_fences(node: NodeView<'_>) -> Result<(), DecodeError> {
-    let bytes = node.bytes();
-    let flags = u8_at(bytes, FLAGS);
-    if flags & !FLAG_HIGH_FENCE != 0 {
-        return Err(expected(FLAGS, "known flags", usize::from(flags)));
-    }
-    let (low, high) = (short_at(bytes, LOW_LEN), short_at(bytes, HIGH_LEN));
-    for (field, len) in [(LOW_LEN, low), (HIGH_LEN, high)] {
-        if len > MAX_KEY_BYTES {
-            return Err(expected(field, format!("at most {MAX_KEY_BYTES} bytes"), len));
-        }
-    }
-    if !node.has_high_fence() && high != 0 {
-        return Err(expected(HIGH_LEN, "no high fence", high));
-    }
-    let prefix_max = low.min(high);
-    if node.prefix_len() > prefix_max {
-        return Err(expected(PREFIX_LEN, format!("at most {prefix_max} bytes"), node.prefix_len()));
-    }
-    let low_fence = node.low_fence();
-    let Some(high_fence) = node.high_fence() else { return Ok(()) };
-    if low_fence.compare_key(high_fence).is_ge() {
-        return Err(DecodeError::new(LOW_LEN, "a low fence below the high fence", "another order"));
-    }
-    let common = low_fence.common_len(high_fence);
-    if common != node.prefix_len() {
-        let prefix = format!("a prefix of the {common} bytes both fences begin with");
-        return Err(expected(PREFIX_LEN, prefix, node.prefix_len()));
-    }
-    Ok(())
-}
-
-/// Checks one slot and the bounds of its cell; gives the cell's length.
-fn verify_cell(node: NodeView<'_>, index: usize) -> Result<usize, DecodeError> {
-    let slot = node.slot(index);
-    let place = HEADER_BYTES + index * SLOT_BYTES;
-    let (start, end) = (node.heap_start(), node.heap_end());
-    let suffix_max = MAX_KEY_BYTES - node.prefix_len();
-    if slot.suffix_len > suffix_max {
-        let most = format!("a key suffix of at most {suffix_max} bytes");
-        return Err(expected(place + SLOT_SUFFIX_LEN, most, slot.suffix_len));
-    }
-    let tail_start = slot.offset + slot.suffix_len;
-    let cell_end = node.tail_len(tail_start).map(|tail| tail_start + tail);
-    match cell_end {
-        Some(cell_end) if slot.offset >= start && cell_end <= end => Ok(cell_end - slot.offset),
-        _ => {
-            let range = format!("a whole cell between {start} and {end}");
-            Err(expected(place + SLOT_OFFSET, range, slot.offset))
-        }
-    }
-}
-
-fn expected(offset: usize, expected: impl Into<String>, found: usize) -> DecodeError {
-    DecodeError::new(offset, expected, found.to_string())
 }

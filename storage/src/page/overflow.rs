@@ -9,8 +9,9 @@
 use seawall_wal::codec::DecodeError;
 
 use super::bytes::{short_at, slice_at};
-use super::header::{HEADER_BYTES, LOW_LEN, PAYLOAD_LEN, PageView, expect_zero};
+use super::header::{HEADER_BYTES, LOW_LEN, PAYLOAD_LEN, PageView};
 use super::node::MAX_KEY_BYTES;
+use super::verify::expect_zero;
 
 /// Longest payload beside an owner's key of `owner_key_len` bytes.
 #[must_use]

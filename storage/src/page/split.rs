@@ -245,7 +245,7 @@ pub(super) fn are_neighbours(left: &[u8], right: &[u8]) -> bool {
 }
 
 /// Bytes of the node that two neighbours would make.
-fn merged_bytes(left: &[u8], right: &[u8]) -> usize {
+pub(super) fn merged_bytes(left: &[u8], right: &[u8]) -> usize {
     let (a, b) = (NodeView::new(left), NodeView::new(right));
     let (a_spec, b_spec) = (NodeSpec::of(a), NodeSpec::of(b));
     let merged = NodeSpec { high: b_spec.high, ..a_spec };
