@@ -28,9 +28,6 @@ pub use options::Options;
 pub use report::{
     BackupReport, CheckpointReport, RecoveryReport, Stats, VerifyProgress, VerifyReport,
 };
-#[doc(hidden)]
-pub mod page;
-
 pub use seawall_wal::disk::DiskKind;
 pub use seawall_wal::{Error, Lsn, Result};
 pub use transaction_options::TransactionOptions;
