@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::sim::CrashPlan;
 use super::{
-    Access, AlignedBuf, BLOCK_BYTES, BlockingDisk, Disk, DiskFile, OpenMode, SimDisk, Transfer,
+    Access, AlignedBuf, BLOCK_BYTES, BlockingDisk, Disk, DiskFile, DiskKind, OpenMode, SimDisk,
+    Transfer, select,
 };
-use crate::codec::to_u64;
+use crate::codec::{to_u64, to_usize};
 
 /// Calls a check with each disk and an empty directory on it.
 fn on_each_disk(check: impl Fn(&dyn Disk, &Path)) {
@@ -64,6 +69,22 @@ fn reading_past_the_end_is_unexpected_eof() {
             let error = file.read_at(&mut buf, 0).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
         }
+    });
+}
+
+#[test]
+fn empty_transfers_do_nothing() {
+    on_each_disk(|disk, directory| {
+        let file = disk.open(&directory.join("file"), OpenMode::Create, Access::Buffered).unwrap();
+        file.write_at(&[], 100).unwrap();
+        file.write_sync_at(&[], 100).unwrap();
+        file.read_at(&mut [], 100).unwrap();
+        let mut buf = [];
+        let mut batch = [Transfer::write(&*file, 9, &[]), Transfer::read(&*file, 9, &mut buf)];
+        disk.transfer(&mut batch);
+        assert!(batch.iter().all(|transfer| transfer.result.is_ok()));
+        disk.transfer(&mut []);
+        assert_eq!(file.size().unwrap().length_bytes, 0);
     });
 }
 
@@ -254,6 +275,73 @@ fn second_lock_is_refused_until_the_first_is_dropped() {
     });
 }
 
+/// Names the directory, and `blocking` or `uring`, for [`process_that_is_killed`].
+const KILLED_PROCESS: [&str; 2] = ["SEAWALL_TEST_KILLED_DIRECTORY", "SEAWALL_TEST_KILLED_DISK"];
+
+/// Where it is asked to, holds the lock and writes until it is killed.
+#[test]
+fn process_that_is_killed() {
+    let [Ok(directory), Ok(kind)] = KILLED_PROCESS.map(std::env::var) else { return };
+    let kind = if kind == "uring" { DiskKind::Uring } else { DiskKind::Blocking };
+    let disk = select(kind).unwrap();
+    let directory = Path::new(&directory);
+    let lock = disk.lock(&directory.join("LOCK")).unwrap();
+    let file = disk.open(&directory.join("file"), OpenMode::Create, Access::Direct).unwrap();
+    let bytes = block(1);
+    for index in 0_u64.. {
+        let at = |part: u64| (index * 8 + part) % 1024 * to_u64(BLOCK_BYTES);
+        let mut batch: Vec<_> =
+            (0..8).map(|part| Transfer::write(&*file, at(part), &bytes)).collect();
+        disk.transfer(&mut batch);
+        // The parent waits for this file.
+        if index == 20 {
+            disk.open(&directory.join("ready"), OpenMode::Create, Access::Buffered).unwrap();
+        }
+    }
+    drop(lock);
+}
+
+/// A process that does not outlive the test.
+struct Child(std::process::Child);
+
+impl Child {
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn lock_of_a_killed_process_is_taken_over() {
+    on_each_disk(|disk, directory| {
+        if disk.name() == "sim" {
+            return;
+        }
+        let test = "disk::conformance::process_that_is_killed";
+        let spawned = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test])
+            .env(KILLED_PROCESS[0], directory)
+            .env(KILLED_PROCESS[1], disk.name())
+            .stdout(std::process::Stdio::null())
+            .spawn();
+        let mut child = Child(spawned.unwrap());
+        while disk.size(&directory.join("ready")).is_err() {
+            assert!(child.0.try_wait().unwrap().is_none(), "the process has failed");
+            std::thread::yield_now();
+        }
+        let lock = directory.join("LOCK");
+        assert_eq!(disk.lock(&lock).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        child.kill();
+        drop(disk.lock(&lock).unwrap());
+    });
+}
+
 #[test]
 fn direct_file_refuses_what_is_not_aligned() {
     on_each_disk(|disk, directory| {
@@ -272,4 +360,119 @@ fn direct_file_refuses_what_is_not_aligned() {
         }));
         file.write_sync_at(&buf, 4096).unwrap();
     });
+}
+
+/// An operation on one of [`FILES`] files, by index.
+#[derive(Clone, Debug)]
+enum Step {
+    Create(usize),
+    Write { file: usize, offset: u64, fill: u8, len: usize, is_synced: bool },
+    SetLen { file: usize, length: u64 },
+    Sync(usize),
+    Rename { from: usize, to: usize },
+    Remove(usize),
+    SyncDir,
+}
+
+const FILES: usize = 3;
+
+fn step() -> impl Strategy<Value = Step> {
+    let file = || 0..FILES;
+    prop_oneof![
+        2 => file().prop_map(Step::Create),
+        6 => (file(), 0..20_000_u64, any::<u8>(), 0..9000_usize, any::<bool>()).prop_map(
+            |(file, offset, fill, len, is_synced)| Step::Write { file, offset, fill, len, is_synced }
+        ),
+        2 => (file(), 0..20_000_u64).prop_map(|(file, length)| Step::SetLen { file, length }),
+        1 => file().prop_map(Step::Sync),
+        1 => (file(), file()).prop_map(|(from, to)| Step::Rename { from, to }),
+        1 => file().prop_map(Step::Remove),
+        1 => Just(Step::SyncDir),
+    ]
+}
+
+/// Runs a step, and tells whether it succeeded.
+fn run(disk: &dyn Disk, directory: &Path, step: &Step) -> Result<(), std::io::ErrorKind> {
+    let path = |file: usize| directory.join(file.to_string());
+    let open = |file, mode| disk.open(&path(file), mode, Access::Buffered);
+    let outcome = match *step {
+        Step::Create(file) => open(file, OpenMode::Create).map(drop),
+        Step::Write { file, offset, fill, len, is_synced } => open(file, OpenMode::ReadWrite)
+            .and_then(|file| {
+                let bytes = vec![fill; len];
+                if is_synced {
+                    file.write_sync_at(&bytes, offset)
+                } else {
+                    file.write_at(&bytes, offset)
+                }
+            }),
+        Step::SetLen { file, length } => {
+            open(file, OpenMode::ReadWrite).and_then(|file| file.set_len(length))
+        }
+        Step::Sync(file) => open(file, OpenMode::ReadWrite).and_then(|file| file.sync()),
+        Step::Rename { from, to } => disk.rename(&path(from), &path(to)),
+        Step::Remove(file) => disk.remove_file(&path(file)),
+        Step::SyncDir => disk.sync_dir(directory),
+    };
+    outcome.map_err(|error| error.kind())
+}
+
+/// Names and bytes of everything in a directory.
+fn contents(disk: &dyn Disk, directory: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let names = disk.list(directory).unwrap().into_iter();
+    let with_bytes = names.map(|name| {
+        let file = disk.open(&directory.join(&name), OpenMode::ReadOnly, Access::Buffered).unwrap();
+        let length = to_usize(file.size().unwrap().length_bytes);
+        let bytes = read(&*file, 0, length);
+        (name, bytes)
+    });
+    with_bytes.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn simulated_disk_shows_what_the_file_system_shows(steps in vec(step(), 1..40)) {
+        let temporary = tempfile::tempdir().unwrap();
+        let (real, sim) = (BlockingDisk::new(), SimDisk::new());
+        let on_sim = Path::new("/db");
+        sim.create_dir(on_sim).unwrap();
+        for step in &steps {
+            let expected = run(&real, temporary.path(), step);
+            prop_assert_eq!(run(&sim, on_sim, step), expected, "{:?}", step);
+        }
+        let expected = contents(&real, temporary.path());
+        prop_assert_eq!(contents(&sim, on_sim), expected.clone());
+        // A killed process loses nothing, and neither does a crash in which everything survives.
+        prop_assert_eq!(contents(&sim.fork(), on_sim), expected.clone());
+        prop_assert_eq!(contents(&sim.crash(CrashPlan::Everything), on_sim), expected);
+    }
+
+    #[test]
+    fn what_was_synced_survives_every_crash(steps in vec(step(), 1..40), seed: u64) {
+        let sim = SimDisk::new();
+        let directory = Path::new("/db");
+        sim.create_dir(directory).unwrap();
+        sim.sync_dir(Path::new("/")).unwrap();
+        for step in &steps {
+            // Whether it succeeds is the other test's business.
+            run(&sim, directory, step).ok();
+        }
+        for file in 0..FILES {
+            run(&sim, directory, &Step::Sync(file)).ok();
+        }
+        sim.sync_dir(directory).unwrap();
+        prop_assert_eq!(sim.unsynced_changes(), 0);
+        let expected = contents(&sim, directory);
+        let plans = [
+            CrashPlan::NothingUnsynced,
+            CrashPlan::Torn { seed },
+            CrashPlan::Sectors { seed },
+            CrashPlan::Reordered { seed },
+        ];
+        for plan in plans {
+            prop_assert_eq!(contents(&sim.crash(plan), directory), expected.clone(), "{:?}", plan);
+        }
+    }
 }

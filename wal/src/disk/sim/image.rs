@@ -52,8 +52,11 @@ impl Image {
         }
     }
 
-    /// Writes `bytes` at `offset`, and grows the file where they end behind it.
+    /// Writes `bytes` at `offset`, and grows the file where they end behind it. No bytes do nothing.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         for (index, within, part) in spans(offset, bytes.len()) {
             let bytes = &bytes[part];
             let block = self.block_mut(index);

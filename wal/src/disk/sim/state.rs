@@ -175,6 +175,9 @@ impl State {
         bytes: &[u8],
         effect: Option<FaultEffect>,
     ) -> io::Result<()> {
+        if bytes.is_empty() {
+            return effect.and_then(FaultEffect::error).map_or(Ok(()), Err);
+        }
         let end = offset.checked_add(to_u64(bytes.len()));
         let end = end.ok_or(io::ErrorKind::FileTooLarge)?;
         self.check_growth(id, end)?;
