@@ -13,12 +13,16 @@ mod options;
 #[doc(hidden)]
 pub mod page;
 #[doc(hidden)]
+pub mod pagefile;
+#[doc(hidden)]
 pub mod planted;
 #[doc(hidden)]
 pub mod pool;
 mod report;
 mod transaction_options;
 mod value;
+#[doc(hidden)]
+pub mod writeback;
 
 pub use durability::{Durability, Isolation};
 pub use event::{Event, RecoveryPhase, StallReason};

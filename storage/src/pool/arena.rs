@@ -29,6 +29,7 @@ use rustix::mm::{self, MapFlags, ProtFlags};
 use seawall_wal::PageId;
 use seawall_wal::sync::atomic::AtomicU64;
 
+use super::held;
 use super::latch::{Latch, Parking, Version};
 
 /// Bytes of a word; frames are stored to and optimistically loaded from in these.
@@ -121,28 +122,28 @@ impl Arena {
     #[must_use]
     pub fn shared(&self, frame: FrameIndex) -> SharedBytes<'_> {
         self.header(frame).latch.shared(&self.parking);
-        SharedBytes { arena: self, frame, here: PhantomData }
+        SharedBytes::latched(self, frame)
     }
 
     /// Reads a frame if the latch can be had at once.
     #[must_use]
     pub fn try_shared(&self, frame: FrameIndex) -> Option<SharedBytes<'_>> {
         let held = self.header(frame).latch.try_shared();
-        held.then(|| SharedBytes { arena: self, frame, here: PhantomData })
+        held.then(|| SharedBytes::latched(self, frame))
     }
 
     /// Changes a frame; waits for the latch.
     #[must_use]
     pub fn exclusive(&self, frame: FrameIndex) -> ExclusiveBytes<'_> {
         self.header(frame).latch.exclusive(&self.parking);
-        ExclusiveBytes { arena: self, frame, here: PhantomData }
+        ExclusiveBytes::latched(self, frame)
     }
 
     /// Changes a frame if the latch can be had at once.
     #[must_use]
     pub fn try_exclusive(&self, frame: FrameIndex) -> Option<ExclusiveBytes<'_>> {
         let held = self.header(frame).latch.try_exclusive();
-        held.then(|| ExclusiveBytes { arena: self, frame, here: PhantomData })
+        held.then(|| ExclusiveBytes::latched(self, frame))
     }
 
     /// Begins an optimistic read of `page` in `frame`; `None` while the frame is being changed or
@@ -222,7 +223,13 @@ pub struct SharedBytes<'a> {
     here: PhantomData<*const ()>,
 }
 
-impl SharedBytes<'_> {
+impl<'a> SharedBytes<'a> {
+    /// The guard of a latch just taken.
+    fn latched(arena: &'a Arena, frame: FrameIndex) -> Self {
+        held::latched();
+        Self { arena, frame, here: PhantomData }
+    }
+
     /// The page's bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -233,11 +240,12 @@ impl SharedBytes<'_> {
 
 impl Drop for SharedBytes<'_> {
     fn drop(&mut self) {
+        held::unlatched();
         self.arena.header(self.frame).latch.release_shared(&self.arena.parking);
     }
 }
 
-/// A frame whose latch is held exclusively.
+/// A frame whose latch is held exclusively. Stays on its thread, too.
 #[derive(Debug)]
 pub struct ExclusiveBytes<'a> {
     arena: &'a Arena,
@@ -245,7 +253,13 @@ pub struct ExclusiveBytes<'a> {
     here: PhantomData<*const ()>,
 }
 
-impl ExclusiveBytes<'_> {
+impl<'a> ExclusiveBytes<'a> {
+    /// The guard of a latch just taken.
+    fn latched(arena: &'a Arena, frame: FrameIndex) -> Self {
+        held::latched();
+        Self { arena, frame, here: PhantomData }
+    }
+
     /// The page's bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -340,6 +354,7 @@ fn store(word: &Word, value: u64) {
 
 impl Drop for ExclusiveBytes<'_> {
     fn drop(&mut self) {
+        held::unlatched();
         self.arena.header(self.frame).latch.release_exclusive(&self.arena.parking);
     }
 }

@@ -1,0 +1,243 @@
+//! The `pages` file: page `id` stands at byte `id * page_bytes`.
+//!
+//! What must hold: every read is verified (P4). Space is real before anything refers to it: growth
+//! writes zeros and syncs, so a page write in place never meets a full disk, and its failure leaves
+//! everything as it was, to be tried again (W2). Pages are written by `writeback::writer` alone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
+
+use seawall_wal::codec::{to_u64, to_usize};
+use seawall_wal::disk::{Access, AlignedBuf, Disk, DiskFile, OpenMode, Transfer, TransferKind};
+use seawall_wal::sync::Mutex;
+use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use seawall_wal::{DatabaseId, Error, PageId, Result};
+
+use crate::page::{self, Verified};
+
+/// Least growth of the file, in bytes; it doubles the file up to [`GROWTH_BYTES_MAX`] at a time.
+const GROWTH_BYTES_MIN: u64 = 1 << 20;
+/// Most growth of the file beyond what is asked for, in bytes.
+const GROWTH_BYTES_MAX: u64 = 64 << 20;
+/// Zeros written by one call while the file grows.
+const ZEROS_BYTES: usize = 1 << 20;
+
+/// What pages of a database have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFormat {
+    /// Bytes of a page, one of [`page::PAGE_BYTES`].
+    pub page_bytes: usize,
+    /// Seed of the checksums: [`DatabaseId::checksum_seed`].
+    pub seed: u32,
+}
+
+impl PageFormat {
+    /// Pages of `page_bytes` of this database.
+    #[must_use]
+    pub fn new(database: DatabaseId, page_bytes: usize) -> Self {
+        Self { page_bytes, seed: database.checksum_seed() }
+    }
+}
+
+/// The open file.
+pub struct PageFile {
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    format: PageFormat,
+    pages: AtomicU64,
+    growing: Mutex<()>,
+    /// A sync failed, and the next one may be called a success all the same.
+    sync_failed: AtomicBool,
+}
+
+impl PageFile {
+    /// Opens the file at `path`, or makes an empty one; its name is durable once the caller has synced
+    /// the directory. A rest behind the last whole page is what a crash left of a growth, and is not
+    /// counted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        mode: OpenMode,
+        access: Access,
+        format: PageFormat,
+    ) -> Result<Self> {
+        let file = disk.open(path, mode, access).map_err(|error| Error::io(path, error))?;
+        let size = file.size().map_err(|error| Error::io(path, error))?;
+        Ok(Self {
+            disk,
+            file,
+            path: path.to_path_buf(),
+            format,
+            pages: AtomicU64::new(size.length_bytes / to_u64(format.page_bytes)),
+            growing: Mutex::new(()),
+            sync_failed: AtomicBool::new(false),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of a page.
+    #[must_use]
+    pub const fn page_bytes(&self) -> usize {
+        self.format.page_bytes
+    }
+
+    /// What its pages have in common.
+    #[must_use]
+    pub const fn format(&self) -> PageFormat {
+        self.format
+    }
+
+    /// How many pages the file has.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Acquire)
+    }
+
+    /// Byte offset of a page.
+    ///
+    /// # Panics
+    /// When it is beyond 2^64, which no file is.
+    #[must_use]
+    pub fn offset(&self, page: PageId) -> u64 {
+        let offset = page.get().checked_mul(to_u64(self.format.page_bytes));
+        offset.expect("the offset of a page fits a file offset")
+    }
+
+    /// Reads a page and verifies it (P4). `buf` is a page long, and aligned for direct access.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for a damaged page and for one beyond the end; [`Error::Io`].
+    pub fn read_page(&self, page: PageId, buf: &mut [u8]) -> Result<Verified> {
+        self.check_inside(page)?;
+        let read = self.file.read_at(buf, self.offset(page));
+        self.verify(page, buf, read)
+    }
+
+    /// Reads pages side by side and verifies each; the answers are in order.
+    pub fn read_pages(&self, batch: &mut [(PageId, AlignedBuf)]) -> Vec<Result<Verified>> {
+        let inside: Vec<_> = batch.iter().map(|(page, _)| self.check_inside(*page)).collect();
+        let wanted = batch.iter_mut().zip(&inside).filter(|(_, inside)| inside.is_ok());
+        let mut transfers: Vec<_> = wanted
+            .map(|((page, buf), _)| Transfer {
+                file: &*self.file,
+                offset: self.offset(*page),
+                kind: TransferKind::Read(buf),
+                result: Ok(()),
+            })
+            .collect();
+        self.disk.transfer(&mut transfers);
+        let reads: Vec<_> = transfers.into_iter().map(|transfer| transfer.result).collect();
+        let mut reads = reads.into_iter();
+        let answers = batch.iter().zip(inside).map(|((page, buf), inside)| {
+            inside?;
+            self.verify(*page, buf, reads.next().expect("a transfer for each page inside"))
+        });
+        answers.collect()
+    }
+
+    /// Makes room for at least `pages` pages, durably, before anything refers to the space.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] or [`Error::Io`]; the file is as it was, and the call may be repeated.
+    pub fn grow_to(&self, pages: u64) -> Result<()> {
+        let _growing = self.growing.lock();
+        let old = self.pages();
+        if pages <= old {
+            return Ok(());
+        }
+        let page_bytes = to_u64(self.format.page_bytes);
+        let step_bytes = (old * page_bytes).clamp(GROWTH_BYTES_MIN, GROWTH_BYTES_MAX);
+        let generous = pages.max(old + step_bytes / page_bytes);
+        match self.extend(old, generous) {
+            // Full: perhaps the little that is needed now is still there.
+            Err(Error::NoSpace { .. }) if pages < generous => self.extend(old, pages),
+            done => done,
+        }
+    }
+
+    /// Makes durable every page write that has returned. Once a sync has failed, all later ones do:
+    /// the kernel reports a lost write once, to whoever syncs next (W2).
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        if self.sync_failed.load(Ordering::SeqCst) {
+            let error = io::Error::other("an earlier sync of this file failed");
+            return Err(Error::io(&self.path, error));
+        }
+        self.file.sync().map_err(|error| {
+            self.sync_failed.store(true, Ordering::SeqCst);
+            Error::io(&self.path, error)
+        })
+    }
+
+    /// The file's handle and its disk, for the one who writes pages.
+    pub(crate) fn handle(&self) -> (&dyn Disk, &dyn DiskFile) {
+        (&*self.disk, &*self.file)
+    }
+
+    fn extend(&self, old: u64, pages: u64) -> Result<()> {
+        let page_bytes = to_u64(self.format.page_bytes);
+        let (start, end) = (old * page_bytes, pages * page_bytes);
+        let written = self.write_zeros(start, end).map_err(|error| Error::io(&self.path, error));
+        match written.and_then(|()| self.sync()) {
+            Ok(()) => {
+                self.pages.store(pages, Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                // Gives the space back. Where that fails as well the next growth writes over it.
+                match self.file.set_len(start) {
+                    Ok(()) | Err(_) => Err(error),
+                }
+            }
+        }
+    }
+
+    fn write_zeros(&self, start: u64, end: u64) -> io::Result<()> {
+        let zeros = AlignedBuf::new(ZEROS_BYTES);
+        let mut at = start;
+        while at < end {
+            let count = to_usize((end - at).min(to_u64(ZEROS_BYTES)));
+            self.file.write_at(&zeros[..count], at)?;
+            at += to_u64(count);
+        }
+        Ok(())
+    }
+
+    fn check_inside(&self, page: PageId) -> Result<()> {
+        let pages = self.pages();
+        if page.get() < pages {
+            return Ok(());
+        }
+        let end = pages * to_u64(self.format.page_bytes);
+        Err(Error::corrupt(&self.path, end, format!("page {page}"), format!("{pages} pages")))
+    }
+
+    fn verify(&self, page: PageId, bytes: &[u8], read: io::Result<()>) -> Result<Verified> {
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let expected = format!("page {page}");
+                Error::corrupt(&self.path, self.offset(page), expected, "the end of the file")
+            }
+            _ => Error::io(&self.path, error),
+        })?;
+        page::verify(self.format.seed, page, &self.path, bytes)
+    }
+}
+
+impl fmt::Debug for PageFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageFile").field("path", &self.path).field("pages", &self.pages()).finish()
+    }
+}

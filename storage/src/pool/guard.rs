@@ -1,0 +1,188 @@
+//! Pins and latches as values: a [`Pin`] keeps a page in its frame, a [`SharedPage`] or
+//! [`ExclusivePage`] is the witness that its latch is held.
+
+use std::fmt;
+use std::ops::Range;
+
+use seawall_wal::{Lsn, PageId};
+
+use super::Pool;
+use super::arena::{ExclusiveBytes, FrameIndex, OptimisticPage, SharedBytes};
+
+use crate::page::{PageRead, PageView, PageWrite};
+
+/// Keeps a page in its frame; dropping it lets go.
+pub struct Pin<'p> {
+    pool: &'p Pool,
+    page: PageId,
+    frame: FrameIndex,
+}
+
+impl<'p> Pin<'p> {
+    /// The value of a pin already counted.
+    pub(super) const fn pinned(pool: &'p Pool, page: PageId, frame: FrameIndex) -> Self {
+        Self { pool, page, frame }
+    }
+
+    /// The page.
+    #[must_use]
+    pub const fn id(&self) -> PageId {
+        self.page
+    }
+
+    /// The frame, as a hint for [`Pool::optimistic`] and [`Pool::pin_hinted`].
+    #[must_use]
+    pub const fn frame(&self) -> FrameIndex {
+        self.frame
+    }
+
+    /// Latches the page for reading; waits. A thread latches a page once: not again while it has it.
+    #[must_use]
+    pub fn shared(&self) -> SharedPage<'_> {
+        SharedPage { bytes: self.pool.arena.shared(self.frame), page: self.page, pin: None }
+    }
+
+    /// Latches the page for reading if that needs no wait.
+    #[must_use]
+    pub fn try_shared(&self) -> Option<SharedPage<'_>> {
+        let bytes = self.pool.arena.try_shared(self.frame)?;
+        Some(SharedPage { bytes, page: self.page, pin: None })
+    }
+
+    /// Latches the page for changing; waits.
+    #[must_use]
+    pub fn exclusive(&self) -> ExclusivePage<'_> {
+        ExclusivePage { bytes: self.pool.arena.exclusive(self.frame), page: self.page, pin: None }
+    }
+
+    /// Latches the page for changing if that needs no wait.
+    #[must_use]
+    pub fn try_exclusive(&self) -> Option<ExclusivePage<'_>> {
+        let bytes = self.pool.arena.try_exclusive(self.frame)?;
+        Some(ExclusivePage { bytes, page: self.page, pin: None })
+    }
+
+    /// Latches the page for reading; the guard keeps the pin.
+    #[must_use]
+    pub fn into_shared(self) -> SharedPage<'p> {
+        let (bytes, page) = (self.pool.arena.shared(self.frame), self.page);
+        SharedPage { bytes, page, pin: Some(self) }
+    }
+
+    /// Latches the page for changing; the guard keeps the pin.
+    #[must_use]
+    pub fn into_exclusive(self) -> ExclusivePage<'p> {
+        let (bytes, page) = (self.pool.arena.exclusive(self.frame), self.page);
+        ExclusivePage { bytes, page, pin: Some(self) }
+    }
+
+    /// Begins a read without the latch; `None` while somebody changes the page.
+    #[must_use]
+    pub fn optimistic(&self) -> Option<OptimisticPage<'_>> {
+        self.pool.arena.optimistic(self.frame, self.page)
+    }
+}
+
+impl Clone for Pin<'_> {
+    fn clone(&self) -> Self {
+        assert!(self.pool.state(self.frame).try_pin(), "a pinned frame is not claimed");
+        Self::pinned(self.pool, self.page, self.frame)
+    }
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.pool.state(self.frame).unpin();
+    }
+}
+
+impl fmt::Debug for Pin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pin(page {} in frame {})", self.page, self.frame)
+    }
+}
+
+/// A page latched for reading.
+#[derive(Debug)]
+pub struct SharedPage<'p> {
+    // Dropped in this order: the latch goes before the pin.
+    bytes: SharedBytes<'p>,
+    page: PageId,
+    pin: Option<Pin<'p>>,
+}
+
+impl<'p> SharedPage<'p> {
+    /// The page.
+    #[must_use]
+    pub const fn id(&self) -> PageId {
+        self.page
+    }
+
+    /// END of the last record applied to the page.
+    #[must_use]
+    pub fn page_lsn(&self) -> Lsn {
+        PageView::new(self.bytes.bytes()).page_lsn()
+    }
+
+    /// Lets go of the latch; gives back the pin where the guard was made by [`Pin::into_shared`].
+    pub fn unlatch(self) -> Option<Pin<'p>> {
+        let Self { bytes, page: _, pin } = self;
+        drop(bytes);
+        pin
+    }
+}
+
+impl PageRead for SharedPage<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.bytes()
+    }
+}
+
+/// A page latched for changing.
+#[derive(Debug)]
+pub struct ExclusivePage<'p> {
+    bytes: ExclusiveBytes<'p>,
+    page: PageId,
+    pin: Option<Pin<'p>>,
+}
+
+impl<'p> ExclusivePage<'p> {
+    /// The page.
+    #[must_use]
+    pub const fn id(&self) -> PageId {
+        self.page
+    }
+
+    /// END of the last record applied to the page.
+    #[must_use]
+    pub fn page_lsn(&self) -> Lsn {
+        PageView::new(self.bytes.bytes()).page_lsn()
+    }
+
+    /// Lets go of the latch; gives back the pin where the guard was made by [`Pin::into_exclusive`].
+    pub fn unlatch(self) -> Option<Pin<'p>> {
+        let Self { bytes, page: _, pin } = self;
+        drop(bytes);
+        pin
+    }
+}
+
+impl PageRead for ExclusivePage<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.bytes()
+    }
+}
+
+impl PageWrite for ExclusivePage<'_> {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.bytes.write(offset, bytes);
+    }
+
+    fn copy_within(&mut self, from: Range<usize>, to: usize) {
+        self.bytes.copy_within(from, to);
+    }
+
+    fn fill_zero(&mut self, range: Range<usize>) {
+        self.bytes.fill_zero(range);
+    }
+}

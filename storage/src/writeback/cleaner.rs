@@ -1,0 +1,114 @@
+//! The page cleaner: which dirty pages are written next. A state machine without a thread of its own;
+//! any number of threads may call [`Cleaner::step`].
+
+use std::sync::{Arc, Weak};
+
+use seawall_wal::{Lsn, PageId, Result};
+
+use super::writer::PageWriter;
+use crate::pool::{FrameProvider, Pool};
+
+/// What a step works towards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanerTarget {
+    /// No dirty page has a `rec_lsn` below this.
+    RedoLsn(Lsn),
+    /// At least so many frames hold no dirty page.
+    CleanFrames(usize),
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CleanerStep {
+    /// Pages written and synced.
+    pub pages_written: usize,
+    /// Whether the target is reached. If not, and nothing was written, others are writing the pages
+    /// in question.
+    pub is_reached: bool,
+}
+
+/// The cleaner.
+#[derive(Debug)]
+pub struct Cleaner {
+    pool: Arc<Pool>,
+    writer: PageWriter,
+}
+
+impl Cleaner {
+    /// A cleaner of the pool's pages.
+    #[must_use]
+    pub const fn new(pool: Arc<Pool>, writer: PageWriter) -> Self {
+        Self { pool, writer }
+    }
+
+    /// The pool it cleans.
+    #[must_use]
+    pub const fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The writer it uses.
+    #[must_use]
+    pub const fn writer(&self) -> &PageWriter {
+        &self.writer
+    }
+
+    /// Writes at most one batch, oldest `rec_lsn` first, unless the target is reached. Not with a
+    /// latch held (L1).
+    ///
+    /// # Errors
+    /// Those of [`PageWriter::write_batch`].
+    pub fn step(&self, target: CleanerTarget) -> Result<CleanerStep> {
+        if self.is_reached(target) {
+            return Ok(CleanerStep { pages_written: 0, is_reached: true });
+        }
+        let batch = self.candidates(target);
+        let written = self.writer.write_batch(&self.pool, &batch)?;
+        Ok(CleanerStep { pages_written: written.pages, is_reached: self.is_reached(target) })
+    }
+
+    /// Whether the target holds now.
+    #[must_use]
+    pub fn is_reached(&self, target: CleanerTarget) -> bool {
+        match target {
+            CleanerTarget::RedoLsn(lsn) => {
+                self.pool.dirty().min_rec_lsn().is_none_or(|rec_lsn| rec_lsn >= lsn)
+            }
+            CleanerTarget::CleanFrames(frames) => {
+                self.pool.clean_frames() >= frames.min(self.pool.frames())
+            }
+        }
+    }
+
+    fn candidates(&self, target: CleanerTarget) -> Vec<PageId> {
+        let oldest = self.pool.dirty().oldest(self.writer.batch_max());
+        let below = match target {
+            CleanerTarget::RedoLsn(lsn) => lsn,
+            CleanerTarget::CleanFrames(_) => Lsn::MAX,
+        };
+        oldest.into_iter().filter(|(rec_lsn, _)| *rec_lsn < below).map(|(_, page)| page).collect()
+    }
+}
+
+/// The provider that needs no thread: whoever needs a clean frame runs a step himself.
+#[derive(Debug)]
+pub struct StepProvider {
+    // The pool keeps the provider, and the cleaner the pool.
+    cleaner: Weak<Cleaner>,
+    clean_frames: usize,
+}
+
+impl StepProvider {
+    /// Steps towards so many clean frames.
+    #[must_use]
+    pub fn new(cleaner: &Arc<Cleaner>, clean_frames: usize) -> Self {
+        Self { cleaner: Arc::downgrade(cleaner), clean_frames }
+    }
+}
+
+impl FrameProvider for StepProvider {
+    fn provide(&self) -> Result<()> {
+        let Some(cleaner) = self.cleaner.upgrade() else { return Ok(()) };
+        cleaner.step(CleanerTarget::CleanFrames(self.clean_frames)).map(drop)
+    }
+}

@@ -1,0 +1,21 @@
+//! Pages on their way back to disk: the doublewrite file, the one place that writes pages, the page
+//! cleaner that decides which, and the mending of torn pages after a crash.
+//!
+//! A page write, and what an error at each step means:
+//!
+//! 1. Dirty entry -> Writing; copy under the shared latch; checksum the copy. No error.
+//! 2. Wait until the log is durable up to the highest `page_lsn` (W1). Error: the log is poisoned;
+//!    nothing was issued, the entries are dirty as before.
+//! 3. Images into the doublewrite area of the batch, and sync. Error: poison (W2), entries stay.
+//! 4. Images in place. Error: poison, entries stay.
+//! 5. Sync of the page file. Error: poison, entries stay.
+//! 6. The area may be used again; entries of unchanged pages go, the others are dirty again (P2, P3).
+
+pub mod cleaner;
+pub mod doublewrite;
+pub mod restore;
+mod slot;
+pub mod writer;
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,71 @@
+//! Recovery's first act on the page file: pages that a crash tore, or never let land, are put back
+//! from the doublewrite file.
+
+use std::collections::BTreeMap;
+
+use seawall_wal::disk::AlignedBuf;
+use seawall_wal::{Error, Lsn, PageId, Result};
+
+use super::doublewrite::{BatchId, Slot};
+use super::writer;
+use crate::page::PageView;
+use crate::pagefile::PageFile;
+
+/// The highest `page_lsn` that the slots prove: the log was durable up to it before they were written.
+#[must_use]
+pub fn known_durable_lsn(slots: &[Slot]) -> Lsn {
+    slots.iter().map(|slot| slot.page_lsn).max().unwrap_or(Lsn::NONE)
+}
+
+/// Puts the newest image of each page back in place, where the page on disk is damaged or older, and
+/// syncs. Slots up to batch `synced` are ignored: their pages are in place, and may have been
+/// written since without an image. Returns the pages restored. May be cut short and repeated (R2).
+///
+/// # Errors
+/// [`Error::Corrupt`] when an image is newer than the log, which ends at `end_lsn`, or its page lies
+/// beyond the page file; those of reading and writing.
+pub fn restore(
+    slots: &[Slot],
+    page_file: &PageFile,
+    synced: Option<BatchId>,
+    end_lsn: Lsn,
+) -> Result<Vec<PageId>> {
+    let mut newest: BTreeMap<PageId, &Slot> = BTreeMap::new();
+    for slot in slots.iter().filter(|slot| Some(slot.batch) > synced) {
+        let place = newest.entry(slot.page).or_insert(slot);
+        if place.batch < slot.batch {
+            *place = slot;
+        }
+    }
+    let mut restored = Vec::new();
+    let mut buffer = AlignedBuf::new(page_file.page_bytes());
+    for slot in newest.into_values() {
+        if slot.page_lsn > end_lsn {
+            let offset = page_file.offset(slot.page);
+            let expected = format!("a log that reaches {}, as page {}", slot.page_lsn, slot.page);
+            let found = format!("its end at {end_lsn}");
+            return Err(Error::corrupt(page_file.path(), offset, expected, found));
+        }
+        if is_in_place(slot, page_file, &mut buffer)? {
+            continue;
+        }
+        buffer.copy_from_slice(&slot.image);
+        writer::write_in_place(page_file, &[(slot.page, &buffer)])?;
+        restored.push(slot.page);
+    }
+    if !restored.is_empty() {
+        page_file.sync()?;
+    }
+    Ok(restored)
+}
+
+/// Whether the page on disk is valid and at least as new as the image.
+fn is_in_place(slot: &Slot, page_file: &PageFile, buffer: &mut AlignedBuf) -> Result<bool> {
+    let is_inside = slot.page.get() < page_file.pages();
+    match page_file.read_page(slot.page, buffer) {
+        // A page that was never written has page_lsn 0.
+        Ok(_) => Ok(PageView::new(buffer).page_lsn() >= slot.page_lsn),
+        Err(Error::Corrupt { .. } | Error::UnsupportedFormat { .. }) if is_inside => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,247 @@
+//! The one place that writes pages into the page file. The steps, and what their errors mean, are
+//! listed in `writeback`.
+//!
+//! What must hold: W1 (asserted right before the pages are issued), W2 (a failed write or sync
+//! poisons and is never repeated), P2 and P3 (by the states of the dirty table), L1 (latches are held
+//! for the copy, and for the look at completion by a try; never across I/O).
+
+use std::fmt;
+use std::sync::Arc;
+
+use seawall_wal::codec::to_u64;
+use seawall_wal::disk::{AlignedBuf, Transfer, TransferKind};
+use seawall_wal::sync::Mutex;
+use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use seawall_wal::{Error, Lsn, PageId, Result};
+
+use super::doublewrite::{Doublewrite, SlotImage};
+use crate::page::{self, PageRead};
+use crate::pagefile::PageFile;
+use crate::planted::{Bug, is_planted};
+use crate::pool::dirty::{Completion, DirtyTable};
+use crate::pool::{Pool, SharedPage, assert_no_latch};
+
+/// What writing pages needs of the log.
+pub trait LogWatermark: fmt::Debug + Send + Sync {
+    /// The log is on disk up to here.
+    fn durable_lsn(&self) -> Lsn;
+
+    /// End of the log reserved so far: no later record starts below.
+    fn reserved_lsn(&self) -> Lsn;
+
+    /// Returns when the log is durable up to `lsn`, writing it where nobody else does.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what made it so.
+    fn wait_durable(&self, lsn: Lsn) -> Result<()>;
+
+    /// No write is accepted from now on (W2).
+    fn poison(&self, error: Error);
+}
+
+/// Writes batches of dirty pages. Several threads may; at most two batches are in flight.
+pub struct PageWriter {
+    page_file: Arc<PageFile>,
+    doublewrite: Doublewrite,
+    dirty: Arc<DirtyTable>,
+    log: Arc<dyn LogWatermark>,
+    buffers: Mutex<Vec<AlignedBuf>>,
+    bytes_written: AtomicU64,
+}
+
+/// A private copy of a page, on its way to disk.
+#[derive(Debug)]
+struct Image {
+    page: PageId,
+    page_lsn: Lsn,
+    bytes: AlignedBuf,
+    is_recreated: bool,
+}
+
+impl Image {
+    fn slot(&self) -> SlotImage<'_> {
+        SlotImage { page: self.page, page_lsn: self.page_lsn, bytes: &self.bytes }
+    }
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Pages written and synced.
+    pub pages: usize,
+    /// Of these, the ones that are clean now.
+    pub cleaned: usize,
+}
+
+impl PageWriter {
+    /// A writer of the page file's pages.
+    #[must_use]
+    pub fn new(
+        page_file: Arc<PageFile>,
+        doublewrite: Doublewrite,
+        dirty: Arc<DirtyTable>,
+        log: Arc<dyn LogWatermark>,
+    ) -> Self {
+        Self {
+            page_file,
+            doublewrite,
+            dirty,
+            log,
+            buffers: Mutex::new(Vec::new()),
+            bytes_written: AtomicU64::new(0),
+        }
+    }
+
+    /// Most pages of a batch.
+    #[must_use]
+    pub const fn batch_max(&self) -> usize {
+        self.doublewrite.slots()
+    }
+
+    /// Bytes of pages written in place so far.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written.load(Ordering::Relaxed)
+    }
+
+    /// See [`Doublewrite::last_synced_batch`].
+    #[must_use]
+    pub fn last_synced_batch(&self) -> u64 {
+        self.doublewrite.last_synced_batch()
+    }
+
+    /// Writes those of `pages` that are dirty and not being written, as they are now, and returns when
+    /// they are synced. Not with a latch held (L1).
+    ///
+    /// # Errors
+    /// Those of the log, with nothing written; [`Error::Poisoned`] when a write or sync failed.
+    ///
+    /// # Panics
+    /// When there are more than [`Self::batch_max`] pages.
+    pub fn write_batch(&self, pool: &Pool, pages: &[PageId]) -> Result<Written> {
+        assert_no_latch();
+        assert!(pages.len() <= self.batch_max(), "a batch of {} pages", pages.len());
+        let images: Vec<_> = pages.iter().filter_map(|&page| self.copy(pool, page)).collect();
+        if images.is_empty() {
+            return Ok(Written::default());
+        }
+        if let Err(error) = self.flush_log(&images) {
+            for image in images {
+                self.dirty.cancel_write(image.page);
+                self.keep_buffer(image.bytes);
+            }
+            return Err(error);
+        }
+        // From here on an error leaves the entries in flight: nobody may write those pages again.
+        self.write_images(&images).map_err(|error| {
+            self.log.poison(error.clone());
+            Error::Poisoned { source: Some(Arc::new(error)) }
+        })?;
+        let mut written = Written { pages: images.len(), cleaned: 0 };
+        for image in images {
+            if self.complete(pool, &image) == Completion::Clean {
+                written.cleaned += 1;
+            }
+            self.keep_buffer(image.bytes);
+        }
+        Ok(written)
+    }
+
+    /// Takes a page for writing and copies it under its shared latch.
+    fn copy(&self, pool: &Pool, page: PageId) -> Option<Image> {
+        let begun = self.dirty.begin_write(page)?;
+        let pin = pool.pin_resident(page).expect("a dirty page stays in its frame");
+        let kept = self.buffers.lock().pop();
+        let mut bytes = kept.unwrap_or_else(|| AlignedBuf::new(self.page_file.page_bytes()));
+        let shared = pin.shared();
+        bytes.copy_from_slice(shared.bytes());
+        let page_lsn = shared.page_lsn();
+        drop(shared);
+        page::seal(self.page_file.format().seed, page, &mut bytes);
+        Some(Image { page, page_lsn, bytes, is_recreated: begun.is_recreated })
+    }
+
+    /// The log first (W1).
+    fn flush_log(&self, images: &[Image]) -> Result<()> {
+        if is_planted(Bug::SkipLogFlushBeforePageWrite) {
+            return Ok(());
+        }
+        self.log.wait_durable(highest_page_lsn(images))
+    }
+
+    /// Doublewrite images, pages, data sync.
+    fn write_images(&self, images: &[Image]) -> Result<()> {
+        // A page that redo re-creates whole needs no image.
+        let in_need = images.iter().filter(|image| !image.is_recreated);
+        let slots: Vec<_> = in_need.map(Image::slot).collect();
+        let batch = if slots.is_empty() { None } else { Some(self.doublewrite.begin()?) };
+        if let Some(batch) = &batch {
+            batch.write(&slots)?;
+        }
+        if !is_planted(Bug::SkipLogFlushBeforePageWrite) {
+            let (page_lsn, durable_lsn) = (highest_page_lsn(images), self.log.durable_lsn());
+            assert!(page_lsn <= durable_lsn, "W1: page_lsn {page_lsn}, durable {durable_lsn}");
+        }
+        let mut pages: Vec<_> = images.iter().map(|image| (image.page, &image.bytes)).collect();
+        pages.sort_unstable_by_key(|(page, _)| *page);
+        write_in_place(&self.page_file, &pages)?;
+        for image in images {
+            self.dirty.written(image.page, image.page_lsn);
+        }
+        self.page_file.sync()?;
+        if let Some(batch) = batch {
+            batch.synced();
+        }
+        let bytes = to_u64(images.len() * self.page_file.page_bytes());
+        self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Decides, now that the image is durable, whether the page is clean.
+    fn complete(&self, pool: &Pool, image: &Image) -> Completion {
+        let pin = pool.pin_resident(image.page).expect("a dirty page stays in its frame");
+        // Held until the entry is changed: in between the page could be changed, and would count
+        // on an entry that goes.
+        let shared = pin.try_shared();
+        self.dirty.complete(image.page, shared.as_ref().map(SharedPage::page_lsn))
+    }
+
+    fn keep_buffer(&self, buffer: AlignedBuf) {
+        let mut buffers = self.buffers.lock();
+        if buffers.len() < self.batch_max() {
+            buffers.push(buffer);
+        }
+    }
+}
+
+impl fmt::Debug for PageWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageWriter")
+            .field("doublewrite", &self.doublewrite)
+            .field("bytes_written", &self.bytes_written())
+            .finish_non_exhaustive()
+    }
+}
+
+fn highest_page_lsn(images: &[Image]) -> Lsn {
+    images.iter().map(|image| image.page_lsn).max().unwrap_or(Lsn::NONE)
+}
+
+/// Writes sealed pages to their places, side by side. The caller has seen to W1 and to the images, and
+/// syncs.
+///
+/// # Panics
+/// When a page lies beyond the file: it grows before anything refers to its pages.
+pub(super) fn write_in_place(page_file: &PageFile, pages: &[(PageId, &AlignedBuf)]) -> Result<()> {
+    let (disk, file) = page_file.handle();
+    let end = page_file.pages();
+    let transfers = pages.iter().map(|&(page, bytes)| {
+        assert!(page.get() < end, "page {page} is written into a file of {end} pages");
+        let kind = TransferKind::Write(bytes);
+        Transfer { file, offset: page_file.offset(page), kind, result: Ok(()) }
+    });
+    let mut transfers: Vec<_> = transfers.collect();
+    disk.transfer(&mut transfers);
+    let done = transfers.into_iter().try_for_each(|transfer| transfer.result);
+    done.map_err(|error| Error::io(page_file.path(), error))
+}
