@@ -1,7 +1,16 @@
 //! The `control` file: identity, format, epochs, master records.
+//!
+//! Owns the only state that is changed in place, by two slots that take turns (invariant C4). It
+//! knows places in the log, but never reads it.
 
 mod epoch;
+mod file;
 mod position;
+mod slots;
+mod state;
 
 pub use epoch::EpochEntry;
+pub use file::{CONTROL_NAME, Control};
 pub use position::LogPosition;
+pub use slots::FORMAT_VERSION;
+pub use state::{ControlState, EPOCHS_MAX, Identity, MasterRecord, Rates, Shutdown};
