@@ -7,8 +7,6 @@
 //!
 //! Bytes that become free are made zero at once: images leave the hole out, deleted data does not
 //! linger in the file, and pages compress well. It costs one pass over bytes that are in the cache.
-//! Space between cells is reused only by compaction, which lays the node out anew when the hole is
-//! too small although the free bytes suffice.
 
 use std::{error, fmt};
 
@@ -17,15 +15,14 @@ use seawall_wal::record::{Cell, Extent, Op};
 use seawall_wal::{PageId, TreeId};
 
 use super::bitmap::{self, BitmapView};
-use super::build::{Composer, Full, NodeSpec, encode_slot};
-use super::bytes::{PageBuf, PageRead, PageWrite, short};
-use super::header::{
-    GARBAGE, HEADER_BYTES, HEAP_START, IMAGE_START, PageKind, PageView, SLOT_COUNT,
-};
+use super::build::{Full, NodeSpec};
+use super::bytes::{PageBuf, PageRead, PageWrite};
+use super::header::{HEADER_BYTES, IMAGE_START, PageKind, PageView};
 use super::inner::{self, InnerView};
 use super::key::Key;
 use super::leaf::{self, EncodedTail, LeafView};
 use super::node::{MAX_KEY_BYTES, NodeView, SLOT_BYTES};
+use super::space::{compose, insert_slot, remove_slot, replace, write_in_place};
 use super::{split, verify};
 
 /// Why an operation cannot be applied to a page.
@@ -144,11 +141,6 @@ fn page_of_image(page_bytes: usize, low: &[u8], high: &[u8]) -> Result<PageBuf, 
     Ok(image)
 }
 
-/// Replaces everything an image carries.
-fn replace<P: PageWrite>(page: &mut P, content: &PageBuf) {
-    page.write(IMAGE_START, &content.bytes()[IMAGE_START..]);
-}
-
 fn put_image<P: PageWrite>(
     page: &mut P,
     page_id: PageId,
@@ -230,27 +222,6 @@ fn put_at<P: PageWrite>(
     Ok(())
 }
 
-/// Overwrites a cell behind its key with one that is not longer.
-fn write_in_place<P: PageWrite>(
-    page: &mut P,
-    slot: usize,
-    old_len: usize,
-    new_len: usize,
-    tail: &EncodedTail<'_>,
-) {
-    let node = NodeView::new(page.bytes());
-    let (at, garbage) = (node.slot(slot), node.garbage());
-    let mut offset = at.offset + at.suffix_len;
-    for piece in tail.pieces() {
-        page.write(offset, piece);
-        offset += piece.len();
-    }
-    page.fill_zero(offset..at.offset + old_len);
-    if new_len < old_len {
-        page.write(GARBAGE, &short(garbage + old_len - new_len));
-    }
-}
-
 fn remove<P: PageWrite>(page: &mut P, tree: TreeId, key: &[u8]) -> Result<(), ApplyError> {
     let leaf = leaf_for(page.bytes(), tree, key)?;
     let slot = leaf.find(key).map_err(|_| ApplyError::MissingKey)?;
@@ -268,64 +239,12 @@ fn settle<P: PageWrite>(page: &mut P, tree: TreeId, key: &[u8]) -> Result<(), Ap
     put_at(page, key, Ok(slot), &cell)
 }
 
-/// Takes a cell and its slot away; their bytes become zero.
-fn remove_slot<P: PageWrite>(page: &mut P, slot: usize) {
-    let node = NodeView::new(page.bytes());
-    let (offset, len) = (node.slot(slot).offset, node.cell_len(slot));
-    let (count, slots_end) = (node.count(), node.slots_end());
-    let (heap_start, garbage) = (node.heap_start(), node.garbage());
-    page.fill_zero(offset..offset + len);
-    let place = HEADER_BYTES + slot * SLOT_BYTES;
-    page.copy_within(place + SLOT_BYTES..slots_end, place);
-    page.fill_zero(slots_end - SLOT_BYTES..slots_end);
-    page.write(SLOT_COUNT, &short(count - 1));
-    if offset == heap_start {
-        page.write(HEAP_START, &short(heap_start + len));
-    } else {
-        page.write(GARBAGE, &short(garbage + len));
+/// The leaf or inner node that a structure change is for.
+fn node_of(bytes: &[u8]) -> Result<NodeView<'_>, ApplyError> {
+    match PageView::new(bytes).kind() {
+        PageKind::Leaf | PageKind::Inner => Ok(NodeView::new(bytes)),
+        PageKind::Free | PageKind::Bitmap | PageKind::Overflow => Err(wrong_kind(bytes)),
     }
-}
-
-/// Puts a new cell of `len` bytes, for which there is room, at `slot`. Bytes of the cell behind the
-/// pieces are zero.
-fn insert_slot<P: PageWrite>(page: &mut P, slot: usize, suffix: &[u8], tail: &[&[u8]], len: usize) {
-    let node = NodeView::new(page.bytes());
-    if node.heap_start() - node.slots_end() < SLOT_BYTES + len {
-        compact(page);
-    }
-    let node = NodeView::new(page.bytes());
-    let (count, slots_end) = (node.count(), node.slots_end());
-    let offset = node.heap_start() - len;
-    page.write(offset, suffix);
-    let mut end = offset + suffix.len();
-    for piece in tail {
-        page.write(end, piece);
-        end += piece.len();
-    }
-    let place = HEADER_BYTES + slot * SLOT_BYTES;
-    page.copy_within(place..slots_end, place + SLOT_BYTES);
-    page.write(place, &encode_slot(suffix, offset));
-    page.write(SLOT_COUNT, &short(count + 1));
-    page.write(HEAP_START, &short(offset));
-}
-
-/// Lays the node out anew, without garbage.
-fn compact<P: PageWrite>(page: &mut P) {
-    let node = NodeView::new(page.bytes());
-    let composed = compose(node.bytes().len(), &NodeSpec::of(node), &[(node, 0..node.count())]);
-    replace(page, &composed.expect("a node's content fits the page it is on"));
-}
-
-fn compose(
-    page_bytes: usize,
-    spec: &NodeSpec<'_>,
-    parts: &[(NodeView<'_>, std::ops::Range<usize>)],
-) -> Result<PageBuf, Full> {
-    let mut composer = Composer::new(page_bytes, spec);
-    for (node, slots) in parts {
-        composer.push_all(*node, slots.clone())?;
-    }
-    Ok(composer.finish())
 }
 
 fn split_off<P: PageWrite>(
@@ -334,20 +253,16 @@ fn split_off<P: PageWrite>(
     right: PageId,
 ) -> Result<(), ApplyError> {
     let bytes = page.bytes();
-    let node = NodeView::new(bytes);
+    let node = node_of(bytes)?;
     if separator.len() > MAX_KEY_BYTES
         || !node.contains_key_range(separator)
         || node.low_fence().compare(separator).is_eq()
     {
         return Err(ApplyError::OutsideFences);
     }
-    let end = match node.page().kind() {
-        PageKind::Leaf => LeafView::new(bytes).lower_bound(separator),
-        PageKind::Inner => match InnerView::new(bytes).find_separator(separator) {
-            Ok(slot) => slot,
-            Err(_) => return Err(ApplyError::BadSeparator),
-        },
-        _ => return Err(wrong_kind(bytes)),
+    let end = match InnerView::of_kind(bytes) {
+        None => LeafView::new(bytes).lower_bound(separator),
+        Some(inner) => inner.find_separator(separator).map_err(|_| ApplyError::BadSeparator)?,
     };
     let spec =
         NodeSpec { high: Some(Key::whole(separator)), right_sibling: right, ..NodeSpec::of(node) };
@@ -358,14 +273,12 @@ fn split_off<P: PageWrite>(
 
 fn absorb<P: PageWrite>(page: &mut P, low: &[u8], high: &[u8]) -> Result<(), ApplyError> {
     let bytes = page.bytes();
-    if !matches!(PageView::new(bytes).kind(), PageKind::Leaf | PageKind::Inner) {
-        return Err(wrong_kind(bytes));
-    }
+    let left = node_of(bytes)?;
     let right = page_of_image(bytes.len(), low, high)?;
     if !split::are_neighbours(bytes, right.bytes()) {
         return Err(ApplyError::NotNeighbours);
     }
-    let (left, right) = (NodeView::new(bytes), NodeView::new(right.bytes()));
+    let right = NodeView::new(right.bytes());
     let spec = NodeSpec {
         high: right.high_fence(),
         right_sibling: right.right_sibling(),
@@ -435,4 +348,215 @@ fn set_bits<P: PageWrite>(page: &mut P, extent: &Extent, value: bool) -> Result<
     let (offset, changed) = bitmap::changed_bytes(bytes, &range, value);
     page.write(offset, &changed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use seawall_wal::record::WriteKind;
+
+    use super::super::{
+        LeafView, check, collapse_root, empty_bitmap, empty_leaf, image_of, inner_with_child,
+        overflow_page,
+    };
+    use super::*;
+
+    const PAGE: usize = 4096;
+    const TREE: TreeId = TreeId::new(4);
+    const ID: PageId = PageId::new(2);
+    const RIGHT: PageId = PageId::new(3);
+
+    fn put_op<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
+        let after = Cell::inline(value);
+        Op::Put { tree: TREE, key, kind: WriteKind::Insert, after, before: None }
+    }
+
+    fn spec<'a>(page: PageId, low: &'a [u8], high: &'a [u8], right: PageId) -> NodeSpec<'a> {
+        NodeSpec {
+            page,
+            tree: TREE,
+            level: 0,
+            low: Key::whole(low),
+            high: Some(Key::whole(high)),
+            right_sibling: right,
+        }
+    }
+
+    /// A leaf for the keys from `b` to `m` with two of them.
+    fn leaf() -> PageBuf {
+        let mut page = empty_leaf(PAGE, &spec(ID, b"b", b"m", RIGHT));
+        for key in [&b"c"[..], b"d"] {
+            apply(&mut page, ID, &put_op(key, b"value")).unwrap();
+        }
+        page
+    }
+
+    /// An inner node for the same keys with children from `b`, `d` and `f` on.
+    fn inner() -> PageBuf {
+        let spec = NodeSpec { level: 1, ..spec(ID, b"b", b"m", RIGHT) };
+        let mut page = inner_with_child(PAGE, &spec, PageId::new(10));
+        for (separator, child) in [(&b"d"[..], 11), (b"f", 12)] {
+            let child = PageId::new(child);
+            apply(&mut page, ID, &Op::InsertChild { separator, child }).unwrap();
+        }
+        page
+    }
+
+    fn refused(page: &PageBuf, op: &Op<'_>) -> ApplyError {
+        let mut copy = page.clone();
+        let error = apply(&mut copy, ID, op).unwrap_err();
+        assert!(copy == *page, "a refused operation changes nothing");
+        assert!(!error.to_string().is_empty());
+        error
+    }
+
+    #[test]
+    fn operations_on_a_page_of_another_kind_are_refused() {
+        let key = &b"c"[..];
+        let for_leaves = [put_op(key, b""), Op::Remove { tree: TREE, key }];
+        let for_inner =
+            [Op::InsertChild { separator: key, child: RIGHT }, Op::RemoveChild { separator: key }];
+        let for_bitmaps = [Op::Allocate(Extent { first: RIGHT, count: 1 })];
+        let for_nodes =
+            [Op::SplitOff { separator: b"c", right: RIGHT }, Op::Absorb { low: &[], high: &[] }];
+        let bitmap = empty_bitmap(PAGE, PageId::NONE);
+        let overflow = overflow_page(PAGE, ID, TREE, b"", b"");
+        let (leaf, inner, zeros) = (leaf(), inner(), PageBuf::zeroed(PAGE));
+        let is_wrong = |page: &PageBuf, ops: &[Op<'_>]| {
+            for op in ops {
+                let found = PageView::new(page.bytes()).kind();
+                let (error, expected) = (refused(page, op), ApplyError::WrongKind { found });
+                assert_eq!(error, expected, "{op:?}");
+            }
+        };
+        for page in [&bitmap, &overflow, &zeros] {
+            is_wrong(page, &for_leaves);
+            is_wrong(page, &for_inner);
+            is_wrong(page, &for_nodes);
+        }
+        is_wrong(&inner, &for_leaves);
+        is_wrong(&leaf, &for_inner);
+        is_wrong(&leaf, &for_bitmaps);
+    }
+
+    #[test]
+    fn keys_of_other_pages_and_trees_are_refused() {
+        let leaf = leaf();
+        for key in [&b"a"[..], b"m", b"z", b""] {
+            assert_eq!(refused(&leaf, &put_op(key, b"")), ApplyError::OutsideFences);
+        }
+        let long = [b'c'; MAX_KEY_BYTES + 1];
+        assert_eq!(refused(&leaf, &put_op(&long, b"")), ApplyError::OutsideFences);
+        let tree = TreeId::new(9);
+        let error = refused(&leaf, &Op::Remove { tree, key: b"c" });
+        assert_eq!(error, ApplyError::WrongTree { found: TREE });
+        for op in [Op::Remove { tree: TREE, key: b"e" }, Op::Settle { tree: TREE, key: b"e" }] {
+            assert_eq!(refused(&leaf, &op), ApplyError::MissingKey);
+        }
+        let large = vec![0; PAGE];
+        assert_eq!(refused(&leaf, &put_op(b"c", &large)), ApplyError::CellTooLarge);
+    }
+
+    #[test]
+    fn separators_that_part_nothing_are_refused() {
+        let (leaf, inner) = (leaf(), inner());
+        let split = |separator| Op::SplitOff { separator, right: RIGHT };
+        for separator in [&b"a"[..], b"b", b"m", b"z"] {
+            assert_eq!(refused(&leaf, &split(separator)), ApplyError::OutsideFences);
+            assert_eq!(refused(&inner, &split(separator)), ApplyError::OutsideFences);
+        }
+        assert_eq!(refused(&inner, &split(b"e")), ApplyError::BadSeparator);
+        let insert = |separator| Op::InsertChild { separator, child: RIGHT };
+        assert_eq!(refused(&inner, &insert(b"d")), ApplyError::DuplicateSeparator);
+        assert_eq!(refused(&inner, &insert(b"b")), ApplyError::DuplicateSeparator);
+        assert_eq!(refused(&inner, &insert(b"m")), ApplyError::OutsideFences);
+        let remove = |separator| Op::RemoveChild { separator };
+        assert_eq!(refused(&inner, &remove(b"e")), ApplyError::MissingKey);
+        assert_eq!(refused(&inner, &remove(b"b")), ApplyError::BadSeparator);
+    }
+
+    #[test]
+    fn an_inner_node_is_dismantled_from_the_right_and_filled_from_the_left() {
+        let mut page = inner();
+        for separator in [&b"d"[..], b"f", b"b"] {
+            apply(&mut page, ID, &Op::RemoveChild { separator }).unwrap();
+            check(page.bytes()).unwrap();
+        }
+        let view = InnerView::new(page.bytes());
+        assert!(view.child_for(b"c").is_none() && view.count() == 0);
+        let error = refused(&page, &Op::InsertChild { separator: b"d", child: RIGHT });
+        assert_eq!(error, ApplyError::BadSeparator);
+        apply(&mut page, ID, &Op::InsertChild { separator: b"b", child: RIGHT }).unwrap();
+        assert_eq!(InnerView::new(page.bytes()).child_for(b"k").unwrap().page, RIGHT);
+    }
+
+    #[test]
+    fn only_the_right_neighbour_is_absorbed() {
+        let leaf = leaf();
+        let strangers = [
+            empty_leaf(PAGE, &spec(PageId::new(8), b"m", b"x", PageId::NONE)),
+            empty_leaf(PAGE, &spec(RIGHT, b"n", b"x", PageId::NONE)),
+            empty_leaf(
+                PAGE,
+                &NodeSpec { tree: TreeId::new(9), ..spec(RIGHT, b"m", b"x", PageId::NONE) },
+            ),
+            inner_with_child(
+                PAGE,
+                &NodeSpec { level: 1, ..spec(RIGHT, b"m", b"x", PageId::NONE) },
+                ID,
+            ),
+        ];
+        for stranger in strangers {
+            let (low, high) = image_of(stranger.bytes());
+            assert_eq!(refused(&leaf, &Op::Absorb { low, high }), ApplyError::NotNeighbours);
+        }
+        let right = empty_leaf(PAGE, &spec(RIGHT, b"m", b"x", PageId::new(77)));
+        let (low, high) = image_of(right.bytes());
+        let mut page = leaf;
+        apply(&mut page, ID, &Op::Absorb { low, high }).unwrap();
+        let merged = LeafView::new(page.bytes());
+        assert_eq!((merged.count(), merged.right_sibling()), (2, PageId::new(77)));
+        assert!(merged.high_fence().unwrap() == b"x"[..]);
+    }
+
+    #[test]
+    fn neighbours_that_do_not_fit_one_page_are_not_merged() {
+        let mut left = leaf();
+        let mut right = empty_leaf(PAGE, &spec(RIGHT, b"m", b"x", PageId::NONE));
+        for number in 0..20 {
+            let value = [7; 150];
+            apply(&mut left, ID, &put_op(format!("c{number}").as_bytes(), &value)).unwrap();
+            apply(&mut right, RIGHT, &put_op(format!("m{number}").as_bytes(), &value)).unwrap();
+        }
+        let (low, high) = image_of(right.bytes());
+        assert_eq!(refused(&left, &Op::Absorb { low, high }), ApplyError::Full);
+    }
+
+    #[test]
+    fn images_that_are_damaged_or_of_another_page_are_refused() {
+        let page = leaf();
+        let other = collapse_root(page.bytes(), PageId::new(8));
+        let (low, high) = image_of(other.bytes());
+        let found = PageId::new(8);
+        assert_eq!(refused(&page, &Op::Image { low, high }), ApplyError::WrongPage { found });
+        let (low, high) = image_of(page.bytes());
+        let long = [0; PAGE];
+        for (low, high) in [(&low[..50], high), (low, &high[1..]), (low, &long[..]), (&[], &[])] {
+            let error = refused(&page, &Op::Image { low, high });
+            assert!(matches!(error, ApplyError::BadImage(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_removed_value_lingers() {
+        let mut page = leaf();
+        let has_secret = |page: &PageBuf| page.bytes().windows(6).any(|bytes| bytes == b"secret");
+        apply(&mut page, ID, &put_op(b"e", b"secret")).unwrap();
+        apply(&mut page, ID, &put_op(b"f", b"other")).unwrap();
+        assert!(has_secret(&page));
+        let mut shortened = page.clone();
+        apply(&mut shortened, ID, &put_op(b"e", b"x")).unwrap();
+        assert!(!has_secret(&shortened));
+        apply(&mut page, ID, &Op::Remove { tree: TREE, key: b"e" }).unwrap();
+        assert!(!has_secret(&page));
+    }
 }

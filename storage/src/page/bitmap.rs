@@ -177,3 +177,119 @@ pub(super) fn changed_bytes(bytes: &[u8], range: &Range<usize>, value: bool) -> 
     }
     (HEADER_BYTES + first, changed)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use seawall_wal::record::Op;
+
+    use super::super::{ApplyError, PageBuf, PageRead, apply, check, empty_bitmap, image_of};
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    fn extent(first: u64, count: u64) -> Extent {
+        Extent { first: PageId::new(first), count }
+    }
+
+    #[test]
+    fn pages_map_to_the_bitmap_that_covers_them() {
+        let covered = to_u64(pages_per_bitmap(PAGE));
+        assert_eq!(covered, (4096 - 120) * 8);
+        for (page, bitmap, index) in
+            [(0, 0, 0), (5, 0, 5), (covered - 1, 0, covered - 1), (covered, covered, 0)]
+        {
+            assert_eq!(page_of(PAGE, PageId::new(page)), PageId::new(bitmap));
+            assert_eq!(to_u64(index_of(PAGE, PageId::new(page))), index);
+        }
+    }
+
+    #[test]
+    fn extents_that_do_not_lie_on_the_page_are_refused() {
+        let covered = to_u64(pages_per_bitmap(PAGE));
+        let id = PageId::new(covered);
+        let mut page = empty_bitmap(PAGE, id);
+        let outside = [
+            extent(covered - 1, 2),
+            extent(covered, 1),
+            extent(covered + 1, 0),
+            extent(covered * 2 - 1, 2),
+            extent(covered + 1, u64::MAX),
+            extent(u64::MAX, 2),
+        ];
+        for extent in outside {
+            let result = apply(&mut page, id, &Op::Allocate(extent));
+            assert_eq!(result, Err(ApplyError::OutsideBitmap), "{extent:?}");
+        }
+        assert!(page == empty_bitmap(PAGE, id));
+    }
+
+    #[test]
+    fn a_page_is_not_allocated_or_freed_twice() {
+        let id = PageId::NONE;
+        let mut page = empty_bitmap(PAGE, id);
+        apply(&mut page, id, &Op::Allocate(extent(10, 5))).unwrap();
+        let twice = apply(&mut page, id, &Op::Allocate(extent(7, 4)));
+        assert_eq!(twice, Err(ApplyError::WrongBit { page: PageId::new(10) }));
+        apply(&mut page, id, &Op::Release(extent(12, 1))).unwrap();
+        let twice = apply(&mut page, id, &Op::Release(extent(11, 2)));
+        assert_eq!(twice, Err(ApplyError::WrongBit { page: PageId::new(12) }));
+        assert_eq!(BitmapView::new(page.bytes()).count(), 1 + 4);
+    }
+
+    #[test]
+    fn a_full_bitmap_has_no_free_page() {
+        let id = PageId::NONE;
+        let mut page = empty_bitmap(PAGE, id);
+        let rest = to_u64(pages_per_bitmap(PAGE)) - 1;
+        apply(&mut page, id, &Op::Allocate(extent(1, rest))).unwrap();
+        let view = BitmapView::new(page.bytes());
+        assert_eq!((view.find_free(0), view.find_free_run(0, 1)), (None, None));
+        assert_eq!(view.count(), view.len());
+        apply(&mut page, id, &Op::Release(extent(rest, 1))).unwrap();
+        let view = BitmapView::new(page.bytes());
+        assert_eq!(view.find_free(0), Some(view.len() - 1));
+        assert_eq!(view.find_free_run(0, 2), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_bitmap_says_what_a_list_of_flags_says(
+            steps in proptest::collection::vec((1_u64..300, 1_u64..40, any::<bool>()), 1..60),
+            from in 0_usize..330,
+            run in 1_usize..50,
+        ) {
+            let id = PageId::NONE;
+            let mut page = empty_bitmap(PAGE, id);
+            let mut flags = vec![false; pages_per_bitmap(PAGE)];
+            flags[0] = true;
+            for (first, count, value) in steps {
+                let extent = extent(first, count);
+                let range = to_usize(first)..to_usize(first + count);
+                let op = if value { Op::Allocate(extent) } else { Op::Release(extent) };
+                let is_allowed = flags[range.clone()].iter().all(|&flag| flag != value);
+                prop_assert_eq!(apply(&mut page, id, &op).is_ok(), is_allowed);
+                if is_allowed {
+                    flags[range].fill(value);
+                }
+            }
+            let view = BitmapView::new(page.bytes());
+            for (index, &flag) in flags.iter().enumerate() {
+                prop_assert_eq!(view.is_allocated(index), flag);
+            }
+            prop_assert_eq!(view.count(), flags.iter().filter(|&&flag| flag).count());
+            let free = (from..flags.len()).find(|&index| !flags[index]);
+            prop_assert_eq!(view.find_free(from), free);
+            let run_start = (from..flags.len() - run).find(|&start| !flags[start..start + run].contains(&true));
+            prop_assert_eq!(view.find_free_run(from, run), run_start);
+
+            prop_assert_eq!(check(page.bytes()), Ok(()));
+            let (low, high) = image_of(page.bytes());
+            let mut copy = PageBuf::zeroed(PAGE);
+            apply(&mut copy, id, &Op::Image { low, high }).unwrap();
+            prop_assert!(copy == page);
+        }
+    }
+}

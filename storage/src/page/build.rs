@@ -269,3 +269,76 @@ pub fn image_of(bytes: &[u8]) -> (&[u8], &[u8]) {
     };
     (&bytes[IMAGE_START..hole.start], &bytes[hole.end..])
 }
+
+#[cfg(test)]
+mod tests {
+    use seawall_wal::Lsn;
+    use seawall_wal::record::{Cell, Op, WriteKind};
+
+    use super::super::{LeafView, OverflowView, apply, check, set_page_lsn};
+    use super::*;
+
+    const PAGE: usize = 4096;
+    const TREE: TreeId = TreeId::new(4);
+    const ROOT: PageId = PageId::new(2);
+
+    fn filled_root() -> PageBuf {
+        let mut root = empty_leaf(PAGE, &NodeSpec::root(ROOT, TREE, 0));
+        for key in [&b"b"[..], b"a", b"c"] {
+            let after = Cell::inline(b"value");
+            let op = Op::Put { tree: TREE, key, kind: WriteKind::Insert, after, before: None };
+            apply(&mut root, ROOT, &op).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_root_that_grows_keeps_its_id_and_gives_its_content_away() {
+        let mut root = filled_root();
+        set_page_lsn(&mut root, Lsn::new(99));
+        let (child, new_root) = grow_root(root.bytes(), PageId::new(50));
+        check(child.bytes()).unwrap();
+        check(new_root.bytes()).unwrap();
+
+        let inner = InnerView::new(new_root.bytes());
+        assert_eq!((inner.page().page_id(), inner.page().level()), (ROOT, 1));
+        let only = inner.child_for(b"anything").unwrap();
+        assert_eq!((inner.count(), only.page), (1, PageId::new(50)));
+        assert!(only.low.is_empty() && only.high.is_none());
+
+        let leaf = LeafView::new(child.bytes());
+        assert_eq!((leaf.page().page_id(), leaf.page().page_lsn()), (PageId::new(50), Lsn::NONE));
+        assert_eq!(leaf.get(b"b").unwrap().value, b"value");
+        assert_eq!(leaf.count(), 3);
+
+        let again = collapse_root(child.bytes(), ROOT);
+        assert_eq!(image_of(again.bytes()), image_of(root.bytes()));
+    }
+
+    #[test]
+    fn an_image_restores_everything_but_checksum_and_page_lsn() {
+        let root = filled_root();
+        let (low, high) = image_of(root.bytes());
+        let mut page = PageBuf::copy_of(&[0xee; PAGE]);
+        set_page_lsn(&mut page, Lsn::new(1234));
+        apply(&mut page, ROOT, &Op::Image { low, high }).unwrap();
+        assert_eq!(page.bytes()[IMAGE_START..], root.bytes()[IMAGE_START..]);
+        assert_eq!(PageView::new(page.bytes()).page_lsn(), Lsn::new(1234));
+        assert_eq!(PageView::new(page.bytes()).checksum(), 0xeeee_eeee);
+    }
+
+    #[test]
+    fn overflow_pages_carry_their_payload_and_their_owner() {
+        for (owner, payload_len) in [(&b"key"[..], 10), (b"", PAGE - HEADER_BYTES), (b"", 0)] {
+            let payload = vec![7; payload_len];
+            let page = overflow_page(PAGE, PageId::new(8), TREE, owner, &payload);
+            check(page.bytes()).unwrap();
+            let view = OverflowView::new(page.bytes());
+            assert_eq!((view.owner_key(), view.payload()), (owner, &payload[..]));
+            let (low, high) = image_of(page.bytes());
+            let mut copy = PageBuf::zeroed(PAGE);
+            apply(&mut copy, PageId::new(8), &Op::Image { low, high }).unwrap();
+            assert!(copy == page);
+        }
+    }
+}

@@ -310,3 +310,78 @@ pub(super) fn check_cell(bytes: &[u8], start: usize) -> Result<(), DecodeError> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PAGE_BYTES;
+    use super::super::node::MAX_KEY_BYTES;
+    use super::*;
+
+    #[test]
+    fn inline_values_leave_room_for_four_cells_and_always_for_one() {
+        for page_bytes in PAGE_BYTES {
+            for key_len in 1..=MAX_KEY_BYTES {
+                let value = vec![0; inline_value_bytes_max(page_bytes, key_len)];
+                let stamp = Some(Stamp { txn: TxnId::new(1), undo_lsn: Lsn::new(1) });
+                let cell = Cell { stamp, ..Cell::inline(&value) };
+                let bytes = slot_and_cell_bytes(key_len, &cell);
+                assert!(is_cell_allowed(page_bytes, key_len, &cell), "{page_bytes} {key_len}");
+                assert!(bytes <= content_bytes(page_bytes) / 4 || value.len() == 64);
+            }
+        }
+    }
+
+    #[test]
+    fn kept_capacity_gives_the_footprint_back() {
+        let stamp = Some(Stamp { txn: TxnId::new(3), undo_lsn: Lsn::new(9) });
+        let contents = [b"".as_slice(), b"v", &[1; 40], &[2; 126], &[3; 127], &[4; 300]];
+        let mut cells = Vec::new();
+        for value in contents {
+            for stamp in [None, stamp] {
+                for capacity_bytes in [0, 1, 127, 128, 500] {
+                    cells.push(Cell { stamp, capacity_bytes, ..Cell::inline(value) });
+                }
+            }
+        }
+        for before in &cells {
+            for after in &cells {
+                let capacity_bytes = kept_capacity_bytes(before, after);
+                let kept = Cell { capacity_bytes, ..*after };
+                let longer =
+                    footprint_bytes(before).max(footprint_bytes(after) - after.capacity_bytes);
+                assert_eq!(footprint_bytes(&kept), longer);
+            }
+        }
+    }
+
+    #[test]
+    fn every_tail_decodes_to_the_cell_it_was_made_of() {
+        for capacity_bytes in [0, 1, 2, 127, 128, 129, 1000] {
+            for (is_ghost, is_overflow) in [(false, false), (true, false), (false, true)] {
+                for stamp in [None, Some(Stamp { txn: TxnId::new(7), undo_lsn: Lsn::new(8) })] {
+                    let value: &[u8] = if is_ghost { b"" } else { b"some value" };
+                    let cell = Cell { is_ghost, is_overflow, stamp, capacity_bytes, value };
+                    let mut bytes = EncodedTail::new(&cell).pieces().concat();
+                    let len = TAIL_HEAD_BYTES + footprint_bytes(&cell);
+                    assert!(bytes.len() <= len);
+                    bytes.resize(len, 0);
+                    assert_eq!(tail_len(&bytes, 0), Some(len));
+                    assert_eq!(decode_tail(&bytes, 0), cell);
+                    assert_eq!(tail_len(&bytes[..len - 1], 0), None, "a cut tail is none");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_capacity_has_one_encoding() {
+        let long_form_of_a_short_number = [0, 0, CAPACITY, CAPACITY_LONG, 100];
+        let mut bytes = long_form_of_a_short_number.to_vec();
+        bytes.resize(300, 0);
+        assert_eq!(tail_len(&bytes, 0), None);
+        bytes[3] = 0;
+        assert_eq!(tail_len(&bytes, 0), None, "no capacity, but its flag");
+        bytes[2] = 16;
+        assert_eq!(tail_len(&bytes, 0), None, "an unknown flag");
+    }
+}

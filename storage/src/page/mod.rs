@@ -1,4 +1,62 @@
 //! Pages: their formats, and the one function that changes them.
+//!
+//! Everything here is pure: no I/O, no latches, no clock, no memory shared between calls. Where a
+//! page's bytes live is the caller's matter: see [`PageRead`] and [`PageWrite`].
+//!
+//! # Map
+//!
+//! Imports run from below to above.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `bytes` | the seam to the memory that holds a page, [`PageBuf`] |
+//! | `header` | the header's table, [`PageView`], the checksum |
+//! | `key` | a key in two pieces |
+//! | `node` | slots, fences, prefix, search: what leaves and inner nodes share |
+//! | `leaf`, `inner`, `bitmap`, `overflow` | the four kinds of pages |
+//! | `build` | new contents, images, root growth |
+//! | `split` | where nodes split and which merge, and why a split always succeeds |
+//! | `verify`, `check` | what a read checks, and what else must hold |
+//! | `space`, `apply` | changes |
+//!
+//! # Protocol
+//!
+//! *Reading a page from disk*: 1. read it; 2. [`verify()`] it (invariant P4): an error is damage of the
+//! file, [`Verified::NeverWritten`] is a page that was never written, which only recovery may meet;
+//! 3. look at it through the view of its kind.
+//!
+//! *Changing a page*, under its latch: 1. ask whether the operation fits ([`LeafView::fits_put`],
+//! [`InnerView::fits_insert_child`]); 2. log it; 3. [`apply()`] it, where an error is a broken
+//! invariant; 4. [`set_page_lsn`] to the END of the record. Redo does 3 and 4, and there an error is
+//! corruption.
+//!
+//! *Splitting a node*: 1. [`split_plan`]; 2. [`right_half`] gives the new page, which the record
+//! carries as an `Image` ([`image_of`]); 3. the old page gets `SplitOff`, its parent `InsertChild`.
+//! The root splits below itself: [`grow_root`] gives the images of a new child, which takes over its
+//! content, and of the root, which keeps its id; the child is then split like any other node.
+//!
+//! *Merging*: 1. [`can_merge`]; 2. the left page gets `Absorb` with the image of the right one, the
+//! parent `RemoveChild`, the bitmap `Release`. A root with a single child takes over that child's
+//! content: [`collapse_root`].
+//!
+//! *Writing a page to disk*: 1. copy it; 2. [`seal`] the copy.
+//!
+//! # What holds
+//!
+//! * The same operation on the same bytes gives the same bytes: redo repeats history byte for byte,
+//!   apart from checksums.
+//! * Whether an operation fits depends on the page's logical content alone: fences, keys, cells. Two
+//!   pages of equal content answer alike, whatever happened to them before. Hence redo, which works
+//!   by key, never fails where the original succeeded, even on a page laid out anew in between.
+//! * A cell's *footprint* (stamp, value, kept capacity) is never smaller than that of a content its
+//!   writer may have to roll back to, if he keeps [`kept_capacity_bytes`]; so rollback fits in place,
+//!   also after splits and merges, which move footprints whole (invariant T2). Only `Settle` and
+//!   `Remove` make it smaller.
+//! * A split always succeeds, for any keys and any fences: the proof is in the file `split`.
+//! * Views panic on no bytes. On bytes that were copied while a writer was at work they give wrong
+//!   answers, which an optimistic reader throws away; on a verified page they say what was written.
+//!   [`apply()`], splits and merges want a verified page.
+//! * Every byte that nothing uses is zero.
 #![forbid(unsafe_code)]
 
 mod apply;
@@ -14,6 +72,7 @@ mod leaf;
 mod model;
 mod node;
 mod overflow;
+mod space;
 mod split;
 mod verify;
 

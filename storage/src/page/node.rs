@@ -43,7 +43,7 @@ pub const fn content_bytes(page_bytes: usize) -> usize {
 }
 
 /// Largest cell with its slot, counted with the whole key: one of them fits beside any two fences.
-/// This is what makes every split possible (see [`super::split`]).
+/// This is what makes every split possible: the proof is in the file `split`.
 #[must_use]
 pub const fn cell_bytes_max(page_bytes: usize) -> usize {
     content_bytes(page_bytes) - 2 * MAX_KEY_BYTES

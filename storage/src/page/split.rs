@@ -233,13 +233,15 @@ pub fn can_merge(left: &[u8], right: &[u8]) -> bool {
     are_neighbours(left, right) && merged_bytes(left, right) <= content - content / 4
 }
 
-/// Whether two nodes of the same tree and level lie side by side.
+/// Whether two nodes of the same tree and level lie side by side. Inner nodes without children, which
+/// are being dismantled, are nobody's neighbours.
 pub(super) fn are_neighbours(left: &[u8], right: &[u8]) -> bool {
     let (a, b) = (NodeView::new(left), NodeView::new(right));
     left.len() == right.len()
         && a.page().kind() == b.page().kind()
         && a.page().level() == b.page().level()
         && a.page().tree() == b.page().tree()
+        && (a.page().kind() == PageKind::Leaf || a.count().min(b.count()) > 0)
         && a.right_sibling() == b.page().page_id()
         && a.high_fence().is_some_and(|high| high.compare_key(b.low_fence()).is_eq())
 }
@@ -254,11 +256,236 @@ pub(super) fn merged_bytes(left: &[u8], right: &[u8]) -> usize {
         let cells = node.used_bytes_logical() - spec.fence_bytes();
         cells + stored * (spec.prefix_len() - prefix_len)
     };
-    let is_inner = a.page().kind() == PageKind::Inner;
-    let unstored = |node: NodeView<'_>| usize::from(is_inner && node.count() > 0);
-    let middle = unstored(b) * unstored(a) * (b_spec.low.len() - prefix_len);
+    // Inner nodes do not store their first separator; that of the right one is stored from now on.
+    let (first, middle) = match a.page().kind() {
+        PageKind::Inner => (1, b_spec.low.len() - prefix_len),
+        _ => (0, 0),
+    };
     merged.fence_bytes()
-        + grown(a, &a_spec, a.count() - unstored(a))
-        + grown(b, &b_spec, b.count() - unstored(b))
+        + grown(a, &a_spec, a.count() - first)
+        + grown(b, &b_spec, b.count() - first)
         + middle
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use seawall_wal::record::{Op, WriteKind};
+    use seawall_wal::{PageId, TreeId};
+
+    use super::super::node::{MAX_KEY_BYTES, cell_bytes_max};
+    use super::super::{
+        LeafView, PAGE_BYTES, PageBuf, PageRead, apply, check, empty_leaf, inner_with_child,
+        right_half,
+    };
+    use super::*;
+
+    const TREE: TreeId = TreeId::new(4);
+    const LEFT: PageId = PageId::new(2);
+    const RIGHT: PageId = PageId::new(3);
+
+    fn put(page: &mut PageBuf, key: &[u8], value: &[u8]) {
+        let after = Cell::inline(value);
+        let op = Op::Put { tree: TREE, key, kind: WriteKind::Insert, after, before: None };
+        apply(page, LEFT, &op).unwrap();
+    }
+
+    fn split(page: &PageBuf, incoming: &Incoming<'_>) -> (PageBuf, PageBuf, SplitPlan) {
+        let plan = split_plan(page.bytes(), incoming);
+        let right = right_half(page.bytes(), &plan, RIGHT);
+        let mut left = page.clone();
+        apply(&mut left, LEFT, &Op::SplitOff { separator: &plan.separator, right: RIGHT }).unwrap();
+        check(left.bytes()).unwrap();
+        check(right.bytes()).unwrap();
+        (left, right, plan)
+    }
+
+    fn numbered(number: u32) -> Vec<u8> {
+        format!("account:{number:06}").into_bytes()
+    }
+
+    /// Fills a leaf with the keys that `next` gives until one does not fit.
+    fn fill(spec: &NodeSpec<'_>, mut next: impl FnMut(u32) -> Vec<u8>) -> (PageBuf, Vec<u8>) {
+        let mut page = empty_leaf(4096, spec);
+        for number in 0.. {
+            let key = next(number);
+            if !LeafView::new(page.bytes()).fits_put(&key, &Cell::inline(&[0; 90])) {
+                return (page, key);
+            }
+            put(&mut page, &key, &[0; 90]);
+        }
+        unreachable!("a leaf is finite")
+    }
+
+    #[test]
+    fn ascending_keys_leave_full_leaves_behind() {
+        let (page, key) = fill(&NodeSpec::root(LEFT, TREE, 0), numbered);
+        let count = LeafView::new(page.bytes()).count();
+        let incoming = Incoming::Cell { key: &key, cell: Cell::inline(&[0; 90]) };
+        let (left, right, _) = split(&page, &incoming);
+        assert!(LeafView::new(left.bytes()).count() >= count - 1);
+        assert!(LeafView::new(right.bytes()).fits_put(&key, &Cell::inline(&[0; 90])));
+    }
+
+    #[test]
+    fn other_keys_split_near_the_middle_and_at_a_short_separator() {
+        let (page, key) =
+            fill(&NodeSpec::root(LEFT, TREE, 0), |number| numbered(number * 7919 % 1000));
+        let incoming = Incoming::Cell { key: &key, cell: Cell::inline(&[0; 90]) };
+        let (left, right, plan) = split(&page, &incoming);
+        for half in [&left, &right] {
+            let used = NodeView::new(half.bytes()).used_bytes_logical();
+            assert!(used > content_bytes(4096) / 3, "{used} bytes used");
+        }
+        assert!(plan.separator.len() <= b"account:0000".len(), "{:?}", plan.separator);
+    }
+
+    #[test]
+    fn splits_take_the_prefix_off_the_keys() {
+        let (low, high) = (b"account:0".as_slice(), b"zebra".as_slice());
+        let spec = NodeSpec {
+            low: Key::whole(low),
+            high: Some(Key::whole(high)),
+            ..NodeSpec::root(LEFT, TREE, 0)
+        };
+        let (page, key) = fill(&spec, |number| numbered(number * 7919 % 1000));
+        assert_eq!(NodeView::new(page.bytes()).prefix(), b"");
+        let incoming = Incoming::Cell { key: &key, cell: Cell::inline(&[0; 90]) };
+        let (left, right, _) = split(&page, &incoming);
+        assert!(NodeView::new(left.bytes()).prefix().starts_with(b"account:"));
+        assert_eq!(NodeView::new(right.bytes()).prefix(), b"");
+    }
+
+    /// Two keys of the longest kind that differ in their last byte alone.
+    fn longest(first: u8, last: u8) -> Vec<u8> {
+        let mut key = vec![first; MAX_KEY_BYTES];
+        key[MAX_KEY_BYTES - 1] = last;
+        key
+    }
+
+    #[test]
+    fn the_largest_cells_between_the_longest_fences_split_one_by_one() {
+        for page_bytes in PAGE_BYTES {
+            let (low, high) = (longest(b'a', 0), longest(b'c', 0));
+            let spec = NodeSpec {
+                low: Key::whole(&low),
+                high: Some(Key::whole(&high)),
+                ..NodeSpec::root(LEFT, TREE, 0)
+            };
+            let overhead = SLOT_BYTES + leaf::TAIL_HEAD_BYTES + MAX_KEY_BYTES;
+            let value = vec![1; cell_bytes_max(page_bytes) - overhead];
+            let cell = Cell::inline(&value);
+            let mut page = empty_leaf(page_bytes, &spec);
+            let key = longest(b'b', 5);
+            assert!(LeafView::new(page.bytes()).fits_put(&key, &cell), "one always fits");
+            put(&mut page, &key, &value);
+            assert_eq!(LeafView::new(page.bytes()).free_bytes_logical(), 0);
+            let too_large = [&value[..], &[0]].concat();
+            assert!(!LeafView::new(page.bytes()).fits_put(&key, &Cell::inline(&too_large)));
+
+            for other in [longest(b'b', 4), longest(b'b', 6)] {
+                let (left, right, plan) = split(&page, &Incoming::Cell { key: &other, cell });
+                assert_eq!(plan.separator.len(), MAX_KEY_BYTES);
+                let half = if plan.separator <= other { right } else { left };
+                assert_eq!(LeafView::new(half.bytes()).count(), 0);
+                assert!(LeafView::new(half.bytes()).fits_put(&other, &cell));
+            }
+        }
+    }
+
+    #[test]
+    fn inner_nodes_of_the_longest_separators_split_and_take_the_incoming_one() {
+        for page_bytes in PAGE_BYTES {
+            let (low, high) = (longest(b'a', 0), longest(b'z', 0));
+            let spec = NodeSpec {
+                low: Key::whole(&low),
+                high: Some(Key::whole(&high)),
+                ..NodeSpec::root(LEFT, TREE, 1)
+            };
+            for reverse in [false, true] {
+                let mut page = inner_with_child(page_bytes, &spec, PageId::new(9));
+                let mut letters: Vec<u8> = (b'b'..=b'y').collect();
+                if reverse {
+                    letters.reverse();
+                }
+                let incoming = letters.iter().map(|&letter| longest(letter, 7)).find(|separator| {
+                    if !InnerView::new(page.bytes()).fits_insert_child(separator) {
+                        return true;
+                    }
+                    let op = Op::InsertChild { separator, child: PageId::new(10) };
+                    apply(&mut page, LEFT, &op).unwrap();
+                    false
+                });
+                let Some(separator) = incoming else { continue };
+                let count = InnerView::new(page.bytes()).count();
+                assert!(count >= inner::children_min(page_bytes), "{count} children");
+                let (left, right, plan) = split(&page, &Incoming::Child { separator: &separator });
+                let half = if plan.separator <= separator { right } else { left };
+                assert!(InnerView::new(half.bytes()).fits_insert_child(&separator));
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_merge_only_below_three_quarters_and_only_as_neighbours() {
+        let (page, key) =
+            fill(&NodeSpec::root(LEFT, TREE, 0), |number| numbered(number * 77 % 100));
+        let incoming = Incoming::Cell { key: &key, cell: Cell::inline(&[0; 90]) };
+        let (mut left, right, _) = split(&page, &incoming);
+        assert!(!can_merge(left.bytes(), right.bytes()), "a fresh split is not undone");
+        assert!(!can_merge(right.bytes(), left.bytes()));
+        while !can_merge(left.bytes(), right.bytes()) {
+            let key = LeafView::new(left.bytes()).key_at(0).to_vec();
+            apply(&mut left, LEFT, &Op::Remove { tree: TREE, key: &key }).unwrap();
+        }
+        let content = content_bytes(4096);
+        let merged = merged_bytes(left.bytes(), right.bytes());
+        assert!(merged <= content * 3 / 4 && merged > content / 2);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The proof above, by example: any cells between any fences.
+        #[test]
+        fn any_leaf_that_lacks_room_splits(
+            pieces in proptest::collection::vec((0_u8..3, 0_usize..1023, 0_u8..4, 0_usize..900), 2..40),
+            low_len in 0_usize..1024,
+            high_len in 0_usize..1024,
+            bounded in any::<bool>(),
+        ) {
+            let key = |first: u8, len: usize, last: u8| {
+                let mut key = vec![b'k'; len];
+                key.insert(0, b'b' + first);
+                *key.last_mut().unwrap() = b'b' + last + first;
+                key
+            };
+            let (low, high) = (vec![b'a'; low_len], [b"z", &vec![b'x'; high_len][..]].concat());
+            let spec = NodeSpec {
+                low: Key::whole(&low),
+                high: bounded.then_some(Key::whole(&high)),
+                ..NodeSpec::root(LEFT, TREE, 0)
+            };
+            let mut pages = vec![empty_leaf(4096, &spec)];
+            for (first, len, last, value_len) in pieces {
+                let key = key(first, len, last);
+                let room = cell_bytes_max(4096) - SLOT_BYTES - leaf::TAIL_HEAD_BYTES - key.len();
+                let value = vec![1; value_len.min(room)];
+                let is_for = |page: &PageBuf| NodeView::new(page.bytes()).contains_key_range(&key);
+                let mut at = pages.iter().position(is_for).unwrap();
+                while !LeafView::new(pages[at].bytes()).fits_put(&key, &Cell::inline(&value)) {
+                    let count = LeafView::new(pages[at].bytes()).count();
+                    let incoming = Incoming::Cell { key: &key, cell: Cell::inline(&value) };
+                    let (left, right, plan) = split(&pages[at], &incoming);
+                    let counts = [&left, &right].map(|half| NodeView::new(half.bytes()).count());
+                    prop_assert_eq!(counts[0] + counts[1], count);
+                    pages[at] = left;
+                    pages.insert(at + 1, right);
+                    at += usize::from(plan.separator <= key);
+                    prop_assert!(NodeView::new(pages[at].bytes()).count() < count);
+                }
+                put(&mut pages[at], &key, &value);
+            }
+        }
+    }
 }
