@@ -395,6 +395,12 @@ impl Segments {
         live + spare + unnamed * self.options.cost_bytes()
     }
 
+    /// Directory of the files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Segments that hold part of the log.
     #[must_use]
     pub fn live_count(&self) -> usize {

@@ -1,0 +1,466 @@
+//! Credit: the promise, taken before any latch, that a record will find room in the ring and its
+//! frame room in the files. After it, an append never waits.
+//!
+//! Ring: `ring_free` is what no credit holds and no unframed byte occupies. A frame gives back its
+//! payload when it has been copied.
+//!
+//! Files: let `available` be what [`Segments::available_bytes`] can still place, less one frame
+//! overhead for each segment of the bound (the frame that is cut to a segment's end may be short).
+//! Write `o` for the largest overhead of a frame (header and padding), and count in sixteenths of a
+//! byte. Every credit is charged 17/16 of its payload, and one `o` on top for a synchronous commit.
+//! The charge stays until the payload is in a frame: `slack = available - charged`.
+//!
+//! * A frame of at least `16 o` payload bytes costs no more than the charge it releases, and neither
+//!   does one with a prepaid record: slack does not fall. Prepayments beyond the first are refunded.
+//! * Any other frame costs at most `o` more than it releases. The flusher's own frames may only take
+//!   this from slack above both reserves; frames that somebody waits for may also take it from the
+//!   frame reserve ([`FRAME_RESERVE`] overheads), and below that not at all ([`Error::NoSpace`]).
+//! * A normal credit must leave both reserves in slack, a credit of [`Purpose::Reserve`] only the
+//!   frame reserve.
+//!
+//! So slack never falls below zero, and the sum of all placed frames never exceeds what the segments
+//! have. What an emptied log needs first (checkpoint, purge, free and compensation records) always
+//! finds the reserve.
+//!
+//! Poison and the end of the log wake all waiters with an error. Waiters of normal purpose are
+//! served in the order of their arrival.
+//!
+//! [`Segments::available_bytes`]: super::Segments::available_bytes
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::codec::to_u64;
+use crate::disk::BLOCK_BYTES;
+use crate::record::{RECORD_ALIGN, RECORD_HEADER_BYTES};
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::{Error, Result};
+
+use super::frame::FRAME_HEADER_BYTES;
+
+/// Overheads of frames that somebody waits for, kept beside the reserve of the options.
+const FRAME_RESERVE: u64 = 64;
+/// Largest overhead of a frame over its payload.
+pub(super) const FRAME_OVERHEAD_MAX: u64 = to_u64(FRAME_HEADER_BYTES + BLOCK_BYTES - RECORD_ALIGN);
+/// The unit of charges: parts of a byte.
+const PARTS: u64 = 16;
+/// Charge of one payload byte, in parts.
+const CHARGE_PARTS: u64 = PARTS + 1;
+
+/// What a credit is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Ordinary writes.
+    #[default]
+    Normal,
+    /// What empties a full log: checkpoint, purge, free and compensation records.
+    Reserve,
+}
+
+/// What an appender is going to write.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CreditRequest {
+    /// Upper bound of the padded lengths of all records, together.
+    pub payload_bytes: u64,
+    /// Whether somebody will wait for the last of them to be durable.
+    pub is_sync_commit: bool,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// Why a credit was not granted at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shortage {
+    /// The ring is full: a frame has to be built.
+    Ring,
+    /// The files are full up to the reserve: the log has to be truncated.
+    Files,
+}
+
+/// Room that was granted; what is not spent returns when it is dropped.
+#[must_use = "dropping a credit gives it back"]
+#[derive(Debug)]
+pub struct Credit {
+    pool: Arc<CreditPool>,
+    bytes: u64,
+    has_prepaid_frame: bool,
+}
+
+/// File room kept for later, without ring room: what a transaction's rollback will need.
+#[must_use = "dropping it gives the room back"]
+#[derive(Debug)]
+pub struct SetAside {
+    pool: Arc<CreditPool>,
+    bytes: u64,
+}
+
+/// Sizes that a pool is made with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CreditLimits {
+    /// Bytes of the ring.
+    pub(super) ring_bytes: u64,
+    /// File bytes of the permanent reserve.
+    pub(super) reserve_bytes: u64,
+    /// Segments of the bound.
+    pub(super) segment_count: u64,
+    /// What an empty log has available.
+    pub(super) capacity_bytes: u64,
+}
+
+/// The books.
+#[derive(Debug)]
+pub(super) struct CreditPool {
+    limits: CreditLimits,
+    books: Mutex<Books>,
+    changed: Condvar,
+    /// Waiters for ring room, for publishers to look at without the mutex.
+    ring_waiters: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Books {
+    ring_free: u64,
+    /// What the segments can still place.
+    available: u64,
+    /// Charges of all credit not yet in a frame, in parts of a byte.
+    charged_parts: u64,
+    /// Tickets of waiters of normal purpose, in the order of their arrival.
+    queue: VecDeque<u64>,
+    next_ticket: u64,
+    /// Counts every change that may help a waiter.
+    changes: u64,
+    /// Why nothing is granted any more.
+    end: Option<Error>,
+}
+
+impl Books {
+    fn slack_parts(&self, limits: &CreditLimits) -> u64 {
+        let lost = limits.segment_count * FRAME_OVERHEAD_MAX;
+        (self.available.saturating_sub(lost) * PARTS).saturating_sub(self.charged_parts)
+    }
+
+    fn shortage(&self, request: &CreditRequest, limits: &CreditLimits) -> Option<Shortage> {
+        if self.ring_free < request.payload_bytes {
+            return Some(Shortage::Ring);
+        }
+        let wanted = request.charge_parts() + limits.kept_parts(request.purpose);
+        (self.slack_parts(limits) < wanted).then_some(Shortage::Files)
+    }
+}
+
+impl CreditRequest {
+    fn charge_parts(&self) -> u64 {
+        let frame = if self.is_sync_commit { FRAME_OVERHEAD_MAX * PARTS } else { 0 };
+        self.payload_bytes * CHARGE_PARTS + frame
+    }
+}
+
+impl CreditLimits {
+    /// Slack that a credit for `purpose` must leave.
+    const fn kept_parts(&self, purpose: Purpose) -> u64 {
+        let frames = FRAME_RESERVE * FRAME_OVERHEAD_MAX;
+        match purpose {
+            Purpose::Normal => (self.reserve_bytes + frames) * PARTS,
+            Purpose::Reserve => frames * PARTS,
+        }
+    }
+}
+
+/// Who wants a frame to be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Somebody waits for it.
+    Waited,
+    /// Nobody does; it is written for the sake of a kill or of a stamp.
+    Idle,
+}
+
+/// A frame about to be placed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameCost {
+    /// Its payload.
+    pub(super) payload_bytes: u64,
+    /// Its records whose credit has prepaid a frame.
+    pub(super) prepaid_count: u64,
+    /// What it takes of the file.
+    pub(super) frame_bytes: u64,
+}
+
+impl FrameCost {
+    fn released_parts(&self) -> u64 {
+        let prepaid = self.prepaid_count * FRAME_OVERHEAD_MAX;
+        self.payload_bytes * CHARGE_PARTS + prepaid * PARTS
+    }
+}
+
+/// A waiter's place, given up when dropped.
+struct Ticket<'a> {
+    pool: &'a CreditPool,
+    number: Option<u64>,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let mut books = self.pool.books.lock();
+            books.queue.retain(|&waiting| waiting != number);
+            self.pool.note_change(&mut books);
+        }
+    }
+}
+
+impl CreditPool {
+    /// Nothing granted yet.
+    pub(super) fn new(limits: CreditLimits, available: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            books: Mutex::new(Books {
+                ring_free: limits.ring_bytes,
+                available,
+                charged_parts: 0,
+                queue: VecDeque::new(),
+                next_ticket: 0,
+                changes: 0,
+                end: None,
+            }),
+            changed: Condvar::new(),
+            ring_waiters: AtomicUsize::new(0),
+        })
+    }
+
+    fn note_change(&self, books: &mut MutexGuard<'_, Books>) {
+        books.changes += 1;
+        self.changed.notify_all();
+    }
+
+    fn grant(self: &Arc<Self>, books: &mut Books, request: &CreditRequest) -> Credit {
+        books.ring_free -= request.payload_bytes;
+        books.charged_parts += request.charge_parts();
+        Credit {
+            pool: Arc::clone(self),
+            bytes: request.payload_bytes,
+            has_prepaid_frame: request.is_sync_commit,
+        }
+    }
+
+    fn check_possible(&self, request: &CreditRequest) -> Result<()> {
+        let files = request.charge_parts() + self.limits.kept_parts(request.purpose);
+        let lost = self.limits.segment_count * FRAME_OVERHEAD_MAX;
+        let capacity = self.limits.capacity_bytes.saturating_sub(lost);
+        if request.payload_bytes > self.limits.ring_bytes || files > capacity * PARTS {
+            let why = format!("{} bytes of records never fit the log", request.payload_bytes);
+            return Err(Error::InvalidArgument(why));
+        }
+        Ok(())
+    }
+
+    /// Grants a credit, or waits for it. While the ring is short, `write` is called, outside the
+    /// mutex, to build a frame; it says whether it did. While the files are short, `on_full` is
+    /// called once.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        request: &CreditRequest,
+        mut write: impl FnMut() -> Result<bool>,
+        on_full: impl FnOnce(),
+    ) -> Result<Credit> {
+        let mut ticket = Ticket { pool: self, number: None };
+        let mut on_full = Some(on_full);
+        let mut is_checked = false;
+        loop {
+            let mut books = self.books.lock();
+            if let Some(end) = &books.end {
+                return Err(end.clone());
+            }
+            let is_next = match (request.purpose, ticket.number) {
+                (Purpose::Reserve, _) => true,
+                (Purpose::Normal, number) => {
+                    books.queue.front().is_none_or(|&first| number == Some(first))
+                }
+            };
+            let shortage = books.shortage(request, &self.limits);
+            if is_next && shortage.is_none() {
+                return Ok(self.grant(&mut books, request));
+            }
+            if !is_checked {
+                drop(books);
+                self.check_possible(request)?;
+                is_checked = true;
+                continue;
+            }
+            if request.purpose == Purpose::Normal && ticket.number.is_none() {
+                ticket.number = Some(books.next_ticket);
+                books.next_ticket += 1;
+                let number = books.next_ticket - 1;
+                books.queue.push_back(number);
+            }
+            match shortage {
+                Some(Shortage::Files) if on_full.is_some() => {
+                    drop(books);
+                    if let Some(on_full) = on_full.take() {
+                        on_full();
+                    }
+                }
+                Some(Shortage::Ring) => self.wait_for_ring(books, &mut write)?,
+                _ => self.changed.wait(&mut books),
+            }
+        }
+    }
+
+    /// Ring room for `payload_bytes` whose file room was set aside.
+    pub(super) fn take_from(
+        self: &Arc<Self>,
+        set_aside: &mut SetAside,
+        payload_bytes: u64,
+        mut write: impl FnMut() -> Result<bool>,
+    ) -> Result<Credit> {
+        assert!(payload_bytes <= set_aside.bytes, "more than the bytes set aside");
+        assert!(payload_bytes <= self.limits.ring_bytes, "more than the ring holds");
+        loop {
+            let mut books = self.books.lock();
+            if let Some(end) = &books.end {
+                return Err(end.clone());
+            }
+            if books.ring_free >= payload_bytes {
+                books.ring_free -= payload_bytes;
+                set_aside.bytes -= payload_bytes;
+                let pool = Arc::clone(self);
+                return Ok(Credit { pool, bytes: payload_bytes, has_prepaid_frame: false });
+            }
+            self.wait_for_ring(books, &mut write)?;
+        }
+    }
+
+    /// Lets the caller build a frame; sleeps until the next change when it could not.
+    fn wait_for_ring(
+        &self,
+        books: MutexGuard<'_, Books>,
+        write: &mut impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        let seen = books.changes;
+        drop(books);
+        self.ring_waiters.fetch_add(1, Ordering::Relaxed);
+        // Pairs with the fence between a publisher's step of the frontier and its look at
+        // `ring_waiters`: either it sees this waiter, or `write` sees its bytes.
+        fence(Ordering::SeqCst);
+        let written = write();
+        if matches!(written, Ok(false)) {
+            let mut books = self.books.lock();
+            while books.changes == seen && books.end.is_none() {
+                self.changed.wait(&mut books);
+            }
+        }
+        self.ring_waiters.fetch_sub(1, Ordering::Relaxed);
+        written.map(drop)
+    }
+
+    /// Lets waiters for ring room look again: a frame can be built now. Called after a fence.
+    pub(super) fn nudge_ring_waiters(&self) {
+        if self.ring_waiters.load(Ordering::Relaxed) > 0 {
+            let mut books = self.books.lock();
+            self.note_change(&mut books);
+        }
+    }
+
+    /// Whether the books allow a frame, see the module.
+    pub(super) fn allows(&self, cost: &FrameCost, demand: Demand) -> bool {
+        let books = self.books.lock();
+        let cost_parts = cost.frame_bytes * PARTS;
+        let missing = cost_parts.saturating_sub(cost.released_parts());
+        let kept = match demand {
+            Demand::Waited => 0,
+            Demand::Idle => self.limits.kept_parts(Purpose::Normal),
+        };
+        missing == 0 || books.slack_parts(&self.limits) >= missing + kept
+    }
+
+    /// A frame was placed and its payload copied; the segments can place `available` now.
+    pub(super) fn framed(&self, cost: &FrameCost, available: u64) {
+        let mut books = self.books.lock();
+        books.ring_free += cost.payload_bytes;
+        books.charged_parts -= cost.released_parts();
+        books.available = available;
+        debug_assert!(books.ring_free <= self.limits.ring_bytes);
+        self.note_change(&mut books);
+    }
+
+    /// The segments can place `available` now.
+    pub(super) fn set_available(&self, available: u64) {
+        let mut books = self.books.lock();
+        books.available = available;
+        self.note_change(&mut books);
+    }
+
+    /// Nothing is granted any more.
+    pub(super) fn end(&self, error: Error) {
+        let mut books = self.books.lock();
+        books.end.get_or_insert(error);
+        self.note_change(&mut books);
+    }
+
+    fn give_back(&self, ring_bytes: u64, charged_parts: u64) {
+        if ring_bytes > 0 || charged_parts > 0 {
+            let mut books = self.books.lock();
+            books.ring_free += ring_bytes;
+            books.charged_parts -= charged_parts;
+            self.note_change(&mut books);
+        }
+    }
+}
+
+impl Credit {
+    /// Payload bytes not yet spent.
+    #[must_use]
+    pub const fn remaining_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Spends `padded_length`; says whether a frame was prepaid, the first time.
+    ///
+    /// # Panics
+    /// When the credit is too small, or the length is not that of a record.
+    pub(super) fn spend(&mut self, padded_length: usize) -> bool {
+        assert!(
+            padded_length >= RECORD_HEADER_BYTES && padded_length.is_multiple_of(RECORD_ALIGN),
+            "{padded_length} is not the padded length of a record"
+        );
+        let bytes = to_u64(padded_length);
+        assert!(bytes <= self.bytes, "a record of {bytes} bytes on a credit of {}", self.bytes);
+        self.bytes -= bytes;
+        std::mem::take(&mut self.has_prepaid_frame)
+    }
+
+    /// Keeps the file room of up to `bytes` of this credit for later and gives their ring room back.
+    pub fn set_aside(&mut self, bytes: u64) -> SetAside {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.pool.give_back(bytes, 0);
+        SetAside { pool: Arc::clone(&self.pool), bytes }
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        let frame = if self.has_prepaid_frame { FRAME_OVERHEAD_MAX * PARTS } else { 0 };
+        self.pool.give_back(self.bytes, self.bytes * CHARGE_PARTS + frame);
+    }
+}
+
+impl SetAside {
+    /// Payload bytes set aside.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds what another one keeps.
+    pub fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+}
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        self.pool.give_back(0, self.bytes * CHARGE_PARTS);
+    }
+}

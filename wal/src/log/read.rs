@@ -1,0 +1,99 @@
+//! Reading a record back: from the ring, from frames in flight, or from the files.
+//!
+//! It takes the writer's mutex to look into memory and to find the file, never to read it. A file is
+//! opened while the mutex keeps it from being recycled; recycled later, its frames do not fit any
+//! more, and the read is an error, never another record.
+
+use std::borrow::Cow;
+
+use crate::Lsn;
+use crate::codec::{DecodeError, to_u64, to_usize};
+use crate::disk::{Access, AlignedBuf, BLOCK_BYTES, OpenMode};
+use crate::record::{self, Header, Record, header};
+use crate::{Error, Result};
+
+use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use super::writer::no_record;
+use super::{Log, segment};
+
+/// A record of the log, copied out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// Position of its first byte.
+    pub lsn: Lsn,
+    /// Position behind its padding.
+    pub end: Lsn,
+    /// The verified envelope.
+    pub header: Header,
+    /// Envelope and stored body.
+    pub bytes: Vec<u8>,
+}
+
+impl OwnedRecord {
+    /// The body's bytes, decompressed where needed.
+    pub fn body(&self) -> Result<Cow<'_, [u8]>, DecodeError> {
+        record::body_bytes(&self.header, &self.bytes)
+    }
+
+    /// Decodes the record from what [`OwnedRecord::body`] returned.
+    pub fn decode<'a>(&self, body: &'a [u8]) -> Result<Record<'a>, DecodeError> {
+        record::decode(&self.header, body)
+    }
+}
+
+impl Log {
+    /// Reads the record that starts at `lsn`, wherever it is. It must have been published, and not
+    /// been given up by [`Log::truncate`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when no record starts there or it was given up;
+    /// [`Error::Corrupt`] when it is damaged.
+    pub fn read(&self, lsn: Lsn) -> Result<OwnedRecord> {
+        let mut bytes = Vec::new();
+        if lsn < self.entry.start_lsn {
+            return Err(no_record(lsn));
+        }
+        if self.writer.copy_unwritten(lsn, &mut bytes)? {
+            return self.verify(lsn, bytes).map_err(|_| no_record(lsn));
+        }
+        self.read_file(lsn)
+    }
+
+    fn verify(&self, lsn: Lsn, mut bytes: Vec<u8>) -> Result<OwnedRecord, DecodeError> {
+        let max = self.options.record_bytes_max();
+        let header = header::verify(&bytes, max, self.epoch_seed, lsn)?;
+        bytes.truncate(header.length);
+        let end = lsn.advance(to_u64(header.padded_length()));
+        Ok(OwnedRecord { lsn, end, header, bytes })
+    }
+
+    fn read_file(&self, lsn: Lsn) -> Result<OwnedRecord> {
+        let opened = self.writer.space(|segments| {
+            let (number, offset) = segments.locate(lsn)?;
+            let path = segment::path(segments.dir(), number);
+            Some((self.disk.open(&path, OpenMode::ReadOnly, Access::Direct), path, offset))
+        });
+        let Some((file, path, mut offset)) = opened else { return Err(no_record(lsn)) };
+        let file = file.map_err(|error| Error::io(&path, error))?;
+        loop {
+            let mut block = AlignedBuf::new(BLOCK_BYTES);
+            file.read_at(&mut block, offset).map_err(|error| Error::io(&path, error))?;
+            let (frame, _) = FrameHeader::decode(&block, self.log_identity)
+                .map_err(|error| error.in_file(&path, offset))?;
+            if frame.frame_lsn > lsn {
+                return Err(no_record(lsn));
+            }
+            if lsn >= frame.end_lsn() {
+                offset += to_u64(frame.frame_bytes());
+                continue;
+            }
+            let mut bytes = AlignedBuf::new(frame.frame_bytes());
+            file.read_at(&mut bytes, offset).map_err(|error| Error::io(&path, error))?;
+            let payload_end = FRAME_HEADER_BYTES + frame.payload_bytes;
+            let at = FRAME_HEADER_BYTES + to_usize(lsn.since(frame.frame_lsn));
+            return self
+                .verify(lsn, bytes[at..payload_end].to_vec())
+                .map_err(|error| error.in_file(&path, offset + to_u64(at)));
+        }
+    }
+}
