@@ -22,7 +22,8 @@ mod read;
 mod ring;
 pub mod segment;
 mod segments;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod waiters;
 mod writer;
