@@ -35,6 +35,15 @@ impl FrameIndex {
         self.entries.push_back((lsn, at));
     }
 
+    /// Notes where the first frame of an epoch begins, however close to a noted one: from a frame of
+    /// an earlier epoch, not every reader finds the way.
+    pub fn note_epoch(&mut self, start_lsn: Lsn, at: LogPosition) {
+        while self.entries.back().is_some_and(|(_, last)| *last >= at) {
+            self.entries.pop_back();
+        }
+        self.entries.push_back((start_lsn, at));
+    }
+
     /// The last noted frame that begins at or below `lsn`, and its LSN.
     #[must_use]
     pub fn locate(&self, lsn: Lsn) -> Option<(Lsn, LogPosition)> {
@@ -77,6 +86,18 @@ mod tests {
         assert_eq!(index.locate(Lsn::new(400)), Some((Lsn::new(400), at(2, 4096))));
         index.forget_below(2);
         assert_eq!(index.locate(Lsn::new(399)), None);
+    }
+
+    #[test]
+    fn the_first_frame_of_an_epoch_is_always_noted() {
+        let mut index = FrameIndex::new();
+        index.note(Lsn::new(100), at(1, 4096));
+        index.note_epoch(Lsn::new(900), at(1, 8192));
+        index.note(Lsn::new(900), at(1, 8192));
+        assert_eq!(index.locate(Lsn::new(950)), Some((Lsn::new(900), at(1, 8192))));
+        assert_eq!(index.locate(Lsn::new(899)), Some((Lsn::new(100), at(1, 4096))));
+        index.note_epoch(Lsn::new(1900), at(1, 8192));
+        assert_eq!(index.entries().len(), 2, "an epoch without a frame leaves no entry");
     }
 
     #[test]

@@ -13,26 +13,36 @@
 
 mod build;
 mod credit;
+mod files;
 mod flusher;
 pub mod frame;
 mod frontier;
 mod index;
 mod pending;
 mod read;
+mod reader;
 mod ring;
 pub mod segment;
 mod segments;
+mod tail;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod testing;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
 mod waiters;
+mod window;
 mod writer;
 
 pub use credit::{Credit, CreditRequest, Purpose, SetAside};
+pub use files::{LogEpoch, LogFiles, SegmentInfo};
 pub use flusher::FlusherStep;
 pub use index::FrameIndex;
 pub use read::OwnedRecord;
+pub use reader::{Frame, LogReader, LogRecord, LogStop, RecordReader};
 pub use segments::{BuiltSpare, Place, SegmentOptions, Segments, SparePlan};
+pub use tail::{LogEnd, TailCase, TailEvidence, TailQuery, find_end, rewrite_tail};
 
 use std::fmt;
 use std::sync::Arc;

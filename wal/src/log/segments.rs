@@ -325,6 +325,7 @@ impl Segments {
     pub fn start_epoch(&mut self, entry: &EpochEntry, identity: u64) {
         let first = LogPosition { segment: entry.segment, offset: entry.offset };
         assert_eq!(first, self.next_position(), "an epoch begins where the log goes on");
+        self.index.note_epoch(entry.start_lsn, first);
         self.epoch =
             Some(CurrentEpoch { epoch: entry.epoch, identity, first_frame_at: Some(first) });
     }

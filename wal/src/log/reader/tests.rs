@@ -1,0 +1,171 @@
+use super::*;
+use crate::log::testing::{FIRST_OFFSET, OPTIONS, TestLog, damage, noise};
+use crate::record::{Body, body_bytes, decode};
+
+fn notes_of(log: &TestLog, from: Lsn, hint: Option<LogPosition>) -> Vec<Vec<u8>> {
+    let mut reader = log.files().unwrap().reader(from, hint, None).unwrap();
+    let mut notes = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        let body = body_bytes(&record.header, record.bytes).unwrap();
+        match decode(&record.header, &body).unwrap().body {
+            Body::Note(note) => notes.push(note.to_vec()),
+            other => panic!("{other:?}"),
+        }
+    }
+    notes
+}
+
+/// Frames of several sizes over several segments.
+fn long_log() -> (TestLog, Vec<(Lsn, Vec<u8>)>) {
+    let mut log = TestLog::create(OPTIONS);
+    let mut all = Vec::new();
+    for i in 0..60_u32 {
+        let one = noise(100 + to_len(i) * 700, i);
+        let two = noise(10, i);
+        let written = log.synced(&[&one, &two]);
+        all.push((written.records[0], one));
+        all.push((written.records[1], two));
+        if i % 7 == 0 {
+            log.synced(&[]);
+        }
+    }
+    assert!(log.segments.live_count() > 4);
+    (log, all)
+}
+
+fn to_len(i: u32) -> usize {
+    usize::try_from(i % 40).unwrap()
+}
+
+#[test]
+fn every_record_is_read_in_order_across_segments() {
+    let (log, all) = long_log();
+    let notes: Vec<_> = all.iter().map(|(_, note)| note.clone()).collect();
+    assert_eq!(notes_of(&log, all[0].0, None), notes);
+}
+
+#[test]
+fn reading_begins_at_any_record_with_and_without_a_hint() {
+    let (log, all) = long_log();
+    for (index, (lsn, _)) in all.iter().enumerate() {
+        let notes: Vec<_> = all[index..].iter().map(|(_, note)| note.clone()).collect();
+        let (segment, offset) = log.segments.locate(*lsn).unwrap();
+        let hint = LogPosition { segment, offset };
+        assert_eq!(notes_of(&log, *lsn, Some(hint)), notes);
+        assert_eq!(notes_of(&log, *lsn, None), notes);
+    }
+}
+
+#[test]
+fn single_records_are_found_backwards_and_cached() {
+    let (log, all) = long_log();
+    let mut reader = RecordReader::new(log.files().unwrap());
+    for (lsn, note) in all.iter().rev() {
+        let hint =
+            log.segments.locate(*lsn).map(|(segment, offset)| LogPosition { segment, offset });
+        let record = reader.read_record(*lsn, hint).unwrap();
+        let body = record.body().unwrap();
+        assert_eq!(record.decode(&body).unwrap().body, Body::Note(note));
+        let reads = log.disk.read_count();
+        assert_eq!(reader.read_record(*lsn, None).unwrap(), record);
+        assert_eq!(log.disk.read_count(), reads, "the frame just read is kept");
+    }
+    let between = Lsn::new(all[0].0.get() + 8);
+    assert!(matches!(reader.read_record(between, None), Err(Error::Corrupt { .. })));
+    assert!(reader.read_record(log.end_lsn(), None).is_err());
+}
+
+#[test]
+fn a_reader_with_a_bound_refuses_a_log_that_ends_before() {
+    let (log, all) = long_log();
+    let files = log.files().unwrap();
+    let mut reader = files.reader(all[0].0, None, Some(log.end_lsn())).unwrap();
+    while reader.next_record().unwrap().is_some() {}
+    let mut reader = files.reader(all[0].0, None, Some(log.end_lsn().advance(8))).unwrap();
+    let error = loop {
+        match reader.next_record() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the log does not reach that far"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Corrupt { .. }));
+    let until = all[5].0;
+    let mut reader = files.reader(all[0].0, None, Some(until)).unwrap();
+    let mut count = 0;
+    while let Some(record) = reader.next_record().unwrap() {
+        assert!(record.end_lsn <= until);
+        count += 1;
+    }
+    assert_eq!(count, 5);
+}
+
+#[test]
+fn a_read_error_is_an_error_and_not_the_end() {
+    use crate::disk::sim::{EIO, Fault, FaultEffect, OperationKind};
+    let (log, all) = long_log();
+    let files = log.files().unwrap();
+    log.disk.add_fault(
+        Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::Read).at(log.disk.read_count() + 2),
+    );
+    let mut reader = files.reader(all[0].0, None, None).unwrap();
+    let error = loop {
+        match reader.next_record() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a read error was taken for the end"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+}
+
+#[test]
+fn frames_behind_the_decreed_end_do_not_count_even_if_they_come_back() {
+    let mut log = TestLog::create(OPTIONS);
+    let kept = log.synced(&[b"kept"]);
+    let lost = log.unsynced(&[b"lost"]);
+    let behind = log.unsynced(&[b"behind"]);
+    let whole = log.disk.read_file(&lost.path).unwrap();
+    damage(&log.disk, &lost.path, lost.at.offset, &[0; 4096]);
+    let end = log.end().unwrap();
+    assert_eq!(end.end_lsn, kept.end_lsn);
+    assert!(end.resume_at > behind.at);
+
+    let mut log = TestLog::reopen(log.disk, log.state, OPTIONS, &end);
+    let first = log.synced(&[b"second epoch"]);
+    assert_eq!(first.at, end.resume_at);
+    let start = usize::try_from(lost.at.offset).unwrap();
+    damage(&log.disk, &lost.path, lost.at.offset, &whole[start..start + 4096]);
+    assert_eq!(notes_of(&log, kept.lsn, None), [b"kept".to_vec(), b"second epoch".to_vec()]);
+    assert_eq!(log.end().unwrap().end_lsn, first.end_lsn);
+}
+
+#[test]
+fn damage_in_front_of_a_decreed_end_is_corruption() {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    let two = log.synced(&[b"two"]);
+    let end = log.end().unwrap();
+    let mut log = TestLog::reopen(log.disk, log.state, OPTIONS, &end);
+    log.synced(&[b"three"]);
+    damage(&log.disk, &two.path, two.at.offset + 140, b"x");
+    let mut reader =
+        log.files().unwrap().reader(log.state.epochs[0].start_lsn, None, None).unwrap();
+    assert!(reader.next_record().unwrap().is_some());
+    match reader.next_record() {
+        Err(Error::Corrupt { file, offset, .. }) => {
+            assert_eq!(file, two.path);
+            assert!((two.at.offset..two.at.offset + 4096).contains(&offset));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_position_before_the_log_is_refused() {
+    let log = TestLog::create(OPTIONS);
+    let files = log.files().unwrap();
+    assert!(matches!(files.reader(Lsn::new(8), None, None), Err(Error::Corrupt { .. })));
+    let start = LogPosition { segment: 1, offset: FIRST_OFFSET };
+    assert_eq!(files.last_epoch().first_at(), start);
+}

@@ -1,0 +1,384 @@
+use super::*;
+use crate::disk::BLOCK_BYTES;
+use crate::disk::sim::{CrashPlan, SimDisk};
+use crate::log::SegmentOptions;
+use crate::log::testing::{self, FIRST_OFFSET, OPTIONS, TestLog, damage, noise};
+
+/// Evidence of a log that ends at 1000, where nothing else is known.
+fn evidence() -> TailEvidence {
+    TailEvidence {
+        stop_lsn: Lsn::new(1000),
+        known_durable_lsn: Lsn::new(1000),
+        clean_lsn: None,
+        is_newer_epoch_found: false,
+        frames_beyond_end_lsn: None,
+    }
+}
+
+#[test]
+fn row_newer_epoch_wins_over_everything() {
+    for clean_lsn in [None, Some(Lsn::new(1000))] {
+        for known_durable_lsn in [Lsn::NONE, Lsn::new(1000), Lsn::new(2000)] {
+            let case = TailCase::decide(&TailEvidence {
+                is_newer_epoch_found: true,
+                clean_lsn,
+                known_durable_lsn,
+                ..evidence()
+            });
+            assert_eq!(case, TailCase::NewerEpoch);
+        }
+    }
+}
+
+#[test]
+fn row_lost_durable() {
+    for frames_beyond_end_lsn in [None, Some(Lsn::new(2000))] {
+        for clean_lsn in [None, Some(Lsn::new(1008))] {
+            let case = TailCase::decide(&TailEvidence {
+                known_durable_lsn: Lsn::new(1008),
+                frames_beyond_end_lsn,
+                clean_lsn,
+                ..evidence()
+            });
+            assert_eq!(case, TailCase::LostDurable);
+        }
+    }
+}
+
+#[test]
+fn row_beyond_clean_by_frames_that_fit() {
+    let clean = Lsn::new(992);
+    let case = TailCase::decide(&TailEvidence {
+        known_durable_lsn: clean,
+        clean_lsn: Some(clean),
+        ..evidence()
+    });
+    assert_eq!(case, TailCase::BeyondClean);
+}
+
+#[test]
+fn row_beyond_clean_by_frames_that_do_not_fit() {
+    let case = TailCase::decide(&TailEvidence {
+        clean_lsn: Some(Lsn::new(1000)),
+        frames_beyond_end_lsn: Some(Lsn::new(1080)),
+        ..evidence()
+    });
+    assert_eq!(case, TailCase::BeyondClean);
+}
+
+#[test]
+fn row_clean_end() {
+    let case = TailCase::decide(&TailEvidence { clean_lsn: Some(Lsn::new(1000)), ..evidence() });
+    assert_eq!(case, TailCase::CleanEnd);
+}
+
+#[test]
+fn row_torn_tail() {
+    for known_durable_lsn in [Lsn::NONE, Lsn::new(1000)] {
+        let case = TailCase::decide(&TailEvidence {
+            known_durable_lsn,
+            frames_beyond_end_lsn: Some(Lsn::new(1080)),
+            ..evidence()
+        });
+        assert_eq!(case, TailCase::TornTail);
+    }
+}
+
+#[test]
+fn row_open_end() {
+    assert_eq!(TailCase::decide(&evidence()), TailCase::OpenEnd);
+}
+
+fn assert_corrupt(result: Result<LogEnd>, at: LogPosition, expected_text: &str) {
+    match result {
+        Err(Error::Corrupt { file, offset, expected, .. }) => {
+            assert_eq!(file, crate::log::segment::path(&testing::wal_dir(), at.segment));
+            assert_eq!(offset, at.offset);
+            assert!(expected.contains(expected_text), "{expected}");
+        }
+        other => panic!("corruption at {at} was taken for {other:?}"),
+    }
+}
+
+#[test]
+fn a_log_without_a_frame_ends_where_its_epoch_continues() {
+    let log = TestLog::create(OPTIONS);
+    let end = log.end().unwrap();
+    assert_eq!(end.case, TailCase::OpenEnd);
+    assert_eq!(end.end_lsn, log.state.last_epoch().continues_from_lsn);
+    assert_eq!(end.last_accepted, None);
+    assert_eq!(end.resume_at, LogPosition { segment: 1, offset: FIRST_OFFSET });
+}
+
+#[test]
+fn a_clean_end_is_found_and_must_be_the_one_that_was_noted() {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    let last = log.synced(&[b"two"]);
+    log.synced(&[]);
+    log.close();
+    let end = log.end().unwrap();
+    assert_eq!((end.case, end.end_lsn), (TailCase::CleanEnd, last.end_lsn));
+    assert_eq!(end.resume_at.offset, last.at.offset + 2 * BLOCK_U64);
+
+    let behind = log.synced(&[b"written after the close"]);
+    let after = LogPosition { offset: behind.at.offset + BLOCK_U64, ..behind.at };
+    assert_corrupt(log.end(), after, "the end of the log");
+
+    damage(&log.disk, &last.path, last.at.offset + 200, b"x");
+    assert_corrupt(log.end(), last.at, "durable up to");
+}
+
+#[test]
+fn a_torn_frame_is_cut_at_every_sector() {
+    let mut log = TestLog::create(OPTIONS);
+    let kept = log.synced(&[b"kept"]);
+    let before = log.disk.read_file(&kept.path).unwrap();
+    let torn = log.unsynced(&[&noise(6000, 1), b"end"]);
+    let after = log.disk.read_file(&torn.path).unwrap();
+    let start = usize::try_from(torn.at.offset).unwrap();
+    let frame = frame_bytes(usize::try_from(torn.end_lsn.since(torn.lsn)).unwrap());
+    let written = after[start..start + frame].iter().rposition(|&byte| byte != 0).unwrap();
+    for cut in (0..=written).step_by(512) {
+        for keeps_front in [true, false] {
+            let mut bytes = before.clone();
+            let kept_range =
+                if keeps_front { start..start + cut } else { start + cut + 512..start + frame };
+            if kept_range.start < kept_range.end {
+                bytes[kept_range.clone()].copy_from_slice(&after[kept_range]);
+            }
+            let disk = log.disk.fork();
+            disk.write_file(&torn.path, &bytes);
+            let end = testing::end(&disk, &log.state).unwrap();
+            assert_eq!(end.end_lsn, kept.end_lsn, "cut at {cut}, {keeps_front}");
+            let has_header = keeps_front && cut > 0;
+            let case = if has_header { TailCase::TornTail } else { TailCase::OpenEnd };
+            assert_eq!(end.case, case, "cut at {cut}, {keeps_front}");
+            let cut_bytes = if has_header { torn.end_lsn.since(torn.lsn) } else { 0 };
+            assert_eq!(end.cut_bytes, cut_bytes);
+        }
+    }
+    assert_eq!(log.end().unwrap().end_lsn, torn.end_lsn);
+}
+
+#[test]
+fn damage_below_a_stamp_is_corruption_with_file_and_offset() {
+    let mut log = TestLog::create(OPTIONS);
+    let one = log.synced(&[b"one"]);
+    log.synced(&[b"two"]);
+    // The stamp of the second frame says that the first was durable.
+    damage(&log.disk, &one.path, one.at.offset + 130, b"x");
+    assert_corrupt(log.end(), one.at, "durable up to");
+}
+
+#[test]
+fn damage_of_the_last_frame_is_found_by_a_stamp_frame() {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    let last = log.synced(&[b"two"]);
+    let disk = log.disk.fork();
+    damage(&disk, &last.path, last.at.offset + 130, b"x");
+    let end = testing::end(&disk, &log.state).unwrap();
+    assert_eq!(end.end_lsn, last.lsn, "nothing on disk says that it was durable");
+
+    log.unsynced(&[]);
+    damage(&log.disk, &last.path, last.at.offset + 130, b"x");
+    assert_corrupt(log.end(), last.at, "durable up to");
+}
+
+#[test]
+fn damage_below_the_checkpoint_or_what_the_caller_knows_is_corruption() {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    let last = log.synced(&[b"two"]);
+    damage(&log.disk, &last.path, last.at.offset + 130, b"x");
+    let files = log.files().unwrap();
+    let query = testing::query(&log.state);
+    let by_checkpoint = TailQuery { checkpoint_end_lsn: last.end_lsn, ..query };
+    assert_corrupt(find_end(&files, &by_checkpoint), last.at, "durable up to");
+    let by_caller = TailQuery { known_durable_lsn: last.end_lsn, ..query };
+    assert_corrupt(find_end(&files, &by_caller), last.at, "durable up to");
+    let not_beyond = TailQuery { known_durable_lsn: last.lsn, ..query };
+    assert_eq!(find_end(&files, &not_beyond).unwrap().end_lsn, last.lsn);
+}
+
+/// Segments that hold the whole in-flight range, and more of them.
+const LONG: SegmentOptions =
+    SegmentOptions { segment_bytes: 8 << 20, max_wal_bytes: 64 << 20, ..OPTIONS };
+
+#[test]
+fn a_stamp_at_the_end_of_the_in_flight_range_counts() {
+    let mut log = TestLog::create(LONG);
+    log.synced(&[b"one"]);
+    let lost = log.synced(&[b"lost"]);
+    // Unsynced frames up to exactly the range, then one whose stamp covers the lost frame.
+    let mut last = lost.clone();
+    while last.at.offset + BLOCK_U64 < lost.at.offset + IN_FLIGHT_BYTES_MAX {
+        last = log.unsynced(&[b"more"]);
+    }
+    for at in [lost.at.offset, lost.at.offset + BLOCK_U64] {
+        damage(&log.disk, &lost.path, at, &[0; 4096]);
+    }
+    // All stamps in between go, so that only the last one tells.
+    let fork = log.disk.fork();
+    let length = usize::try_from(last.at.offset + BLOCK_U64 - lost.at.offset).unwrap();
+    damage(&fork, &lost.path, lost.at.offset, &vec![0; length]);
+    assert_eq!(testing::end(&fork, &log.state).unwrap().end_lsn, lost.lsn);
+    let next = log.synced(&[b"behind the range"]);
+    assert_eq!(next.at.offset, lost.at.offset + IN_FLIGHT_BYTES_MAX);
+    damage(&log.disk, &lost.path, lost.at.offset, &vec![0; length]);
+    assert_corrupt(log.end(), lost.at, "durable up to");
+}
+
+#[test]
+fn a_later_segment_tells_what_was_durable() {
+    let mut log = TestLog::create(OPTIONS);
+    let first = log.synced(&[b"first"]);
+    while log.segments.live_count() < 3 {
+        log.synced(&[&noise(30_000, 1)]);
+    }
+    let lost = first;
+    damage(&log.disk, &lost.path, FIRST_OFFSET, &vec![0; (128 << 10) - BLOCK_BYTES]);
+    assert_corrupt(log.end(), lost.at, "durable up to");
+    // A lost file in the middle too.
+    let disk = log.disk.fork();
+    let path = crate::log::segment::path(&testing::wal_dir(), 1);
+    crate::disk::Disk::remove_file(&disk, &path).unwrap();
+    assert_corrupt(testing::end(&disk, &log.state), lost.at, "durable up to");
+}
+
+#[test]
+fn a_frame_of_an_epoch_above_the_control_file_is_corruption() {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    let old_state = log.state.clone();
+    let end = log.end().unwrap();
+    let mut log = TestLog::reopen(log.disk, log.state, OPTIONS, &end);
+    let first = log.synced(&[b"two"]);
+    assert_corrupt(testing::end(&log.disk, &old_state), first.at, "no epoch above 1");
+}
+
+#[test]
+fn a_crash_loop_takes_no_log_while_epochs_end_without_a_frame() {
+    let mut log = TestLog::create(OPTIONS);
+    let kept = log.synced(&[b"kept"]);
+    log.unsynced(&[b"torn"]);
+    damage(&log.disk, &kept.path, kept.at.offset + BLOCK_U64 + 140, &[9; 8]);
+    let mut end = log.end().unwrap();
+    assert_eq!(end.case, TailCase::TornTail);
+    let resume_at = end.resume_at;
+    for round in 0..100 {
+        log = TestLog::reopen(log.disk, log.state, OPTIONS, &end);
+        end = log.end().unwrap();
+        assert_eq!(end.end_lsn, kept.end_lsn, "round {round}");
+        assert_eq!(end.resume_at, resume_at);
+        assert_eq!(log.state.epochs.len(), 2);
+    }
+    let first = log.synced(&[b"at last"]);
+    assert_eq!(first.at, resume_at);
+    assert_eq!(log.end().unwrap().end_lsn, first.end_lsn);
+}
+
+#[test]
+fn recycled_segments_with_old_frames_are_no_log() {
+    let mut log = TestLog::create(OPTIONS);
+    let mut last = log.synced(&[b"first"]);
+    // Round and round: every segment holds frames of the same epoch from its earlier uses.
+    for i in 0..200 {
+        last = log.synced(&[&noise(20_000, i)]);
+        log.segments.recycle_below(last.lsn).unwrap();
+        assert!(log.segments.wal_bytes() <= OPTIONS.max_wal_bytes);
+    }
+    let query =
+        TailQuery { start_lsn: last.lsn, start_at: Some(last.at), ..testing::query(&log.state) };
+    let end = find_end(&log.files().unwrap(), &query).unwrap();
+    assert_eq!((end.case, end.end_lsn), (TailCase::OpenEnd, last.end_lsn));
+    assert_eq!(end.resume_at, log.segments.next_position());
+}
+
+#[test]
+fn stale_bytes_of_an_earlier_epoch_behind_the_end_are_no_log() {
+    let mut log = TestLog::create(OPTIONS);
+    let kept = log.synced(&[b"kept"]);
+    let lost = log.unsynced(&[b"lost"]);
+    for _ in 0..5 {
+        log.unsynced(&[b"stale"]);
+    }
+    damage(&log.disk, &lost.path, lost.at.offset, &[0; 512]);
+    let end = log.end().unwrap();
+    assert_eq!((end.case, end.end_lsn), (TailCase::TornTail, kept.end_lsn));
+    assert_eq!(end.resume_at.offset, lost.at.offset + 6 * BLOCK_U64);
+    // Even where the next epoch is placed in front of them.
+    let in_front = LogEnd { resume_at: lost.at, ..end };
+    let mut log = TestLog::reopen(log.disk, log.state, OPTIONS, &in_front);
+    let first = log.synced(&[b"second epoch"]);
+    assert_eq!(first.at, lost.at);
+    let end = log.end().unwrap();
+    assert_eq!((end.case, end.end_lsn), (TailCase::OpenEnd, first.end_lsn));
+}
+
+#[test]
+fn after_every_crash_the_log_ends_between_what_was_synced_and_what_was_written() {
+    for seed in 0..6 {
+        let mut log = TestLog::create(OPTIONS);
+        let mut synced_lsn = log.synced(&[b"first"]).end_lsn;
+        log.disk.record_forks();
+        let mut synced_at = vec![(0, synced_lsn)];
+        for i in 0..24_u32 {
+            let note = noise(usize::try_from((i * 977 + seed * 331) % 9000).unwrap(), i);
+            if (i + seed).is_multiple_of(3) {
+                log.unsynced(&[&note]);
+            } else {
+                // Syncs every frame in front of it as well, as the append side does.
+                let written = log.unsynced(&[&note]);
+                sync(&log.disk, &written.path);
+                synced_lsn = written.end_lsn;
+                synced_at.push((log.disk.operation_count(), synced_lsn));
+            }
+        }
+        for fork in log.disk.take_forks() {
+            let promised = synced_at
+                .iter()
+                .rev()
+                .find(|(operation, _)| *operation < fork.operation())
+                .map_or(Lsn::NONE, |(_, lsn)| *lsn);
+            for (plan, disk) in fork.disk().crash_states(0..3) {
+                let what = format!("{} {} {plan:?}", seed, fork.describe());
+                let end = testing::end(&disk, &log.state).unwrap_or_else(|error| {
+                    panic!("{what}: {error}");
+                });
+                assert!(end.end_lsn >= promised, "{what}: lost {promised}");
+                // And again after a new epoch has begun behind it.
+                let mut next = TestLog::reopen(disk, log.state.clone(), OPTIONS, &end);
+                let written = next.synced(&[b"next epoch"]);
+                assert_eq!(next.end().unwrap().end_lsn, written.end_lsn, "{what}");
+            }
+        }
+    }
+}
+
+fn sync(disk: &SimDisk, path: &std::path::Path) {
+    use crate::disk::{Access, Disk, OpenMode};
+    for number in 1.. {
+        let each = crate::log::segment::path(&testing::wal_dir(), number);
+        disk.open(&each, OpenMode::ReadWrite, Access::Direct).unwrap().sync().unwrap();
+        if each == path {
+            break;
+        }
+    }
+}
+
+#[test]
+fn the_accepted_tail_is_durable_after_it_was_rewritten() {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    for i in 0..20 {
+        log.unsynced(&[&noise(9000, i)]);
+    }
+    assert!(log.segments.live_count() > 1);
+    let end = log.end().unwrap();
+    assert_eq!(end.end_lsn, log.end_lsn());
+    assert_eq!(rewrite_tail(&log.files().unwrap(), &end).unwrap(), 0, "direct I/O needs a sync");
+    let crashed = log.disk.crash(CrashPlan::NothingUnsynced);
+    assert_eq!(testing::end(&crashed, &log.state).unwrap().end_lsn, end.end_lsn);
+}

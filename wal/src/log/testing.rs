@@ -1,0 +1,220 @@
+//! A log written frame by frame on a simulated disk, for the tests of this folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::codec::{to_u64, to_usize};
+use crate::control::{ControlState, EpochEntry, Identity, LogPosition, Shutdown};
+use crate::disk::sim::SimDisk;
+use crate::disk::{AlignedBuf, Disk};
+use crate::record::{Body, RecordEncoder, header, padded, record_bytes_max};
+use crate::{DatabaseId, EpochNonce, Lsn, Result, TxnId};
+
+use super::files::LogFiles;
+use super::frame::{FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
+use super::segment::{self, SEGMENT_HEADER_BYTES};
+use super::segments::{Place, SegmentOptions, Segments};
+use super::tail::{LogEnd, TailQuery, find_end};
+
+pub(super) const DATABASE: DatabaseId = DatabaseId::new(*b"database for log");
+pub(super) const PAGE_BYTES: usize = 4096;
+/// Small segments, so that tests cross them.
+pub(super) const OPTIONS: SegmentOptions = SegmentOptions {
+    segment_bytes: 128 << 10,
+    max_wal_bytes: 1 << 20,
+    record_bytes_max: record_bytes_max(PAGE_BYTES),
+};
+
+pub(super) fn wal_dir() -> PathBuf {
+    PathBuf::from("/db/wal")
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(super) struct TestLog {
+    pub(super) disk: SimDisk,
+    pub(super) state: ControlState,
+    pub(super) segments: Segments,
+    entry: EpochEntry,
+    next_lsn: Lsn,
+    durable_lsn: Lsn,
+    prev_frame_lsn: Lsn,
+    prev_checksum: u32,
+}
+
+/// A frame that was written.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) at: LogPosition,
+    pub(super) lsn: Lsn,
+    pub(super) end_lsn: Lsn,
+    pub(super) records: Vec<Lsn>,
+    pub(super) path: PathBuf,
+}
+
+impl TestLog {
+    pub(super) fn create(options: SegmentOptions) -> Self {
+        let disk = SimDisk::new();
+        disk.create_dir(Path::new("/db")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let segments = Segments::create(Arc::new(disk.clone()), &wal_dir(), options).unwrap();
+        let identity = Identity {
+            database: DATABASE,
+            page_bytes: u32::try_from(PAGE_BYTES).unwrap(),
+            created_ms: 1,
+        };
+        let state = ControlState::new(identity, EpochNonce::new(1), segments.next_position());
+        Self::in_epoch(disk, state, segments)
+    }
+
+    /// A process that goes on with the log after `end`.
+    pub(super) fn reopen(
+        disk: SimDisk,
+        mut state: ControlState,
+        options: SegmentOptions,
+        end: &LogEnd,
+    ) -> Self {
+        let segments = Segments::open(
+            Arc::new(disk.clone()),
+            &wal_dir(),
+            options,
+            end.resume_at,
+            end.index.clone(),
+        )
+        .unwrap();
+        let nonce = EpochNonce::new(state.last_epoch().nonce.get() + 1);
+        let resume_at = segments.next_position();
+        state.start_epoch(nonce, end.end_lsn, end.last_accepted, resume_at).unwrap();
+        Self::in_epoch(disk, state, segments)
+    }
+
+    fn in_epoch(disk: SimDisk, state: ControlState, mut segments: Segments) -> Self {
+        let entry = *state.last_epoch();
+        segments.start_epoch(&entry, DATABASE.log_identity(entry.nonce));
+        Self {
+            disk,
+            state,
+            segments,
+            entry,
+            next_lsn: entry.start_lsn,
+            durable_lsn: entry.continues_from_lsn,
+            prev_frame_lsn: entry.continues_from_lsn,
+            prev_checksum: 0,
+        }
+    }
+
+    /// Writes a frame with these notes and syncs it, so that the next frame's stamp covers it.
+    pub(super) fn synced(&mut self, notes: &[&[u8]]) -> Written {
+        let (written, place, bytes) = self.build(notes);
+        place.file.write_sync_at(&bytes, place.offset).unwrap();
+        self.durable_lsn = self.next_lsn;
+        written
+    }
+
+    /// Writes a frame with these notes and does not sync it.
+    pub(super) fn unsynced(&mut self, notes: &[&[u8]]) -> Written {
+        let (written, place, bytes) = self.build(notes);
+        place.file.write_at(&bytes, place.offset).unwrap();
+        written
+    }
+
+    fn build(&mut self, notes: &[&[u8]]) -> (Written, Place, AlignedBuf) {
+        let lsn = self.next_lsn;
+        let identity = DATABASE.log_identity(self.entry.nonce);
+        let seed = header::epoch_seed(identity);
+        let mut encoder = RecordEncoder::new();
+        let mut payload = Vec::new();
+        let mut records = Vec::new();
+        for note in notes {
+            let at = lsn.advance(to_u64(payload.len()));
+            let encoded = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(note));
+            let mut record = encoded.bytes.to_vec();
+            header::seal(&mut record, header::checksum(seed, at, encoded.content_checksum));
+            record.resize(padded(record.len()), 0);
+            payload.extend_from_slice(&record);
+            records.push(at);
+        }
+        let frame = FrameHeader {
+            identity,
+            epoch: self.entry.epoch,
+            frame_lsn: lsn,
+            payload_bytes: payload.len(),
+            prev_frame_lsn: self.prev_frame_lsn,
+            prev_checksum: self.prev_checksum,
+            durable_lsn: self.durable_lsn,
+            record_count: u32::try_from(notes.len()).unwrap(),
+        };
+        let mut bytes = AlignedBuf::new(frame_bytes(payload.len()));
+        self.prev_checksum = frame.encode(&mut bytes);
+        bytes[FRAME_HEADER_BYTES..][..payload.len()].copy_from_slice(&payload);
+        self.prev_frame_lsn = lsn;
+        self.next_lsn = frame.end_lsn();
+        let place = self.segments.place(to_u64(bytes.len()), lsn, self.durable_lsn).unwrap();
+        self.segments.note_frame(lsn, place.segment, place.offset);
+        let at = LogPosition { segment: place.segment, offset: place.offset };
+        let path = segment::path(&wal_dir(), at.segment);
+        let written = Written { at, lsn, end_lsn: frame.end_lsn(), records, path };
+        (written, place, bytes)
+    }
+
+    /// Position behind the last frame.
+    pub(super) fn end_lsn(&self) -> Lsn {
+        self.next_lsn
+    }
+
+    pub(super) fn close(&mut self) {
+        self.state.shutdown = Shutdown::Clean { lsn: self.next_lsn };
+    }
+
+    pub(super) fn files(&self) -> Result<Arc<LogFiles>> {
+        files(&self.disk, &self.state)
+    }
+
+    pub(super) fn end(&self) -> Result<LogEnd> {
+        end(&self.disk, &self.state)
+    }
+}
+
+pub(super) fn files(disk: &SimDisk, state: &ControlState) -> Result<Arc<LogFiles>> {
+    LogFiles::open(
+        Arc::new(disk.clone()),
+        &wal_dir(),
+        DATABASE,
+        &state.epochs,
+        OPTIONS.record_bytes_max,
+    )
+}
+
+/// The end of the whole log.
+pub(super) fn end(disk: &SimDisk, state: &ControlState) -> Result<LogEnd> {
+    find_end(&files(disk, state)?, &query(state))
+}
+
+pub(super) fn query(state: &ControlState) -> TailQuery {
+    TailQuery {
+        start_lsn: state.epochs[0].start_lsn,
+        start_at: None,
+        checkpoint_end_lsn: Lsn::NONE,
+        clean_lsn: match state.shutdown {
+            Shutdown::Clean { lsn } => Some(lsn),
+            _ => None,
+        },
+        known_durable_lsn: Lsn::NONE,
+    }
+}
+
+/// Bytes that do not compress, so that a record is as long as it looks.
+pub(super) fn noise(length: usize, seed: u32) -> Vec<u8> {
+    (0..u32::try_from(length).unwrap())
+        .map(|i| crc32c::crc32c_append(seed, &i.to_le_bytes()).to_le_bytes()[0])
+        .collect()
+}
+
+/// Overwrites part of a file, as damage does.
+pub(super) fn damage(disk: &SimDisk, path: &Path, offset: u64, bytes: &[u8]) {
+    let mut content = disk.read_file(path).unwrap();
+    content[to_usize(offset)..][..bytes.len()].copy_from_slice(bytes);
+    disk.write_file(path, &content);
+}
+
+pub(super) const FIRST_OFFSET: u64 = to_u64(SEGMENT_HEADER_BYTES);
