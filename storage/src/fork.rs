@@ -94,7 +94,8 @@ unsafe impl Send for ForkGuard {}
 // SAFETY: shared access is one atomic load.
 unsafe impl Sync for ForkGuard {}
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::ForkGuard;
 

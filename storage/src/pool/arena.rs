@@ -449,3 +449,117 @@ impl OptimisticPage<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::cmp::Ordering;
+
+    use proptest::prelude::*;
+
+    use super::{Arena, PageId};
+
+    const PAGE_BYTES: usize = 4096;
+
+    fn range() -> impl Strategy<Value = (usize, usize)> {
+        (0..PAGE_BYTES, 0..700_usize)
+            .prop_map(|(start, count)| (start, count.min(PAGE_BYTES - start)))
+    }
+
+    proptest! {
+        #[test]
+        fn stores_do_what_they_do_to_a_plain_buffer(
+            changes in proptest::collection::vec((0..3_u8, range(), any::<u8>(), 0..PAGE_BYTES), 1..20),
+        ) {
+            let arena = Arena::new(3, PAGE_BYTES).unwrap();
+            let mut plain = vec![0; PAGE_BYTES];
+            let mut page = arena.exclusive(1);
+            for (kind, (start, count), byte, to) in changes {
+                let bytes: Vec<_> = (byte..=u8::MAX).chain(0..=u8::MAX).cycle().take(count).collect();
+                match kind {
+                    0 => {
+                        page.write(start, &bytes);
+                        plain[start..start + count].copy_from_slice(&bytes);
+                    }
+                    1 => {
+                        page.fill_zero(start..start + count);
+                        plain[start..start + count].fill(0);
+                    }
+                    _ => {
+                        let to = to.min(PAGE_BYTES - count);
+                        page.copy_within(start..start + count, to);
+                        plain.copy_within(start..start + count, to);
+                    }
+                }
+                prop_assert!(page.bytes() == plain);
+            }
+            drop(page);
+            prop_assert!(arena.shared(0).bytes().iter().all(|&byte| byte == 0));
+            prop_assert!(arena.shared(2).bytes().iter().all(|&byte| byte == 0));
+        }
+
+        #[test]
+        fn optimistic_loads_agree_with_the_latched_bytes(
+            content in proptest::collection::vec(any::<u8>(), PAGE_BYTES),
+            (start, count) in range(),
+        ) {
+            let arena = Arena::new(1, PAGE_BYTES).unwrap();
+            let mut page = arena.exclusive(0);
+            page.write(0, &content);
+            page.set_page(Some(PageId::new(5)));
+            drop(page);
+            let page = arena.optimistic(0, PageId::new(5)).unwrap();
+            let mut copied = vec![0; count];
+            prop_assert_eq!(page.copy_to(start, &mut copied), count);
+            prop_assert!(copied == content[start..start + count]);
+            prop_assert_eq!(page.compare(start, count, &copied), Ordering::Equal);
+            copied.push(0);
+            prop_assert_eq!(page.compare(start, count, &copied), Ordering::Less);
+            if count > 0 {
+                copied.truncate(count - 1);
+                prop_assert_eq!(page.compare(start, count, &copied), Ordering::Greater);
+            }
+            let clamped = start.min(PAGE_BYTES - 8);
+            let word: [u8; 8] = content[clamped..clamped + 8].try_into().unwrap();
+            prop_assert_eq!(page.load_u64(start), u64::from_le_bytes(word));
+            let clamped = start.min(PAGE_BYTES - 2);
+            let short = [content[clamped], content[clamped + 1]];
+            prop_assert_eq!(page.load_u16(start), u16::from_le_bytes(short));
+            prop_assert!(page.validate());
+        }
+    }
+
+    #[test]
+    fn offsets_beyond_the_page_are_clamped() {
+        let arena = Arena::new(1, PAGE_BYTES).unwrap();
+        let mut page = arena.exclusive(0);
+        page.write(PAGE_BYTES - 2, &[1, 2]);
+        page.set_page(Some(PageId::new(5)));
+        drop(page);
+        let page = arena.optimistic(0, PageId::new(5)).unwrap();
+        assert_eq!(page.load_u16(usize::MAX), 0x0201);
+        assert_eq!(page.load_u64(PAGE_BYTES), 0x0201 << 48);
+        assert_eq!(page.copy_to(usize::MAX, &mut [0; 4]), 0);
+        assert_eq!(page.compare(PAGE_BYTES - 2, usize::MAX, &[1, 2]), Ordering::Equal);
+    }
+
+    #[test]
+    fn a_hint_to_another_page_or_frame_finds_nothing() {
+        let arena = Arena::new(1, PAGE_BYTES).unwrap();
+        assert!(arena.optimistic(0, PageId::new(5)).is_none());
+        arena.exclusive(0).set_page(Some(PageId::new(5)));
+        let page = arena.optimistic(0, PageId::new(5)).unwrap();
+        assert!(arena.optimistic(0, PageId::new(6)).is_none());
+        assert!(arena.optimistic(7, PageId::new(5)).is_none());
+        let held = arena.exclusive(0);
+        assert!(!page.validate() && arena.optimistic(0, PageId::new(5)).is_none());
+        drop(held);
+        assert!(!page.validate());
+    }
+
+    #[test]
+    #[should_panic(expected = "of a page of 4096")]
+    fn a_store_beyond_the_page_is_refused() {
+        Arena::new(2, PAGE_BYTES).unwrap().exclusive(0).write(PAGE_BYTES - 1, &[1, 2]);
+    }
+}

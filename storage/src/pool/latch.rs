@@ -256,3 +256,146 @@ const fn refuses(state: u64, mode: Mode) -> bool {
         Mode::Exclusive => state & (EXCLUSIVE | SHARED_MASK) != 0,
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::thread;
+
+    use super::{Latch, Parking, SHARED_MASK, SHARED_ONE};
+
+    #[derive(Default)]
+    struct Guarded {
+        latch: Latch,
+        parking: Parking,
+        // Two counters that only an exclusive holder changes, one after the other.
+        first: AtomicU64,
+        second: AtomicU64,
+    }
+
+    impl Guarded {
+        fn read(&self) -> (u64, u64) {
+            (self.first.load(Ordering::Relaxed), self.second.load(Ordering::Relaxed))
+        }
+
+        fn increment(&self) {
+            self.first.store(self.first.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.second.store(self.second.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn holders_exclude_each_other_as_their_modes_say() {
+        let (latch, parking) = (Latch::new(), Parking::new());
+        assert!(latch.try_shared() && latch.try_shared());
+        assert!(!latch.try_exclusive());
+        latch.release_shared(&parking);
+        latch.release_shared(&parking);
+        assert!(latch.try_exclusive());
+        assert!(!latch.try_shared() && !latch.try_exclusive());
+        latch.release_exclusive(&parking);
+        assert!(latch.try_shared());
+    }
+
+    #[test]
+    fn only_an_exclusive_release_starts_a_new_version() {
+        let (latch, parking) = (Latch::new(), Parking::new());
+        let version = latch.version().unwrap();
+        assert!(latch.try_shared());
+        assert_eq!(latch.version(), Some(version));
+        latch.release_shared(&parking);
+        assert!(latch.validate(version));
+        assert!(latch.try_exclusive());
+        assert!(latch.version().is_none() && !latch.validate(version));
+        latch.release_exclusive(&parking);
+        assert!(!latch.validate(version));
+        assert_ne!(latch.version(), Some(version));
+    }
+
+    #[test]
+    fn a_version_that_wraps_leaves_the_other_bits_alone() {
+        let parking = Parking::new();
+        let latch = Latch { state: AtomicU64::new(u64::MAX << super::VERSION_SHIFT) };
+        assert!(latch.try_exclusive());
+        latch.release_exclusive(&parking);
+        assert_eq!(latch.state.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn as_many_sharers_as_the_bits_count_are_let_in_and_no_more() {
+        let (latch, parking) = (Latch::new(), Parking::new());
+        let sharers = SHARED_MASK / SHARED_ONE;
+        assert!((0..sharers).all(|_| latch.try_shared()));
+        assert!(!latch.try_shared());
+        latch.release_shared(&parking);
+        assert!(latch.try_shared());
+    }
+
+    #[test]
+    fn threads_of_all_modes_see_whole_states() {
+        let guarded = Arc::new(Guarded::default());
+        let threads: Vec<_> = (0..4)
+            .map(|number| {
+                let guarded = Arc::clone(&guarded);
+                thread::spawn(move || {
+                    let mut validated = 0;
+                    for round in 0..20_000 {
+                        match (round + number) % 4 {
+                            0 => {
+                                guarded.latch.exclusive(&guarded.parking);
+                                guarded.increment();
+                                guarded.latch.release_exclusive(&guarded.parking);
+                            }
+                            1 | 2 => {
+                                guarded.latch.shared(&guarded.parking);
+                                let (first, second) = guarded.read();
+                                assert_eq!(first, second);
+                                guarded.latch.release_shared(&guarded.parking);
+                            }
+                            _ => {
+                                let Some(version) = guarded.latch.version() else { continue };
+                                let (first, second) = guarded.read();
+                                if guarded.latch.validate(version) {
+                                    assert_eq!(first, second);
+                                    validated += 1;
+                                }
+                            }
+                        }
+                    }
+                    validated
+                })
+            })
+            .collect();
+        let validated: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert!(validated > 0);
+        assert_eq!(guarded.read(), (20_000, 20_000));
+    }
+
+    #[test]
+    fn a_writer_gets_in_while_readers_come_and_go() {
+        let guarded = Arc::new(Guarded::default());
+        let done = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let (guarded, done) = (Arc::clone(&guarded), Arc::clone(&done));
+                thread::spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        guarded.latch.shared(&guarded.parking);
+                        thread::yield_now();
+                        guarded.latch.release_shared(&guarded.parking);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..200 {
+            guarded.latch.exclusive(&guarded.parking);
+            guarded.increment();
+            guarded.latch.release_exclusive(&guarded.parking);
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert_eq!(guarded.read(), (200, 200));
+    }
+}

@@ -27,7 +27,8 @@ mod held;
 pub mod latch;
 mod table;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 use std::sync::{Arc, OnceLock};

@@ -232,6 +232,17 @@ impl DoublewriteFile<'_> {
         Ok((file, geometry))
     }
 
+    /// A finding in an image, placed where its slot begins: images may be compressed.
+    fn in_slot(&self, error: Error, offset: u64) -> Error {
+        match error {
+            Error::Corrupt { expected, found, .. } => {
+                let expected = format!("the image of a page with {expected}");
+                Error::corrupt(self.path, offset, expected, found)
+            }
+            other => other,
+        }
+    }
+
     fn scan_area(
         &self,
         offset: u64,
@@ -251,7 +262,8 @@ impl DoublewriteFile<'_> {
             let damaged = |error: DecodeError| error.in_file(self.path, offset + to_u64(at));
             let payload = &area[at + SLOT_HEADER_BYTES..][..header.payload_bytes];
             let image = header.image(payload, self.page_bytes).map_err(damaged)?;
-            let verified = page::verify(format.seed, header.page, self.path, &image)?;
+            let verified = page::verify(format.seed, header.page, self.path, &image);
+            let verified = verified.map_err(|error| self.in_slot(error, offset + to_u64(at)))?;
             let page_lsn = PageView::new(&image).page_lsn();
             if verified == Verified::NeverWritten || page_lsn != header.page_lsn {
                 let expected = format!("page_lsn {}", header.page_lsn);

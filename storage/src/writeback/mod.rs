@@ -17,5 +17,12 @@ pub mod restore;
 mod slot;
 pub mod writer;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
+mod crash_tests;
+#[cfg(test)]
+#[cfg(not(loom))]
+pub(crate) mod rig;
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

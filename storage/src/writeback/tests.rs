@@ -1,1 +1,247 @@
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
+use seawall_wal::codec::to_u64;
+use seawall_wal::disk::OpenMode;
+use seawall_wal::disk::sim::{EIO, ENOSPC, Fault, FaultEffect, OperationKind};
+use seawall_wal::{Error, Lsn, PageId};
+
+use super::cleaner::CleanerTarget;
+use super::restore::{known_durable_lsn, restore};
+use super::rig::{PAGE_BYTES, Rig, doublewrite_file, open_pages, value_of};
+use crate::page::PageRead;
+use crate::pool::dirty::DirtyPage;
+
+fn page(number: u64) -> PageId {
+    PageId::new(number)
+}
+
+#[test]
+fn cleaned_pages_leave_the_dirty_table_and_read_back() {
+    let rig = Rig::new(16, 64, 4);
+    for number in 1..=10 {
+        rig.put(number, number * 7);
+    }
+    assert_eq!(rig.pool.dirty().len(), 10);
+    rig.clean();
+    assert!(rig.pool.dirty().is_empty());
+    assert_eq!(rig.cleaner.writer().last_synced_batch(), 3);
+    let file = open_pages(&rig.disk, OpenMode::ReadOnly);
+    let mut buffer = seawall_wal::disk::AlignedBuf::new(PAGE_BYTES);
+    for number in 1..=10 {
+        file.read_page(page(number), &mut buffer).unwrap();
+        assert_eq!(value_of(&buffer), Ok(number * 7));
+    }
+}
+
+#[test]
+fn oldest_pages_are_written_first_and_no_more_than_the_target_needs() {
+    let rig = Rig::new(16, 64, 4);
+    for number in [9, 3, 7, 5, 1] {
+        rig.put(number, number);
+    }
+    let third = rig.pool.dirty().oldest(3)[2];
+    assert_eq!(third.1, page(7));
+    let step = rig.cleaner.step(CleanerTarget::RedoLsn(third.0)).unwrap();
+    assert_eq!((step.pages_written, step.is_reached), (2, true));
+    assert!(!rig.pool.dirty().contains(page(9)) && !rig.pool.dirty().contains(page(3)));
+    assert_eq!(rig.pool.dirty().min_rec_lsn(), Some(third.0));
+}
+
+#[test]
+fn a_page_changed_while_it_is_written_stays_dirty_from_its_image_on() {
+    let rig = Rig::new(8, 64, 4);
+    let first = rig.put(1, 1);
+    let dirty = rig.pool.dirty();
+    assert!(dirty.begin_write(page(1)).is_some());
+    assert!(dirty.begin_write(page(1)).is_none(), "P3: one write at a time");
+    let second = rig.put(1, 2);
+    dirty.written(page(1), first);
+    assert!(dirty.begin_write(page(1)).is_none(), "P3: not before the sync");
+    dirty.complete(page(1), Some(second));
+    let entries: Vec<_> = (0..dirty.shards()).flat_map(|shard| dirty.copy_shard(shard)).collect();
+    assert_eq!(entries, [DirtyPage { page: page(1), rec_lsn: first, last_lsn: second }]);
+}
+
+#[test]
+fn a_latched_page_is_not_taken_for_clean() {
+    let rig = Rig::new(8, 64, 4);
+    let lsn = rig.put(1, 1);
+    let dirty = rig.pool.dirty();
+    assert!(dirty.begin_write(page(1)).is_some());
+    dirty.written(page(1), lsn);
+    dirty.complete(page(1), None);
+    assert_eq!(dirty.oldest(1), [(lsn, page(1))]);
+}
+
+#[test]
+fn a_failed_log_flush_leaves_the_pages_dirty_and_unwritten() {
+    let rig = Rig::new(8, 64, 4);
+    rig.put(1, 1);
+    let operations = rig.disk.operation_count();
+    rig.log.fails.store(true, Ordering::SeqCst);
+    let target = CleanerTarget::RedoLsn(Lsn::MAX);
+    assert!(matches!(rig.cleaner.step(target), Err(Error::Poisoned { .. })));
+    assert_eq!(rig.disk.operation_count(), operations);
+    assert_eq!(rig.pool.dirty().oldest(1).len(), 1);
+    rig.log.fails.store(false, Ordering::SeqCst);
+    rig.clean();
+}
+
+#[test]
+fn a_failed_write_or_sync_poisons_and_keeps_the_entries_in_flight() {
+    for (path, kind) in [
+        ("/doublewrite", OperationKind::Write),
+        ("/doublewrite", OperationKind::WriteSync),
+        ("/pages", OperationKind::Write),
+        ("/pages", OperationKind::Sync),
+    ] {
+        for errno in [EIO, ENOSPC] {
+            let rig = Rig::new(8, 64, 4);
+            rig.put(1, 1);
+            let fault = Fault::new(FaultEffect::Errno(errno)).kind(kind);
+            rig.disk.add_fault(fault.path(move |at| at == Path::new(path)));
+            let target = CleanerTarget::RedoLsn(Lsn::MAX);
+            let failed = rig.cleaner.step(target);
+            assert!(matches!(failed, Err(Error::Poisoned { source: Some(_) })), "{failed:?}");
+            assert!(rig.log.poisoned.load(Ordering::SeqCst));
+            assert!(rig.pool.dirty().contains(page(1)));
+            assert!(rig.pool.dirty().oldest(1).is_empty(), "nobody may write the page again");
+            rig.put(2, 2);
+            assert!(rig.cleaner.step(target).is_err(), "a batch after a failed one");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_redo_recreates_goes_without_an_image() {
+    let rig = Rig::new(8, 64, 4);
+    let dirty = rig.pool.dirty();
+    for (number, is_recreated) in [(1, true), (2, false)] {
+        let pin = rig.pool.pin_new(page(number)).unwrap();
+        let mut latched = pin.exclusive();
+        let reserved = || seawall_wal::Lsn::new(1);
+        if is_recreated {
+            dirty.enter_recreated(page(number), reserved);
+        }
+        rig.change(&mut latched, number);
+    }
+    rig.clean();
+    let pages: Vec<_> = rig.slots().iter().map(|slot| slot.page).collect();
+    assert_eq!(pages, [page(2)]);
+    // A second dirty period, whose first record changes the page only.
+    rig.put(1, 9);
+    rig.clean();
+    assert_eq!(rig.slots().last().unwrap().page, page(1));
+}
+
+#[test]
+fn the_exemption_of_a_recreated_page_ends_when_rec_lsn_is_raised() {
+    let rig = Rig::new(8, 64, 4);
+    let dirty = rig.pool.dirty();
+    dirty.enter_recreated(page(1), || Lsn::new(500));
+    assert!(dirty.begin_write(page(1)).unwrap().is_recreated);
+    dirty.written(page(1), Lsn::new(600));
+    dirty.complete(page(1), None);
+    assert!(!dirty.begin_write(page(1)).unwrap().is_recreated);
+}
+
+#[test]
+fn forgetting_a_freed_page_waits_for_its_write() {
+    let rig = Rig::new(8, 64, 4);
+    let dirty = rig.pool.dirty();
+    let lsn = rig.put(1, 1);
+    dirty.forget(page(1));
+    assert!(dirty.is_empty() && dirty.min_rec_lsn().is_none());
+    rig.put(1, 1);
+    assert!(dirty.begin_write(page(1)).is_some());
+    dirty.forget(page(1));
+    assert!(dirty.contains(page(1)), "P3: the write is in flight");
+    dirty.written(page(1), lsn);
+    dirty.complete(page(1), Some(lsn));
+    assert!(dirty.is_empty());
+}
+
+#[test]
+fn an_image_beyond_the_end_of_the_log_is_corruption() {
+    let rig = Rig::new(8, 64, 4);
+    let lsn = rig.put(1, 1);
+    rig.clean();
+    let slots = rig.slots();
+    assert_eq!(known_durable_lsn(&slots), lsn);
+    let file = open_pages(&rig.disk, OpenMode::ReadWrite);
+    assert_eq!(restore(&slots, &file, None, lsn).unwrap(), []);
+    let short = Lsn::new(lsn.get() - 1);
+    assert!(matches!(restore(&slots, &file, None, short), Err(Error::Corrupt { .. })));
+    assert_eq!(restore(&slots, &file, Some(slots[0].batch), short).unwrap(), []);
+}
+
+#[test]
+fn an_old_image_does_not_replace_a_newer_page_and_a_new_one_replaces_an_older_page() {
+    let rig = Rig::new(8, 64, 4);
+    rig.put(1, 1);
+    rig.clean();
+    let before = rig.disk.read_file(Path::new("/pages")).unwrap();
+    let lsn = rig.put(1, 2);
+    rig.clean();
+    let slots = rig.slots();
+    assert_eq!(slots.len(), 2);
+    let file = open_pages(&rig.disk, OpenMode::ReadWrite);
+    assert_eq!(restore(&slots[..1], &file, None, lsn).unwrap(), []);
+    // The last write of the page never landed.
+    rig.disk.write_file(Path::new("/pages"), &before);
+    let file = open_pages(&rig.disk, OpenMode::ReadWrite);
+    assert_eq!(restore(&slots, &file, None, lsn).unwrap(), [page(1)]);
+    let mut buffer = seawall_wal::disk::AlignedBuf::new(PAGE_BYTES);
+    file.read_page(page(1), &mut buffer).unwrap();
+    assert_eq!(value_of(&buffer), Ok(2));
+}
+
+#[test]
+fn every_damaged_bit_of_a_slot_makes_it_vanish_and_none_panics() {
+    let rig = Rig::new(8, 64, 4);
+    rig.put(1, 1);
+    rig.clean();
+    let slot = &rig.slots()[0];
+    let bytes = rig.disk.read_file(Path::new("/doublewrite")).unwrap();
+    let start = bytes.windows(4).position(|window| window == b"DWSL").unwrap();
+    assert!(start > 4096 + 4 * PAGE_BYTES, "batch 1 is in the second area");
+    for offset in start..start + 64 + 16 {
+        for bit in 0..8 {
+            rig.disk.flip_bit(Path::new("/doublewrite"), to_u64(offset), bit);
+            assert_eq!(rig.slots(), [], "bit {bit} of byte {offset}");
+            rig.disk.flip_bit(Path::new("/doublewrite"), to_u64(offset), bit);
+        }
+    }
+    assert_eq!(&rig.slots()[0], slot);
+}
+
+#[test]
+fn every_damaged_bit_of_the_file_header_is_corruption() {
+    let rig = Rig::new(8, 64, 4);
+    for offset in 0..48 {
+        rig.disk.flip_bit(Path::new("/doublewrite"), offset, 3);
+        assert!(matches!(doublewrite_file(&rig.disk).scan(), Err(Error::Corrupt { .. })));
+        rig.disk.flip_bit(Path::new("/doublewrite"), offset, 3);
+    }
+    let mut other = doublewrite_file(&rig.disk);
+    other.database = seawall_wal::DatabaseId::new([7; 16]);
+    assert!(matches!(other.scan(), Err(Error::Corrupt { .. })));
+}
+
+#[test]
+fn images_that_do_not_shrink_are_stored_raw() {
+    let rig = Rig::new(8, 64, 2);
+    let pin = rig.pool.pin_new(page(1)).unwrap();
+    let mut latched = pin.exclusive();
+    rig.change(&mut latched, 1);
+    let mut state = 1_u64;
+    for word in 16..PAGE_BYTES / 8 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        crate::page::PageWrite::write(&mut latched, word * 8, &state.to_le_bytes());
+    }
+    let expected = latched.bytes().to_vec();
+    drop(latched);
+    rig.clean();
+    assert_eq!(rig.slots()[0].image[8..], expected[8..]);
+}

@@ -1,0 +1,133 @@
+//! Power cuts at every operation of a run of page writes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use seawall_wal::disk::sim::SimDisk;
+use seawall_wal::disk::{AlignedBuf, OpenMode};
+use seawall_wal::{Epoch, Lsn, PageId};
+
+use super::cleaner::CleanerTarget;
+use super::doublewrite::BatchId;
+use super::restore::restore;
+use super::rig::{PAGE_BYTES, Rig, doublewrite_file, open_pages, value_of};
+use super::writer::LogWatermark;
+use crate::page::{PageView, Verified};
+
+const PAGES: Range<u64> = 1..7;
+
+/// What must be on disk from some operation on.
+struct Synced {
+    operation: u64,
+    pages: BTreeMap<PageId, Lsn>,
+    batch: u64,
+}
+
+/// A run of changes and cleaner steps, and what each step made durable.
+fn run(rig: &Rig, seed: u64) -> Vec<Synced> {
+    let mut timeline = vec![Synced { operation: 0, pages: BTreeMap::new(), batch: 0 }];
+    let mut pages = BTreeMap::new();
+    let mut random = seed;
+    for round in 0..12 {
+        let mut latest = BTreeMap::new();
+        for page in PAGES {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            if random >> 63 == 1 || round == 0 {
+                // The value of a page is its LSN: the log says what stands there.
+                let value = rig.log.reserved_lsn().get() + 100;
+                latest.insert(PageId::new(page), rig.put(page, value));
+            }
+        }
+        let target = CleanerTarget::RedoLsn(Lsn::MAX);
+        while !rig.cleaner.step(target).unwrap().is_reached {}
+        pages.extend(latest);
+        let batch = rig.cleaner.writer().last_synced_batch();
+        let operation = rig.disk.operation_count();
+        timeline.push(Synced { operation, pages: pages.clone(), batch });
+    }
+    timeline
+}
+
+/// Restores, and checks that every page is readable and no older than what was synced.
+fn check(disk: &SimDisk, synced: &Synced, end_lsn: Lsn) -> Result<(), String> {
+    let text = |error: seawall_wal::Error| error.to_string();
+    let slots = doublewrite_file(disk).scan().map_err(text)?;
+    let file = open_pages(disk, OpenMode::ReadWrite);
+    let known = BatchId { epoch: Epoch::new(1), number: synced.batch };
+    for known in [None, Some(known)] {
+        restore(&slots, &file, known, end_lsn).map_err(text)?;
+        if known.is_none() {
+            let again = restore(&slots, &file, known, end_lsn).map_err(text)?;
+            if !again.is_empty() {
+                return Err(format!("restored again: {again:?}"));
+            }
+        }
+    }
+    let mut buffer = AlignedBuf::new(PAGE_BYTES);
+    for page in PAGES.map(PageId::new) {
+        let verified = file.read_page(page, &mut buffer).map_err(text)?;
+        let page_lsn = PageView::new(&buffer).page_lsn();
+        let floor = synced.pages.get(&page).copied().unwrap_or(Lsn::NONE);
+        if page_lsn < floor {
+            return Err(format!("page {page} has {page_lsn}, {floor} was synced"));
+        }
+        if verified != Verified::NeverWritten && value_of(&buffer)? != page_lsn.get() {
+            return Err(format!("page {page} has a value that was never written"));
+        }
+    }
+    Ok(())
+}
+
+/// Cuts at every operation, in many ways; the first finding.
+fn cut_everywhere(seed: u64) -> Result<u64, String> {
+    let rig = Rig::new(16, 64, 4);
+    rig.disk.record_forks();
+    let timeline = run(&rig, seed);
+    let mut cuts = 0;
+    for fork in rig.disk.take_forks() {
+        let before = |synced: &&Synced| synced.operation < fork.operation();
+        let synced = timeline.iter().rev().find(before).expect("the first entry is at 0");
+        for (plan, crashed) in fork.disk().crash_states(0..6) {
+            cuts += 1;
+            check(&crashed, synced, rig.log.reserved_lsn()).map_err(|finding| {
+                format!("{finding}; cut before {} ({plan:?}, seed {seed})", fork.describe())
+            })?;
+        }
+    }
+    Ok(cuts)
+}
+
+#[cfg(not(seawall_planted))]
+#[test]
+fn every_page_is_whole_after_a_cut_at_any_operation() {
+    let cuts: u64 = (1..4).map(|seed| cut_everywhere(seed).unwrap()).sum();
+    assert!(cuts > 1000, "{cuts} cuts only");
+}
+
+/// Run with `--test-threads=1`: a planted bug is there for the whole process.
+#[cfg(seawall_planted)]
+mod planted_bugs {
+    use super::cut_everywhere;
+    use crate::planted::{Bug, plant};
+
+    #[test]
+    fn a_skipped_doublewrite_sync_is_found() {
+        plant(Bug::SkipDoublewriteSync, true);
+        let found = (1..4).any(|seed| cut_everywhere(seed).is_err());
+        plant(Bug::SkipDoublewriteSync, false);
+        assert!(found);
+    }
+
+    #[test]
+    fn a_skipped_log_flush_is_found() {
+        plant(Bug::SkipLogFlushBeforePageWrite, true);
+        let found = std::panic::catch_unwind(|| cut_everywhere(1));
+        plant(Bug::SkipLogFlushBeforePageWrite, false);
+        assert!(found.is_err(), "the disk's monitor watches W1");
+    }
+
+    #[test]
+    fn nothing_is_found_without_a_bug() {
+        cut_everywhere(1).unwrap();
+    }
+}
