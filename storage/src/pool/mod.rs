@@ -28,6 +28,9 @@ pub mod latch;
 mod table;
 
 #[cfg(test)]
+#[cfg(loom)]
+mod loom_models;
+#[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
 
