@@ -97,11 +97,33 @@ unsafe impl Sync for ForkGuard {}
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use std::io;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+    use std::sync::Arc;
+
     use super::ForkGuard;
 
     #[test]
-    fn the_process_that_made_the_guard_is_not_forked() {
-        let guard = ForkGuard::new().unwrap();
+    fn a_forked_child_is_told_from_its_parent() {
+        let guard = Arc::new(ForkGuard::new().unwrap());
+        let mut child = Command::new("true");
+        let in_child = {
+            let guard = Arc::clone(&guard);
+            move || if guard.is_forked() { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
+        };
+        // SAFETY: between fork and exec the closure loads a word and allocates nothing.
+        unsafe { child.pre_exec(in_child) };
+        assert!(child.status().unwrap().success());
         assert!(!guard.is_forked());
+    }
+
+    #[test]
+    fn the_fallback_without_wiping_knows_its_own_process() {
+        let mut guard = ForkGuard::new().unwrap();
+        guard.fallback_pid = Some(std::process::id());
+        assert!(!guard.is_forked());
+        guard.fallback_pid = Some(0);
+        assert!(guard.is_forked());
     }
 }

@@ -85,6 +85,12 @@ impl PageFile {
         &self.path
     }
 
+    /// Whether transfers bypass the page cache.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.file.is_direct()
+    }
+
     /// Bytes of a page.
     #[must_use]
     pub const fn page_bytes(&self) -> usize {
@@ -239,5 +245,111 @@ impl PageFile {
 impl fmt::Debug for PageFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PageFile").field("path", &self.path).field("pages", &self.pages()).finish()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::path::Path;
+
+    use seawall_wal::codec::to_u64;
+    use seawall_wal::disk::sim::{CrashPlan, EIO, ENOSPC, Fault, FaultEffect, OperationKind};
+    use seawall_wal::disk::{AlignedBuf, Disk, OpenMode, SimDisk};
+    use seawall_wal::{Error, PageId};
+
+    use super::{GROWTH_BYTES_MAX, GROWTH_BYTES_MIN};
+    use crate::page::Verified;
+    use crate::writeback::rig::{PAGE_BYTES, open_pages};
+
+    const GROWTH_MIN: u64 = GROWTH_BYTES_MIN / 4096;
+
+    fn created(disk: &SimDisk) -> super::PageFile {
+        let file = open_pages(disk, OpenMode::Create);
+        disk.sync_dir(Path::new("/")).unwrap();
+        file
+    }
+
+    #[test]
+    fn growth_doubles_up_to_its_maximum_and_is_durable() {
+        let disk = SimDisk::new();
+        let file = created(&disk);
+        let mut sizes = Vec::new();
+        for _ in 0..10 {
+            file.grow_to(file.pages() + 1).unwrap();
+            sizes.push(file.pages() / GROWTH_MIN);
+        }
+        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 192, 256]);
+        file.grow_to(1).unwrap();
+        assert_eq!(file.pages() / GROWTH_MIN, 256);
+        let most = 1000 * GROWTH_MIN;
+        file.grow_to(most).unwrap();
+        assert_eq!(file.pages(), most);
+        assert_eq!(GROWTH_BYTES_MAX / GROWTH_BYTES_MIN, 64);
+        let found = open_pages(&disk.crash(CrashPlan::NothingUnsynced), OpenMode::ReadOnly);
+        assert_eq!(found.pages(), most);
+        let mut buffer = AlignedBuf::new(PAGE_BYTES);
+        let last = PageId::new(most - 1);
+        assert_eq!(found.read_page(last, &mut buffer).unwrap(), Verified::NeverWritten);
+        let beyond = found.read_page(PageId::new(most), &mut buffer);
+        assert!(matches!(beyond, Err(Error::Corrupt { .. })));
+    }
+
+    #[test]
+    fn a_full_disk_is_no_space_and_growth_goes_on_when_there_is_some() {
+        let disk = SimDisk::new();
+        let file = created(&disk);
+        disk.set_capacity(Some(10 * to_u64(PAGE_BYTES)));
+        // The generous step does not fit, what is needed does.
+        file.grow_to(8).unwrap();
+        assert_eq!(file.pages(), 8);
+        assert!(matches!(file.grow_to(20), Err(Error::NoSpace { .. })));
+        assert_eq!((file.pages(), disk.used_bytes()), (8, 8 * to_u64(PAGE_BYTES)));
+        disk.set_capacity(None);
+        file.grow_to(20).unwrap();
+        assert_eq!(file.pages(), 8 + GROWTH_MIN);
+        file.sync().unwrap();
+    }
+
+    #[test]
+    fn growth_cut_at_any_operation_leaves_the_old_pages() {
+        let disk = SimDisk::new();
+        let file = created(&disk);
+        file.grow_to(GROWTH_MIN).unwrap();
+        disk.record_forks();
+        file.grow_to(GROWTH_MIN * 4).unwrap();
+        for fork in disk.take_forks() {
+            for (_, crashed) in fork.disk().crash_states(0..3) {
+                assert!(open_pages(&crashed, OpenMode::ReadWrite).pages() >= GROWTH_MIN);
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_failed_sync_no_sync_succeeds() {
+        let disk = SimDisk::new();
+        let file = created(&disk);
+        disk.add_fault(Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::Sync));
+        assert!(matches!(file.grow_to(1), Err(Error::Io { .. })));
+        assert!(matches!(file.sync(), Err(Error::Io { .. })));
+        assert_eq!(file.pages(), 0);
+        let disk = SimDisk::new();
+        let file = created(&disk);
+        disk.add_fault(Fault::new(FaultEffect::Errno(ENOSPC)).kind(OperationKind::Write));
+        file.grow_to(1).unwrap();
+    }
+
+    #[test]
+    fn pages_of_a_batch_fail_alone() {
+        let disk = SimDisk::new();
+        let file = created(&disk);
+        file.grow_to(4).unwrap();
+        disk.flip_bit(Path::new("/pages"), to_u64(PAGE_BYTES) + 9, 0);
+        let pages = [0, 1, 2, 1 << 30].map(PageId::new);
+        let mut batch: Vec<_> =
+            pages.iter().map(|&page| (page, AlignedBuf::new(PAGE_BYTES))).collect();
+        let answers = file.read_pages(&mut batch);
+        let is_ok: Vec<_> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(is_ok, [true, false, true, false]);
     }
 }

@@ -104,6 +104,37 @@ fn every_page_is_whole_after_a_cut_at_any_operation() {
     assert!(cuts > 1000, "{cuts} cuts only");
 }
 
+/// A process is killed at any operation; the next one restores, and reuses the areas at once (here
+/// they are wiped); then the power goes. What the first one left unsynced must be synced by then.
+#[cfg(not(seawall_planted))]
+#[test]
+fn what_a_killed_process_left_is_durable_before_the_areas_are_reused() {
+    use seawall_wal::disk::sim::CrashPlan;
+
+    let rig = Rig::new(16, 64, 4);
+    rig.disk.record_forks();
+    let timeline = run(&rig, 5);
+    for fork in rig.disk.take_forks() {
+        let before = |synced: &&Synced| synced.operation < fork.operation();
+        let synced = timeline.iter().rev().find(before).expect("the first entry is at 0");
+        let killed = fork.disk();
+        check(killed, synced, rig.log.reserved_lsn()).unwrap();
+        killed.write_file(std::path::Path::new("/doublewrite"), &wiped(killed));
+        for plan in CrashPlan::all(0..3) {
+            check(&killed.crash(plan), synced, rig.log.reserved_lsn())
+                .unwrap_or_else(|finding| panic!("{finding}; killed before {}", fork.describe()));
+        }
+    }
+}
+
+/// The doublewrite file with its areas empty.
+#[cfg(not(seawall_planted))]
+fn wiped(disk: &SimDisk) -> Vec<u8> {
+    let mut bytes = disk.read_file(std::path::Path::new("/doublewrite")).unwrap();
+    bytes[4096..].fill(0);
+    bytes
+}
+
 /// Run with `--test-threads=1`: a planted bug is there for the whole process.
 #[cfg(seawall_planted)]
 mod planted_bugs {

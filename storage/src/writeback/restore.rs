@@ -21,6 +21,10 @@ pub fn known_durable_lsn(slots: &[Slot]) -> Lsn {
 /// syncs. Slots up to batch `synced` are ignored: their pages are in place, and may have been
 /// written since without an image. Returns the pages restored. May be cut short and repeated (R2).
 ///
+/// Once this has returned the areas may be used again: what it found in place is synced too, since a
+/// process may have been killed between its write and its sync. With buffered access what was found is
+/// written again as well: after a failed sync the page cache shows bytes that the disk does not have.
+///
 /// # Errors
 /// [`Error::Corrupt`] when an image is newer than the log, which ends at `end_lsn`, or its page lies
 /// beyond the page file; those of reading and writing.
@@ -30,6 +34,32 @@ pub fn restore(
     synced: Option<BatchId>,
     end_lsn: Lsn,
 ) -> Result<Vec<PageId>> {
+    let newest = newest_of_each_page(slots, synced);
+    let mut restored = Vec::new();
+    let mut buffer = AlignedBuf::new(page_file.page_bytes());
+    for slot in newest.values() {
+        if slot.page_lsn > end_lsn {
+            let offset = page_file.offset(slot.page);
+            let expected = format!("a log that reaches {}, as page {}", slot.page_lsn, slot.page);
+            let found = format!("its end at {end_lsn}");
+            return Err(Error::corrupt(page_file.path(), offset, expected, found));
+        }
+        let is_in_place = is_in_place(slot, page_file, &mut buffer)?;
+        if !is_in_place {
+            buffer.copy_from_slice(&slot.image);
+            restored.push(slot.page);
+        }
+        if !is_in_place || !page_file.is_direct() {
+            writer::write_in_place(page_file, &[(slot.page, &buffer)])?;
+        }
+    }
+    if !newest.is_empty() {
+        page_file.sync()?;
+    }
+    Ok(restored)
+}
+
+fn newest_of_each_page(slots: &[Slot], synced: Option<BatchId>) -> BTreeMap<PageId, &Slot> {
     let mut newest: BTreeMap<PageId, &Slot> = BTreeMap::new();
     for slot in slots.iter().filter(|slot| Some(slot.batch) > synced) {
         let place = newest.entry(slot.page).or_insert(slot);
@@ -37,29 +67,10 @@ pub fn restore(
             *place = slot;
         }
     }
-    let mut restored = Vec::new();
-    let mut buffer = AlignedBuf::new(page_file.page_bytes());
-    for slot in newest.into_values() {
-        if slot.page_lsn > end_lsn {
-            let offset = page_file.offset(slot.page);
-            let expected = format!("a log that reaches {}, as page {}", slot.page_lsn, slot.page);
-            let found = format!("its end at {end_lsn}");
-            return Err(Error::corrupt(page_file.path(), offset, expected, found));
-        }
-        if is_in_place(slot, page_file, &mut buffer)? {
-            continue;
-        }
-        buffer.copy_from_slice(&slot.image);
-        writer::write_in_place(page_file, &[(slot.page, &buffer)])?;
-        restored.push(slot.page);
-    }
-    if !restored.is_empty() {
-        page_file.sync()?;
-    }
-    Ok(restored)
+    newest
 }
 
-/// Whether the page on disk is valid and at least as new as the image.
+/// Whether the page on disk, read into `buffer`, is valid and at least as new as the image.
 fn is_in_place(slot: &Slot, page_file: &PageFile, buffer: &mut AlignedBuf) -> Result<bool> {
     let is_inside = slot.page.get() < page_file.pages();
     match page_file.read_page(slot.page, buffer) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::{AlignedBuf, Transfer, TransferKind};
+use seawall_wal::log::Log;
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::{Error, Lsn, PageId, Result};
@@ -37,6 +38,24 @@ pub trait LogWatermark: fmt::Debug + Send + Sync {
 
     /// No write is accepted from now on (W2).
     fn poison(&self, error: Error);
+}
+
+impl LogWatermark for Log {
+    fn durable_lsn(&self) -> Lsn {
+        Self::durable_lsn(self)
+    }
+
+    fn reserved_lsn(&self) -> Lsn {
+        Self::reserved_lsn(self)
+    }
+
+    fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+        Self::wait_durable(self, lsn)
+    }
+
+    fn poison(&self, error: Error) {
+        Self::poison(self, error);
+    }
 }
 
 /// Writes batches of dirty pages. Several threads may; at most two batches are in flight.
