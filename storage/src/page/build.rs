@@ -62,10 +62,21 @@ impl<'a> NodeSpec<'a> {
         self.high.map_or(0, |high| self.low.common_len(high))
     }
 
-    /// Bytes that the fences take.
-    pub(super) fn fence_bytes(&self) -> usize {
-        self.low.len() + self.high.map_or(0, |high| high.len() - self.prefix_len())
+    /// What the fences cost and save.
+    pub(super) fn frame(&self) -> Frame {
+        let prefix_len = self.prefix_len();
+        let high_len = self.high.map_or(0, |high| high.len() - prefix_len);
+        Frame { prefix_len, fence_bytes: self.low.len() + high_len }
     }
+}
+
+/// What a node's fences cost and save.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    /// Bytes that no key of the node stores.
+    pub(super) prefix_len: usize,
+    /// Bytes that the fences take.
+    pub(super) fence_bytes: usize,
 }
 
 /// Lays out a node. Cells are pushed in key order.

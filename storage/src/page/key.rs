@@ -41,7 +41,8 @@ impl<'a> Key<'a> {
     /// Order against another key.
     #[must_use]
     pub fn compare_key(self, other: Key<'_>) -> Ordering {
-        self.iter().cmp(other.iter())
+        let common = self.common_len(other);
+        self.byte(common).cmp(&other.byte(common))
     }
 
     /// Puts the key at the end of `out`; a scan keeps one buffer for all its keys.
@@ -77,12 +78,34 @@ impl<'a> Key<'a> {
     /// How many bytes both keys begin with.
     #[must_use]
     pub(super) fn common_len(self, other: Key<'_>) -> usize {
-        self.iter().zip(other.iter()).take_while(|(a, b)| a == b).count()
+        let prefix_len = self.prefix.len();
+        if prefix_len != other.prefix.len() {
+            return self.iter().zip(other.iter()).take_while(|(a, b)| a == b).count();
+        }
+        match common_len(self.prefix, other.prefix) {
+            common if common < prefix_len => common,
+            _ => prefix_len + common_len(self.suffix, other.suffix),
+        }
+    }
+
+    /// The byte at `index`; `None`, which sorts first, behind the end.
+    fn byte(self, index: usize) -> Option<u8> {
+        match index.checked_sub(self.prefix.len()) {
+            None => self.prefix.get(index).copied(),
+            Some(index) => self.suffix.get(index).copied(),
+        }
     }
 
     fn iter(self) -> impl Iterator<Item = &'a u8> {
         self.prefix.iter().chain(self.suffix)
     }
+}
+
+/// How many bytes both slices begin with.
+fn common_len(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let start = 8 * chunks.take_while(|(a, b)| a == b).count();
+    start + a[start..].iter().zip(&b[start..]).take_while(|(a, b)| a == b).count()
 }
 
 impl PartialEq<[u8]> for Key<'_> {
@@ -97,7 +120,20 @@ mod tests {
 
     #[test]
     fn a_key_compares_as_its_concatenation() {
-        let keys: [&[u8]; 9] = [b"", b"a", b"ab", b"ab\0", b"abc", b"abd", b"b", b"ba", b"\xff"];
+        let keys: [&[u8]; 12] = [
+            b"",
+            b"a",
+            b"ab",
+            b"ab\0",
+            b"abc",
+            b"abd",
+            b"b",
+            b"ba",
+            b"\xff",
+            b"a key of some length",
+            b"a key of some lengths",
+            b"a key of the same length",
+        ];
         for left in keys {
             for right in keys {
                 for cut in 0..=left.len() {
@@ -106,6 +142,10 @@ mod tests {
                     assert_eq!(key.compare_key(Key::whole(right)), left.cmp(right));
                     let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
                     assert_eq!(key.common_len(Key::whole(right)), common);
+                    for other_cut in 0..=right.len() {
+                        let (prefix, suffix) = right.split_at(other_cut);
+                        assert_eq!(key.common_len(Key { prefix, suffix }), common);
+                    }
                     for skip in 0..=left.len() {
                         assert_eq!(key.skip(skip).to_vec(), &left[skip..]);
                         assert_eq!(key.take(skip).to_vec(), &left[..skip]);

@@ -70,7 +70,8 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    fn decode(bytes: &[u8]) -> Self {
+    #[inline]
+    pub(super) fn decode(bytes: &[u8; SLOT_BYTES]) -> Self {
         Self {
             head: u32_be_at(bytes, 0),
             offset: short_at(bytes, SLOT_OFFSET),
@@ -294,7 +295,7 @@ impl<'a> NodeView<'a> {
         slice_at(self.bytes, self.bytes.len().saturating_sub(len)..self.bytes.len())
     }
 
-    fn slots(self) -> &'a [[u8; SLOT_BYTES]] {
+    pub(super) fn slots(self) -> &'a [[u8; SLOT_BYTES]] {
         let body = self.bytes.get(HEADER_BYTES..).unwrap_or_default();
         body.as_chunks().0.get(..self.count()).unwrap_or_default()
     }

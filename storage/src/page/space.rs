@@ -8,7 +8,7 @@ use super::build::{Composer, Full, NodeSpec, encode_slot};
 use super::bytes::{PageBuf, PageRead, PageWrite, short};
 use super::header::{GARBAGE, HEADER_BYTES, HEAP_START, IMAGE_START, SLOT_COUNT};
 use super::leaf::EncodedTail;
-use super::node::{NodeView, SLOT_BYTES};
+use super::node::{NodeView, SLOT_BYTES, SLOT_OFFSET};
 
 /// Overwrites a cell behind its key with one that is not longer.
 pub(super) fn write_in_place<P: PageWrite>(
@@ -78,11 +78,21 @@ pub(super) fn insert_slot<P: PageWrite>(
     page.write(HEAP_START, &short(offset));
 }
 
-/// Lays the node out anew, without garbage.
+/// Moves the cells together, in slot order from the end of the heap downwards.
 fn compact<P: PageWrite>(page: &mut P) {
     let node = NodeView::new(page.bytes());
-    let composed = compose(node.bytes().len(), &NodeSpec::of(node), &[(node, 0..node.count())]);
-    replace(page, &composed.expect("a node's content fits the page it is on"));
+    let mut moved = PageBuf::copy_of(node.bytes());
+    let mut heap_start = node.heap_end();
+    for slot in 0..node.count() {
+        let (offset, len) = (node.slot(slot).offset, node.cell_len(slot));
+        heap_start -= len;
+        moved.write(heap_start, &node.bytes()[offset..offset + len]);
+        moved.write(HEADER_BYTES + slot * SLOT_BYTES + SLOT_OFFSET, &short(heap_start));
+    }
+    moved.fill_zero(node.slots_end()..heap_start);
+    moved.write(HEAP_START, &short(heap_start));
+    moved.write(GARBAGE, &short(0));
+    replace(page, &moved);
 }
 
 /// Lays out a node of the cells that `parts` name, in this order.

@@ -25,7 +25,7 @@
 
 use seawall_wal::record::Cell;
 
-use super::build::NodeSpec;
+use super::build::{Frame, NodeSpec};
 use super::header::{PageKind, PageView};
 use super::inner::{self, InnerView};
 use super::key::Key;
@@ -121,16 +121,23 @@ fn is_above_all(page: &[u8], key: &[u8]) -> bool {
 /// Every cut whose halves fit without the incoming entry.
 fn weigh_cuts<'a>(page: &'a [u8], incoming: &Incoming<'a>) -> Vec<Cut<'a>> {
     let node = NodeView::new(page);
-    let is_leaf = PageView::new(page).kind() == PageKind::Leaf;
     let count = node.count();
+    let spec = NodeSpec::of(node);
+    let scale = Scale {
+        node,
+        spec,
+        prefix_len: spec.prefix_len(),
+        is_inner: PageView::new(page).kind() == PageKind::Inner,
+        replaced: node.search(0, incoming.key()).ok().map(|slot| cell_bytes(node, slot)),
+    };
     let total: usize = (0..count).map(|slot| cell_bytes(node, slot)).sum();
-    let mut cuts = Vec::with_capacity(count);
+    let mut cuts = Vec::with_capacity(count + 1);
     let mut left_bytes = 0;
     for slot in 0..=count {
-        if let Some(separator) = separator_at(node, is_leaf, slot, incoming.key()) {
+        if let Some(separator) = separator_at(node, scale.is_inner, slot, incoming.key()) {
             let left = Half { cells: slot, bytes: left_bytes };
             let right = Half { cells: count - slot, bytes: total - left_bytes };
-            cuts.extend(weigh(node, separator, left, right, incoming));
+            cuts.extend(scale.weigh(separator, left, right, incoming));
         }
         if slot < count {
             left_bytes += cell_bytes(node, slot);
@@ -142,12 +149,12 @@ fn weigh_cuts<'a>(page: &'a [u8], incoming: &Incoming<'a>) -> Vec<Cut<'a>> {
 /// The separator of a cut in front of `slot`; `None` where a cut would part nothing.
 fn separator_at<'a>(
     node: NodeView<'a>,
-    is_leaf: bool,
+    is_inner: bool,
     slot: usize,
     incoming: &'a [u8],
 ) -> Option<Key<'a>> {
     let count = node.count();
-    if !is_leaf {
+    if is_inner {
         return (1..count).contains(&slot).then(|| InnerView::new(node.bytes()).separator(slot));
     }
     let above = if slot < count { node.key_at(slot) } else { Key::whole(incoming) };
@@ -173,45 +180,53 @@ impl Half {
     }
 }
 
-fn weigh<'a>(
+/// What stays the same while cuts of a node are weighed.
+struct Scale<'a> {
     node: NodeView<'a>,
-    separator: Key<'a>,
-    left: Half,
-    right: Half,
-    incoming: &Incoming<'a>,
-) -> Option<Cut<'a>> {
-    let old = NodeSpec::of(node);
-    let left_spec = NodeSpec { high: Some(separator), ..old };
-    let right_spec = NodeSpec { low: separator, ..old };
-    let slot = left.cells;
-    let is_inner = node.page().kind() == PageKind::Inner;
-    let mut bytes = [
-        used_bytes(&left_spec, &old, if is_inner { left.without_first(0) } else { left }),
-        used_bytes(
-            &right_spec,
-            &old,
-            if is_inner { right.without_first(node.suffix(slot).len()) } else { right },
-        ),
-    ];
-    let content = content_bytes(node.bytes().len());
-    if bytes[0].max(bytes[1]) > content {
-        return None;
-    }
-    let goes_right = separator.compare(incoming.key()).is_le();
-    let side = if goes_right { 1 } else { 0 };
-    let spec = if goes_right { right_spec } else { left_spec };
-    bytes[side] += incoming.bytes(spec.prefix_len());
-    if let (Incoming::Cell { key, .. }, Ok(replaced)) = (incoming, node.search(0, incoming.key())) {
-        debug_assert!(node.key_at(replaced) == **key);
-        bytes[side] -= cell_bytes(node, replaced) - (spec.prefix_len() - old.prefix_len());
-    }
-    let fuller = bytes[0].max(bytes[1]);
-    Some(Cut { slot, separator, fuller, is_enough: fuller <= content })
+    spec: NodeSpec<'a>,
+    prefix_len: usize,
+    is_inner: bool,
+    /// Bytes of the cell that the incoming one replaces.
+    replaced: Option<usize>,
 }
 
-/// Bytes of a node with these cells, whose stored keys still lack only the old prefix.
-fn used_bytes(spec: &NodeSpec<'_>, old: &NodeSpec<'_>, half: Half) -> usize {
-    spec.fence_bytes() + half.bytes - half.cells * (spec.prefix_len() - old.prefix_len())
+impl<'a> Scale<'a> {
+    /// `None` where a half does not fit.
+    fn weigh(
+        &self,
+        separator: Key<'a>,
+        left: Half,
+        right: Half,
+        incoming: &Incoming<'_>,
+    ) -> Option<Cut<'a>> {
+        let slot = left.cells;
+        let frames = [
+            NodeSpec { high: Some(separator), ..self.spec }.frame(),
+            NodeSpec { low: separator, ..self.spec }.frame(),
+        ];
+        let halves = if self.is_inner {
+            [left.without_first(0), right.without_first(self.node.suffix(slot).len())]
+        } else {
+            [left, right]
+        };
+        let mut bytes = [self.used(frames[0], halves[0]), self.used(frames[1], halves[1])];
+        let content = content_bytes(self.node.bytes().len());
+        if bytes[0].max(bytes[1]) > content {
+            return None;
+        }
+        let side = usize::from(separator.compare(incoming.key()).is_le());
+        bytes[side] += incoming.bytes(frames[side].prefix_len);
+        if let Some(replaced) = self.replaced {
+            bytes[side] -= replaced - (frames[side].prefix_len - self.prefix_len);
+        }
+        let fuller = bytes[0].max(bytes[1]);
+        Some(Cut { slot, separator, fuller, is_enough: fuller <= content })
+    }
+
+    /// Bytes of a node with these cells, whose stored keys still lack only the old prefix.
+    fn used(&self, frame: Frame, half: Half) -> usize {
+        frame.fence_bytes + half.bytes - half.cells * (frame.prefix_len - self.prefix_len)
+    }
 }
 
 /// Bytes of a cell with its slot.
@@ -249,22 +264,18 @@ pub(super) fn are_neighbours(left: &[u8], right: &[u8]) -> bool {
 /// Bytes of the node that two neighbours would make.
 pub(super) fn merged_bytes(left: &[u8], right: &[u8]) -> usize {
     let (a, b) = (NodeView::new(left), NodeView::new(right));
-    let (a_spec, b_spec) = (NodeSpec::of(a), NodeSpec::of(b));
-    let merged = NodeSpec { high: b_spec.high, ..a_spec };
-    let prefix_len = merged.prefix_len();
-    let grown = |node: NodeView<'_>, spec: &NodeSpec<'_>, stored: usize| {
-        let cells = node.used_bytes_logical() - spec.fence_bytes();
-        cells + stored * (spec.prefix_len() - prefix_len)
+    let merged = NodeSpec { high: b.high_fence(), ..NodeSpec::of(a) }.frame();
+    let grown = |node: NodeView<'_>, stored: usize| {
+        let old = NodeSpec::of(node).frame();
+        let cells = node.used_bytes_logical() - old.fence_bytes;
+        cells + stored * (old.prefix_len - merged.prefix_len)
     };
     // Inner nodes do not store their first separator; that of the right one is stored from now on.
     let (first, middle) = match a.page().kind() {
-        PageKind::Inner => (1, b_spec.low.len() - prefix_len),
+        PageKind::Inner => (1, b.low_fence().len() - merged.prefix_len),
         _ => (0, 0),
     };
-    merged.fence_bytes()
-        + grown(a, &a_spec, a.count() - first)
-        + grown(b, &b_spec, b.count() - first)
-        + middle
+    merged.fence_bytes + grown(a, a.count() - first) + grown(b, b.count() - first) + middle
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! right and that are wrong all the same come from outside the engine, or from a defect of it; they
 //! are an error here like any other damage (invariant L2).
 
+use std::ops::Range;
 use std::path::Path;
 
 use seawall_wal::codec::{DecodeError, to_u64};
@@ -28,7 +29,8 @@ use super::header::{
     SLOT_COUNT, TREE_ID, checksum,
 };
 use super::node::{
-    MAX_KEY_BYTES, NodeView, SLOT_BYTES, SLOT_OFFSET, SLOT_SUFFIX_LEN, cell_bytes_max, head_of,
+    MAX_KEY_BYTES, NodeView, SLOT_BYTES, SLOT_OFFSET, SLOT_SUFFIX_LEN, Slot, cell_bytes_max,
+    head_of,
 };
 use super::{bitmap, overflow};
 
@@ -152,21 +154,33 @@ fn verify_node(node: NodeView<'_>) -> Result<(), DecodeError> {
         let range = format!("a heap start from {slots_end} to {heap_end}");
         return Err(expected(HEAP_START, range, heap_start));
     }
+    verify_cells(node)?;
+    verify_order(node)
+}
+
+/// Checks that all cells are whole, lie apart from one another, and add up to the heap.
+fn verify_cells(node: NodeView<'_>) -> Result<(), DecodeError> {
+    let bounds = CellBounds {
+        heap: node.heap_start()..node.heap_end(),
+        suffix_len_max: MAX_KEY_BYTES - node.prefix_len(),
+        len_max: cell_bytes_max(node.bytes().len()) - SLOT_BYTES - node.prefix_len(),
+    };
     let mut used = node.garbage();
     let mut covered: Covered = [0; 512];
-    for slot in 0..node.count() {
-        let (offset, len) = verify_cell(node, slot)?;
-        if cover(&mut covered, offset, offset + len) {
-            let place = slot_place(slot) + SLOT_OFFSET;
-            return Err(expected(place, "a cell apart from all others", offset));
+    for (index, slot) in node.slots().iter().enumerate() {
+        let slot = Slot::decode(slot);
+        let len = bounds.verify(node, index, slot)?;
+        if cover(&mut covered, slot.offset, slot.offset + len) {
+            let place = slot_place(index) + SLOT_OFFSET;
+            return Err(expected(place, "a cell apart from all others", slot.offset));
         }
         used += len;
     }
-    if used != heap_end - heap_start {
-        let sum = format!("cells and garbage of {} bytes", heap_end - heap_start);
+    if used != bounds.heap.len() {
+        let sum = format!("cells and garbage of {} bytes", bounds.heap.len());
         return Err(expected(GARBAGE, sum, used));
     }
-    verify_order(node)
+    Ok(())
 }
 
 const fn slot_place(slot: usize) -> usize {
@@ -189,30 +203,37 @@ fn cover(covered: &mut Covered, start: usize, end: usize) -> bool {
     overlap != 0
 }
 
-/// Checks one slot and the bounds of its cell; gives the cell's offset and length.
-fn verify_cell(node: NodeView<'_>, index: usize) -> Result<(usize, usize), DecodeError> {
-    let slot = node.slot(index);
-    let place = slot_place(index);
-    let (start, end) = (node.heap_start(), node.heap_end());
-    let suffix_max = MAX_KEY_BYTES - node.prefix_len();
-    if slot.suffix_len > suffix_max {
-        let most = format!("a key suffix of at most {suffix_max} bytes");
-        return Err(expected(place + SLOT_SUFFIX_LEN, most, slot.suffix_len));
+/// Where the cells of a node may lie, and how long they may be.
+struct CellBounds {
+    heap: Range<usize>,
+    suffix_len_max: usize,
+    len_max: usize,
+}
+
+impl CellBounds {
+    /// Checks one slot and the bounds of its cell; gives the cell's length.
+    fn verify(&self, node: NodeView<'_>, index: usize, slot: Slot) -> Result<usize, DecodeError> {
+        let place = slot_place(index);
+        if slot.suffix_len > self.suffix_len_max {
+            let most = format!("a key suffix of at most {} bytes", self.suffix_len_max);
+            return Err(expected(place + SLOT_SUFFIX_LEN, most, slot.suffix_len));
+        }
+        let whole = node
+            .tail_len(slot.offset + slot.suffix_len)
+            .map(|tail_len| slot.suffix_len + tail_len)
+            .filter(|len| slot.offset >= self.heap.start && slot.offset + len <= self.heap.end);
+        match whole {
+            Some(len) if len <= self.len_max => Ok(len),
+            Some(len) => {
+                let most = format!("a cell of at most {} bytes", self.len_max);
+                Err(expected(slot.offset, most, len))
+            }
+            None => {
+                let range = format!("a whole cell in {:?}", self.heap);
+                Err(expected(place + SLOT_OFFSET, range, slot.offset))
+            }
+        }
     }
-    let tail_start = slot.offset + slot.suffix_len;
-    let whole = node
-        .tail_len(tail_start)
-        .map(|tail| (slot.offset, slot.suffix_len + tail))
-        .filter(|&(offset, len)| offset >= start && offset + len <= end);
-    let Some((offset, len)) = whole else {
-        let range = format!("a whole cell between {start} and {end}");
-        return Err(expected(place + SLOT_OFFSET, range, slot.offset));
-    };
-    let len_max = cell_bytes_max(node.bytes().len()) - SLOT_BYTES - node.prefix_len();
-    if len > len_max {
-        return Err(expected(offset, format!("a cell of at most {len_max} bytes"), len));
-    }
-    Ok((offset, len))
 }
 
 /// Checks that heads are right, and that keys ascend strictly between the fences. All keys have the
@@ -221,8 +242,9 @@ fn verify_order(node: NodeView<'_>) -> Result<(), DecodeError> {
     let is_inner = node.page().kind() == PageKind::Inner;
     let low = node.low_fence().suffix;
     let mut below = None;
-    for slot in 0..node.count() {
-        let (head, suffix) = (node.slot(slot).head, node.suffix(slot));
+    for (slot, stored) in node.slots().iter().enumerate() {
+        let Slot { head, offset, suffix_len } = Slot::decode(stored);
+        let suffix = &node.bytes()[offset..offset + suffix_len];
         if head != head_of(suffix) {
             let expected = format!("key head {:#010x}", head_of(suffix));
             return Err(DecodeError::new(slot_place(slot), expected, format!("{head:#010x}")));
@@ -231,7 +253,8 @@ fn verify_order(node: NodeView<'_>) -> Result<(), DecodeError> {
             // An inner node's first separator is the low fence and stored only there.
             None if is_inner => suffix.is_empty(),
             None => suffix >= low,
-            Some((below_head, below)) => (below_head, below) < (head, suffix),
+            Some((below_head, below)) if below_head == head => below < suffix,
+            Some((below_head, _)) => below_head < head,
         };
         if !is_in_order {
             let found = "one that is not";
