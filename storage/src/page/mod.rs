@@ -65,6 +65,8 @@ mod build;
 mod bytes;
 mod check;
 mod header;
+#[cfg(test)]
+mod hostile;
 mod inner;
 mod key;
 mod leaf;

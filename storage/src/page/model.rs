@@ -84,6 +84,7 @@ impl Level {
     /// Splits a page as the tree does.
     fn split(&mut self, index: usize, incoming: &Incoming<'_>) {
         let page = self.pages[index].bytes();
+        split::check_cuts(page, incoming);
         let plan = split_plan(page, incoming);
         let right_id = PageId::new(self.next_page);
         self.next_page += 1;

@@ -278,6 +278,43 @@ pub(super) fn merged_bytes(left: &[u8], right: &[u8]) -> usize {
     merged.fence_bytes + grown(a, a.count() - first) + grown(b, b.count() - first) + middle
 }
 
+/// Makes every cut that was weighed and checks that its halves take what the weighing said.
+#[cfg(test)]
+pub(super) fn check_cuts(page: &[u8], incoming: &Incoming<'_>) {
+    use super::{PageBuf, PageRead, apply, check, right_half};
+    use seawall_wal::PageId;
+    use seawall_wal::record::{Op, WriteKind};
+
+    let (view, right_id, child) = (PageView::new(page), PageId::new(1 << 40), PageId::new(1 << 41));
+    let cuts = weigh_cuts(page, incoming);
+    assert!(!cuts.is_empty(), "a node that lacks room has a cut");
+    for cut in cuts {
+        let plan = SplitPlan { separator: cut.separator.to_vec(), slot: cut.slot };
+        let mut right = right_half(page, &plan, right_id);
+        let mut left = PageBuf::copy_of(page);
+        let separator = &plan.separator;
+        apply(&mut left, view.page_id(), &Op::SplitOff { separator, right: right_id }).unwrap();
+        let op = match *incoming {
+            Incoming::Cell { key, cell } => {
+                let (tree, kind) = (view.tree(), WriteKind::Insert);
+                Op::Put { tree, key, kind, after: cell, before: None }
+            }
+            Incoming::Child { separator } => Op::InsertChild { separator, child },
+        };
+        let (half, id) = match cut.separator.compare(incoming.key()).is_le() {
+            true => (&mut right, right_id),
+            false => (&mut left, view.page_id()),
+        };
+        assert_eq!(apply(half, id, &op).is_ok(), cut.is_enough);
+        check(left.bytes()).unwrap();
+        check(right.bytes()).unwrap();
+        if cut.is_enough {
+            let used = [&left, &right].map(|half| NodeView::new(half.bytes()).used_bytes_logical());
+            assert_eq!(used[0].max(used[1]), cut.fuller);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -302,6 +339,7 @@ mod tests {
     }
 
     fn split(page: &PageBuf, incoming: &Incoming<'_>) -> (PageBuf, PageBuf, SplitPlan) {
+        check_cuts(page.bytes(), incoming);
         let plan = split_plan(page.bytes(), incoming);
         let right = right_half(page.bytes(), &plan, RIGHT);
         let mut left = page.clone();
