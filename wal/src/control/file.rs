@@ -168,3 +168,179 @@ fn read_copy(file: &dyn DiskFile, length: u64, slot: usize, offset: u64) -> Copy
         Err(error) => Copy::Unreadable(error),
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::super::state::{Shutdown, tests::sample};
+    use super::*;
+    use crate::codec::to_u64;
+    use crate::disk::sim::{EIO, ENOSPC, Fault, FaultEffect, OperationKind, SimDisk};
+
+    fn dir() -> &'static Path {
+        Path::new("/db")
+    }
+
+    fn created() -> (SimDisk, Control) {
+        let disk = SimDisk::new();
+        disk.create_dir(dir()).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let control = Control::create(&disk, dir(), sample()).unwrap();
+        (disk, control)
+    }
+
+    fn open(disk: &SimDisk) -> Control {
+        Control::open(disk, dir(), false).unwrap().unwrap()
+    }
+
+    fn set_rate(control: &Control, rate: u64) -> Result<()> {
+        control.update(|state| state.rates.redo_bytes_per_s = rate)
+    }
+
+    fn rate(control: &Control) -> u64 {
+        control.state().rates.redo_bytes_per_s
+    }
+
+    #[test]
+    fn an_empty_directory_holds_no_control_file() {
+        let disk = SimDisk::new();
+        disk.create_dir(dir()).unwrap();
+        assert!(Control::open(&disk, dir(), false).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let (disk, control) = created();
+        assert_eq!(control.state(), sample());
+        assert_eq!(open(&disk).state(), sample());
+        for number in 1..6 {
+            set_rate(&control, number).unwrap();
+            assert_eq!(rate(&control), number);
+            assert_eq!(rate(&open(&disk)), number);
+        }
+        let read_only = Control::open(&disk, dir(), true).unwrap().unwrap();
+        assert!(matches!(set_rate(&read_only, 9), Err(Error::ReadOnly)));
+        assert_eq!(rate(&open(&disk)), 5);
+    }
+
+    #[test]
+    fn truncation_waits_for_both_slots() {
+        let (disk, control) = created();
+        let first = sample().master.unwrap();
+        assert_eq!(control.other_slot_master(), None);
+        assert_eq!(control.needed_lsn(), first.start_lsn());
+        let second =
+            MasterRecord { redo_lsn: first.redo_lsn.advance(800), undo_lsn: Lsn::NONE, ..first };
+        control.update(|state| state.master = Some(second)).unwrap();
+        for control in [&control, &open(&disk)] {
+            assert_eq!(control.other_slot_master(), Some(first));
+            assert_eq!(control.needed_lsn(), first.start_lsn());
+        }
+        control.update(|_| ()).unwrap();
+        assert_eq!(control.needed_lsn(), second.redo_lsn);
+        control.update(|state| state.master = None).unwrap();
+        assert_eq!(control.needed_lsn(), Lsn::NONE);
+    }
+
+    #[test]
+    fn a_crash_at_any_operation_leaves_the_old_state_or_the_new() {
+        let disk = SimDisk::new();
+        disk.create_dir(dir()).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk.record_forks();
+        let control = Control::create(&disk, dir(), sample()).unwrap();
+        let mut done = vec![(disk.operation_count(), sample().rates.redo_bytes_per_s)];
+        for number in 1..6 {
+            set_rate(&control, number).unwrap();
+            done.push((disk.operation_count(), number));
+        }
+        for fork in disk.take_forks() {
+            let before = done.iter().rev().find(|(operation, _)| *operation < fork.operation());
+            for (plan, crashed) in fork.disk().crash_states(0..8) {
+                let what = format!("{} {plan:?}", fork.describe());
+                let found = Control::open(&crashed, dir(), false)
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+                match (before, found) {
+                    (None, None) => {}
+                    (None, Some(control)) => assert_eq!(control.state(), sample(), "{what}"),
+                    (Some(_), None) => panic!("{what}: the control file is gone"),
+                    (Some((_, before)), Some(control)) => {
+                        let next = before % sample().rates.redo_bytes_per_s + 1;
+                        let found = rate(&control);
+                        assert!(found == *before || found == next, "{what}: {before} {found}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_update_leaves_the_old_state_in_force_and_ends_updates() {
+        for (kind, errno) in [
+            (OperationKind::Write, EIO),
+            (OperationKind::Write, ENOSPC),
+            (OperationKind::Sync, EIO),
+        ] {
+            let (disk, control) = created();
+            disk.add_fault(Fault::new(FaultEffect::Errno(errno)).kind(kind));
+            assert!(matches!(set_rate(&control, 7), Err(Error::Io { .. })), "{kind:?} {errno}");
+            assert_eq!(control.state(), sample());
+            assert!(matches!(set_rate(&control, 8), Err(Error::Poisoned { source: Some(_) })));
+            assert_eq!(control.state(), sample());
+            for (_, crashed) in disk.crash_states(0..8) {
+                assert!([sample().rates.redo_bytes_per_s, 7].contains(&rate(&open(&crashed))));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_change_writes_nothing() {
+        let (disk, control) = created();
+        let operations = disk.operation_count();
+        let refused = control.try_update(|state| {
+            state.shutdown = Shutdown::Open;
+            Err::<(), _>(Error::Closed)
+        });
+        assert!(matches!(refused, Err(Error::Closed)));
+        assert_eq!(disk.operation_count(), operations);
+        assert_eq!(control.state(), sample());
+        set_rate(&control, 3).unwrap();
+    }
+
+    #[test]
+    fn either_copy_of_a_slot_may_be_damaged() {
+        let (disk, control) = created();
+        set_rate(&control, 7).unwrap();
+        for copy in 0..4 {
+            let disk = disk.fork();
+            disk.flip_bit(control.path().as_path(), to_u64(copy * COPY_BYTES + 100), 0);
+            assert_eq!(rate(&open(&disk)), 7);
+        }
+        for slot in 0..2 {
+            let disk = disk.fork();
+            for copy in [slot, slot + 2] {
+                disk.flip_bit(control.path().as_path(), to_u64(copy * COPY_BYTES + 100), 0);
+            }
+            let expected = if slot == 1 { sample().rates.redo_bytes_per_s } else { 7 };
+            assert_eq!(rate(&open(&disk)), expected);
+            // The damaged slot is not repaired (C4), and its place is used again in turn.
+            let control = open(&disk);
+            assert_eq!(control.other_slot_master(), None);
+            set_rate(&control, 8).unwrap();
+            set_rate(&control, 9).unwrap();
+            assert_eq!(rate(&open(&disk)), 9);
+        }
+    }
+
+    #[test]
+    fn a_file_cut_short_is_corruption_at_its_end() {
+        let (disk, control) = created();
+        let path = control.path();
+        let bytes = disk.read_file(&path).unwrap();
+        for length in [0, 10, 4096, COPY_BYTES, 3 * COPY_BYTES, 4 * COPY_BYTES - 1] {
+            disk.write_file(&path, &bytes[..length]);
+            let result = Control::open(&disk, dir(), false).map(|_| ());
+            assert!(matches!(result, Err(Error::Corrupt { .. })), "{length}: {result:?}");
+        }
+    }
+}

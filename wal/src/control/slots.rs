@@ -235,3 +235,140 @@ pub(super) fn choose(path: &Path, copies: [Copy; SLOTS * COPIES]) -> Result<Chos
     }
     Ok(Chosen { sequence, state: *state, other: other.map(|state| *state) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::sample;
+    use super::*;
+    use crate::DatabaseId;
+
+    const PATH: &str = "/db/control";
+
+    fn valid(sequence: u64) -> Copy {
+        Copy::examine(&encode(sequence, &sample()), slot_of(sequence))
+    }
+
+    fn damaged() -> Copy {
+        let mut bytes = encode(2, &sample());
+        bytes[STATE_AT] ^= 1;
+        Copy::examine(&bytes, 0)
+    }
+
+    fn foreign() -> Copy {
+        Copy::examine(&[0; COPY_BYTES], 0)
+    }
+
+    fn unreadable() -> Copy {
+        Copy::Unreadable(io::Error::other("a bad sector"))
+    }
+
+    /// Copies in the order of the file: slot 0, slot 1, slot 0, slot 1.
+    fn decide(copies: [Copy; 4]) -> Result<(u64, bool)> {
+        choose(Path::new(PATH), copies).map(|chosen| (chosen.sequence, chosen.other.is_some()))
+    }
+
+    #[test]
+    fn row_of_a_newer_format_wins_even_when_nothing_else_can_be_parsed() {
+        let newer = || {
+            let mut bytes = vec![0xee; COPY_BYTES];
+            bytes[..8].copy_from_slice(&MAGIC);
+            bytes[VERSION_AT..][..4].copy_from_slice(&9_u32.to_le_bytes());
+            let checksum = crc32c::crc32c(&bytes[..PREAMBLE_CHECKSUM_AT]);
+            bytes[PREAMBLE_CHECKSUM_AT..][..4].copy_from_slice(&checksum.to_le_bytes());
+            Copy::examine(&bytes, 1)
+        };
+        for copies in [
+            [newer(), foreign(), foreign(), foreign()],
+            [valid(2), newer(), valid(2), unreadable()],
+            [damaged(), damaged(), damaged(), newer()],
+        ] {
+            let result = decide(copies);
+            assert!(
+                matches!(result, Err(Error::UnsupportedFormat { found: 9, supported: 1 })),
+                "{result:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn row_of_a_slot_that_cannot_be_read_is_its_error() {
+        let result = decide([valid(4), unreadable(), valid(4), unreadable()]);
+        assert!(matches!(result, Err(Error::Io { .. })), "{result:?}");
+        assert_eq!(decide([unreadable(), valid(5), valid(4), unreadable()]).unwrap(), (5, true));
+    }
+
+    #[test]
+    fn row_of_a_foreign_file_is_corruption() {
+        match decide([foreign(), foreign(), foreign(), foreign()]) {
+            Err(Error::Corrupt { file, offset: 0, expected, .. }) => {
+                assert_eq!(file, Path::new(PATH));
+                assert!(expected.contains("magic"), "{expected}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn row_without_a_valid_copy_is_corruption() {
+        match decide([foreign(), damaged(), foreign(), damaged()]) {
+            Err(Error::Corrupt { offset, expected, .. }) => {
+                assert_eq!(offset, to_u64(COPY_BYTES + CHECKSUM_AT));
+                assert!(expected.contains("checksum"), "{expected}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn row_of_several_databases_is_corruption() {
+        let mut other = sample();
+        other.identity.database = DatabaseId::new([1; 16]);
+        let other = || Copy::examine(&encode(5, &other), 1);
+        let result = decide([valid(4), other(), valid(4), other()]);
+        assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
+    }
+
+    #[test]
+    fn row_of_one_valid_slot_wins_with_either_copy() {
+        assert_eq!(decide([valid(4), damaged(), valid(4), damaged()]).unwrap(), (4, false));
+        assert_eq!(decide([valid(4), damaged(), damaged(), damaged()]).unwrap(), (4, false));
+        assert_eq!(decide([damaged(), foreign(), valid(4), damaged()]).unwrap(), (4, false));
+        assert_eq!(decide([damaged(), damaged(), damaged(), valid(3)]).unwrap(), (3, false));
+    }
+
+    #[test]
+    fn row_of_both_valid_slots_takes_the_highest_sequence() {
+        assert_eq!(decide([valid(4), valid(5), valid(4), valid(5)]).unwrap(), (5, true));
+        assert_eq!(decide([valid(6), valid(5), valid(6), valid(5)]).unwrap(), (6, true));
+        // A crash between the two copies of a slot.
+        assert_eq!(decide([valid(6), valid(5), valid(4), valid(5)]).unwrap(), (6, true));
+        assert_eq!(decide([valid(4), valid(5), damaged(), valid(3)]).unwrap(), (5, true));
+    }
+
+    #[test]
+    fn a_copy_in_the_place_of_the_other_slot_is_invalid() {
+        let bytes = encode(4, &sample());
+        assert!(matches!(Copy::examine(&bytes, 0), Copy::Valid(4, _)));
+        assert!(matches!(Copy::examine(&bytes, 1), Copy::Damaged(_)));
+    }
+
+    #[test]
+    fn every_changed_byte_of_a_copy_is_noticed() {
+        let bytes = encode(4, &sample());
+        let length =
+            to_usize(u64::from(u32::from_le_bytes(std::array::from_fn(|i| bytes[LENGTH_AT + i]))));
+        for at in 0..STATE_AT + length {
+            let mut changed = bytes.to_vec();
+            changed[at] ^= 0x20;
+            let copy = Copy::examine(&changed, 0);
+            assert!(matches!(copy, Copy::Damaged(_) | Copy::Foreign(_)), "byte {at}: {copy:?}");
+        }
+    }
+
+    #[test]
+    fn the_front_of_a_copy_is_that_of_the_table() {
+        let bytes = encode(4, &sample());
+        let hex: String = bytes[..STATE_AT].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "53454157414c4c000100000089cab8e10400000000000000280100000175f306");
+    }
+}

@@ -456,7 +456,7 @@ impl Segments {
         let first = *self.live.front().expect("the caller looked");
         let path = segment::path(&self.dir, first.number);
         let is_wanted = first.length_bytes == self.options.segment_bytes
-            && self.spares.len() < self.spares_max()
+            && self.spares.len() + to_usize(self.planned_count) < self.spares_max()
             && self.wal_bytes() <= self.options.max_wal_bytes;
         if is_wanted {
             let number = self.free_number();
@@ -653,3 +653,7 @@ fn growth(path: &Path, source: io::Error) -> Error {
 fn owned(path: &Path, source: io::Error) -> Error {
     Error::Io { path: path.to_path_buf(), source: Arc::new(source) }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
