@@ -55,3 +55,6 @@ pub fn decode<'a>(header: &Header, body: &'a [u8]) -> Result<Record<'a>, DecodeE
     reader.finish()?;
     Ok(Record { txn: header.txn, prev_lsn: header.prev_lsn, body })
 }
+
+#[cfg(test)]
+mod tests;
