@@ -1,0 +1,166 @@
+//! Durable commits per second, beside bare synced writes of the same size in the same run.
+//!
+//! ```text
+//! cargo run --release -p seawall-wal --example commit_rate -- [DIR] [SECONDS]
+//! ```
+//!
+//! DIR must be on the disk to be measured; the default is a temporary directory there where the
+//! system keeps those. The bare rate is that of one thread overwriting 4 KiB blocks of a file in
+//! turn, each in one synced write past the page cache. A commit appends a record of 150 bytes and
+//! waits until it is durable and visible.
+
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use seawall_wal::codec::to_u64;
+use seawall_wal::control::EpochEntry;
+use seawall_wal::disk::{Access, AlignedBuf, BLOCK_BYTES, BlockingDisk, Disk, OpenMode};
+use seawall_wal::log::{CreditRequest, Log, LogOptions, Purpose, SegmentOptions, Segments};
+use seawall_wal::record::{Body, RecordEncoder, record_bytes_max};
+use seawall_wal::{DatabaseId, Epoch, EpochNonce, Lsn, TxnId};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const PAGE_BYTES: usize = 4096;
+const NOTE: [u8; 110] = [b'x'; 110];
+const BARE_BYTES: usize = 64 << 20;
+const MAX_WAL_BYTES: u64 = 512 << 20;
+
+fn bare_rate(disk: &dyn Disk, dir: &Path, time: Duration) -> Outcome<f64> {
+    let path = dir.join("bare");
+    let file = disk.open(&path, OpenMode::Create, Access::Direct)?;
+    let zeros = AlignedBuf::new(BARE_BYTES);
+    file.write_at(&zeros, 0)?;
+    file.sync()?;
+    let block = AlignedBuf::new(BLOCK_BYTES);
+    let start = Instant::now();
+    let mut count = 0;
+    while start.elapsed() < time {
+        file.write_sync_at(&block, count * to_u64(BLOCK_BYTES) % to_u64(BARE_BYTES))?;
+        count += 1;
+    }
+    let rate = rate(count, start.elapsed());
+    disk.remove_file(&path)?;
+    Ok(rate)
+}
+
+fn rate(count: u64, elapsed: Duration) -> f64 {
+    let count = u32::try_from(count).map_or(f64::INFINITY, f64::from);
+    count / elapsed.as_secs_f64()
+}
+
+fn start_log(disk: Arc<dyn Disk>, dir: &Path) -> Outcome<Log> {
+    let segments = SegmentOptions::for_bound(MAX_WAL_BYTES, record_bytes_max(PAGE_BYTES));
+    let files = Segments::create(Arc::clone(&disk), dir, segments)?;
+    let at = files.next_position();
+    let entry = EpochEntry {
+        epoch: Epoch::new(1),
+        nonce: EpochNonce::new(1),
+        start_lsn: Lsn::new(1 << 32),
+        continues_from_lsn: Lsn::NONE,
+        segment: at.segment,
+        offset: at.offset,
+    };
+    let options = LogOptions {
+        page_bytes: PAGE_BYTES,
+        ring_bytes: 4 << 20,
+        flush_interval: Duration::from_millis(50),
+        segments,
+        reserve_bytes: 1 << 20,
+        on_wal_full: None,
+        is_stepped: false,
+    };
+    Ok(Log::start(disk, files, entry, DatabaseId::new([1; 16]), options)?)
+}
+
+fn commit(log: &Log, encoder: &mut RecordEncoder) -> Outcome<()> {
+    let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(&NOTE));
+    let length = record.padded_length();
+    let mut credit = log.credit(&CreditRequest {
+        payload_bytes: to_u64(length),
+        is_sync_commit: true,
+        purpose: Purpose::Normal,
+    })?;
+    let pending = log.begin_sync_commit();
+    let place = log.reserve(&mut credit, length);
+    let end = place.end();
+    pending.set_end(end);
+    log.publish(place, record);
+    drop(credit);
+    log.wait_durable(end)?;
+    log.wait_visible(end)?;
+    Ok(())
+}
+
+fn commit_rate(log: &Arc<Log>, threads: u32, time: Duration) -> Outcome<f64> {
+    let stop = AtomicBool::new(false);
+    let commits = AtomicU64::new(0);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let flusher = scope.spawn(|| -> Outcome<()> {
+            while !stop.load(Ordering::Relaxed) {
+                let step = log.step()?;
+                // A checkpoint would do this: nothing is needed any more.
+                log.truncate(log.durable_lsn())?;
+                log.wait_flusher(step.sleep);
+            }
+            Ok(())
+        });
+        let committers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| -> Outcome<()> {
+                    let mut encoder = RecordEncoder::new();
+                    while start.elapsed() < time {
+                        commit(log, &mut encoder)?;
+                        commits.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        let joined: Vec<_> = committers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        let elapsed = start.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        log.wake_flusher();
+        let flushed = flusher.join();
+        for outcome in joined.into_iter().chain([flushed]) {
+            outcome.map_err(|_| "a thread panicked")??;
+        }
+        Ok(rate(commits.load(Ordering::Relaxed), elapsed))
+    })
+}
+
+fn main() -> Outcome<()> {
+    let mut args = std::env::args().skip(1);
+    let parent = args.next().map_or_else(std::env::temp_dir, Into::into);
+    let seconds = args.next().map_or(Ok(2), |seconds| seconds.parse())?;
+    let time = Duration::from_secs(seconds);
+    let dir = parent.join(format!("seawall-commit-rate-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let disk: Arc<dyn Disk> = Arc::new(BlockingDisk::new());
+    let mut out = stdout();
+    let log = Arc::new(start_log(Arc::clone(&disk), &dir.join("wal"))?);
+    let bare = bare_rate(disk.as_ref(), &dir, time)?;
+    writeln!(out, "bare synced 4 KiB writes: {bare:8.0}/s")?;
+    for threads in [1, 4, 16, 64] {
+        let before = log.stats();
+        let rate = commit_rate(&log, threads, time)?;
+        let after = log.stats();
+        let frames = after.frames - before.frames;
+        let ratio = rate / bare;
+        writeln!(
+            out,
+            "{threads:3} threads: {rate:8.0} commits/s, {ratio:5.2} of bare, {frames} frames"
+        )?;
+    }
+    let bare = bare_rate(disk.as_ref(), &dir, time)?;
+    writeln!(out, "bare again:               {bare:8.0}/s")?;
+    log.shutdown()?;
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
