@@ -98,7 +98,7 @@ pub struct SetAside {
 /// Sizes that a pool is made with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CreditLimits {
-    /// Bytes of the ring.
+    /// What the ring has room for.
     pub(super) ring_bytes: u64,
     /// File bytes of the permanent reserve.
     pub(super) reserve_bytes: u64,

@@ -18,6 +18,9 @@ mod flusher;
 pub mod frame;
 mod frontier;
 mod index;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
 mod pending;
 mod read;
 mod reader;
@@ -197,11 +200,12 @@ impl Log {
         database: DatabaseId,
         options: LogOptions,
     ) -> Result<Self> {
-        let limits = options.limits()?;
+        options.check()?;
+        let ring = Arc::new(Ring::new(options.ring_bytes));
+        let limits = options.limits(&ring)?;
         let log_identity = database.log_identity(entry.nonce);
         segments.start_epoch(&entry, log_identity);
         let frontier = Arc::new(Frontier::new(entry.start_lsn));
-        let ring = Arc::new(Ring::new(options.ring_bytes));
         let credits = CreditPool::new(limits, segments.available_bytes());
         let bell = Bell::new();
         let writer = Writer::new(
@@ -482,24 +486,26 @@ impl Log {
 }
 
 impl LogOptions {
-    fn limits(&self) -> Result<CreditLimits> {
-        let record_bytes_max = crate::record::record_bytes_max(self.page_bytes);
-        let refuse = |why: String| Err(Error::InvalidArgument(why));
-        if !self.ring_bytes.is_power_of_two()
-            || self.ring_bytes < RING_RECORDS_MIN * record_bytes_max
-        {
-            let least = RING_RECORDS_MIN * record_bytes_max;
-            return refuse(format!("a ring is a power of two of at least {least} bytes"));
+    fn check(&self) -> Result<()> {
+        let least = RING_RECORDS_MIN * self.record_bytes_max();
+        if !self.ring_bytes.is_power_of_two() || self.ring_bytes < least {
+            let why = format!("a ring is a power of two of at least {least} bytes");
+            return Err(Error::InvalidArgument(why));
         }
+        Ok(())
+    }
+
+    fn limits(&self, ring: &Ring) -> Result<CreditLimits> {
         let SegmentOptions { segment_bytes, max_wal_bytes, .. } = self.segments;
         let segment_count = max_wal_bytes / segment_bytes;
-        let unusable = to_u64(SEGMENT_HEADER_BYTES + frame_bytes(record_bytes_max));
+        let unusable = to_u64(SEGMENT_HEADER_BYTES + frame_bytes(self.record_bytes_max()));
         let capacity_bytes = segment_count * segment_bytes.saturating_sub(unusable);
         if self.reserve_bytes >= capacity_bytes {
-            return refuse(format!("the reserve leaves nothing of {capacity_bytes} bytes of log"));
+            let why = format!("the reserve leaves nothing of {capacity_bytes} bytes of log");
+            return Err(Error::InvalidArgument(why));
         }
         Ok(CreditLimits {
-            ring_bytes: to_u64(self.ring_bytes),
+            ring_bytes: to_u64(ring.room_bytes()),
             reserve_bytes: self.reserve_bytes,
             segment_count,
             capacity_bytes,

@@ -12,6 +12,9 @@
 //! `unsafe`); they are ordered by the link (store release, load acquire), by the frontier behind it,
 //! and on the way back by the credit's mutex.
 //!
+//! One word always stays free: a ring that was full to the last word would show the link of its
+//! oldest record, not yet framed, as that of the next one to come.
+//!
 //! It never blocks, never allocates after its construction, and never looks into a record beyond the
 //! first word, where the checksum is filled in.
 
@@ -46,9 +49,9 @@ impl Ring {
     /// A ring of `ring_bytes`, zeroed.
     ///
     /// # Panics
-    /// When `ring_bytes` is not a power of two of at least one word.
+    /// When `ring_bytes` is not a power of two of at least two words.
     pub(super) fn new(ring_bytes: usize) -> Self {
-        assert!(ring_bytes.is_power_of_two() && ring_bytes >= RECORD_ALIGN);
+        assert!(ring_bytes.is_power_of_two() && ring_bytes > RECORD_ALIGN);
         let words = ring_bytes / RECORD_ALIGN;
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
@@ -60,6 +63,11 @@ impl Ring {
     /// Capacity in bytes.
     pub(super) const fn bytes(&self) -> usize {
         self.words.len() * RECORD_ALIGN
+    }
+
+    /// What may be reserved beyond the last framed byte.
+    pub(super) const fn room_bytes(&self) -> usize {
+        self.bytes() - RECORD_ALIGN
     }
 
     fn index(&self, lsn: Lsn) -> usize {

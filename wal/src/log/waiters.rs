@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use crate::sync::{Mutex, thread};
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{Condvar, Mutex};
 use crate::{Error, Lsn};
 
 /// What a waiter waits for.
@@ -32,37 +32,42 @@ pub(super) enum Goal {
     Durable,
 }
 
-/// A thread that sleeps until it is woken; wake-ups before the sleep count.
-#[derive(Debug)]
+/// Where one thread sleeps until it is woken; wake-ups before the sleep count.
+#[derive(Debug, Default)]
 pub(super) struct Parker {
-    thread: thread::Thread,
-    is_woken: AtomicBool,
-    /// Set before the wake-up by whoever must tell it of a failure that concerns it alone.
-    failure: Mutex<Option<Error>>,
+    alarm: Mutex<Alarm>,
+    rung: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Alarm {
+    is_rung: bool,
+    /// A failure that concerns the sleeper alone.
+    failure: Option<Error>,
 }
 
 impl Parker {
-    /// A parker of the calling thread.
+    /// Nobody has woken it.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            thread: thread::current(),
-            is_woken: AtomicBool::new(false),
-            failure: Mutex::new(None),
-        })
+        Arc::default()
     }
 
-    /// Sleeps until the next wake-up. To be called by the thread that made it.
+    /// Sleeps until the next wake-up.
     pub(super) fn park(&self) -> Result<(), Error> {
-        // Acquire: pairs with the store in `wake`.
-        while !self.is_woken.swap(false, Ordering::Acquire) {
-            thread::park();
+        let mut alarm = self.alarm.lock();
+        while !alarm.is_rung {
+            self.rung.wait(&mut alarm);
         }
-        self.failure.lock().take().map_or(Ok(()), Err)
+        alarm.is_rung = false;
+        alarm.failure.take().map_or(Ok(()), Err)
     }
 
-    fn wake(&self) {
-        self.is_woken.store(true, Ordering::Release);
-        self.thread.unpark();
+    fn wake(&self, failure: Option<Error>) {
+        let mut alarm = self.alarm.lock();
+        alarm.is_rung = true;
+        alarm.failure = failure.or(alarm.failure.take());
+        drop(alarm);
+        self.rung.notify_one();
     }
 }
 
@@ -86,7 +91,7 @@ impl Wake {
 
     fn wake(self) {
         match self {
-            Self::Thread(parker) => parker.wake(),
+            Self::Thread(parker) => parker.wake(None),
             Self::Task(waker) => waker.wake(),
         }
     }
@@ -254,10 +259,10 @@ impl Waiters {
         }
         drop(queues);
         for wake in failed {
-            if let Wake::Thread(parker) = &wake {
-                *parker.failure.lock() = Some(error.clone());
+            match wake {
+                Wake::Thread(parker) => parker.wake(Some(error.clone())),
+                Wake::Task(waker) => waker.wake(),
             }
-            wake.wake();
         }
     }
 }

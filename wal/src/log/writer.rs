@@ -43,8 +43,8 @@ use super::frontier::Frontier;
 use super::ring::Ring;
 use super::waiters::{Designated, Goal, Parker, Wake};
 
-/// Frames on their way to the disk at once.
-const IN_FLIGHT_FRAMES: usize = 2;
+/// Frames on their way to the disk at once: while one is written, the next is filled.
+pub(super) const IN_FLIGHT_FRAMES: usize = 2;
 const _: () = assert!(IN_FLIGHT_FRAMES <= super::frame::IN_FLIGHT_FRAMES_MAX);
 
 /// A frame on its way.
@@ -69,6 +69,8 @@ struct UnsyncedFile {
 struct State<S> {
     builder: Builder<S>,
     in_flight: VecDeque<Flight>,
+    /// Most frames in flight.
+    slots: usize,
     unsynced: Vec<UnsyncedFile>,
     is_syncing: bool,
 }
@@ -106,7 +108,7 @@ pub(super) struct Writer<S> {
 
 impl<S> State<S> {
     fn has_slot(&self) -> bool {
-        self.in_flight.len() < IN_FLIGHT_FRAMES
+        self.in_flight.len() < self.slots
     }
 
     /// Whether a frame built now may be written and synced in one call.
@@ -162,11 +164,20 @@ impl<S: Space> Writer<S> {
             state: Mutex::new(State {
                 builder: Builder::new(space, entry, identity),
                 in_flight: VecDeque::new(),
+                slots: IN_FLIGHT_FRAMES,
                 unsynced: Vec::new(),
                 is_syncing: false,
             }),
             counters: Counters::default(),
         }
+    }
+
+    /// The same with another number of frames in flight.
+    #[cfg(test)]
+    #[cfg(loom)]
+    pub(super) fn with_slots(self, slots: usize) -> Self {
+        self.state.lock().slots = slots;
+        self
     }
 
     /// Makes everything below `lsn`, which is published, written or durable. False when a short
