@@ -190,6 +190,10 @@ impl Disk for BlockingDisk {
         Ok(Box::new(FileLock::acquire(path)?))
     }
 
+    fn lock_to_read(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
+        Ok(Box::new(FileLock::acquire_to_read(path)?))
+    }
+
     fn transfer(&self, batch: &mut [Transfer<'_>]) {
         for transfer in batch {
             transfer.run();

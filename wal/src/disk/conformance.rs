@@ -275,6 +275,24 @@ fn second_lock_is_refused_until_the_first_is_dropped() {
     });
 }
 
+#[test]
+fn lock_to_read_excludes_the_other_lock_and_needs_its_file() {
+    on_each_disk(|disk, directory| {
+        let path = directory.join("LOCK");
+        let missing = disk.lock_to_read(&path).unwrap_err();
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+        let lock = disk.lock(&path).unwrap();
+        let refused = disk.lock_to_read(&path).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+        drop(lock);
+        let lock = disk.lock_to_read(&path).unwrap();
+        let refused = disk.lock(&path).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+        drop(lock);
+        drop(disk.lock(&path).unwrap());
+    });
+}
+
 /// Names the directory, and `blocking` or `uring`, for [`process_that_is_killed`].
 const KILLED_PROCESS: [&str; 2] = ["SEAWALL_TEST_KILLED_DIRECTORY", "SEAWALL_TEST_KILLED_DISK"];
 

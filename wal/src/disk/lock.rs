@@ -52,6 +52,19 @@ impl FileLock {
     pub(super) fn acquire(path: &Path) -> io::Result<Self> {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let lock = Self::take(file)?;
+        lock.file.set_len(0)?;
+        lock.file.write_all_at(format!("{}\n", lock.owner).as_bytes(), 0)?;
+        Ok(lock)
+    }
+
+    /// Takes the lock, as [`super::Disk::lock_to_read`] says. The id of an earlier holder stays, so
+    /// that an opener who is refused meanwhile may ask for a while.
+    pub(super) fn acquire_to_read(path: &Path) -> io::Result<Self> {
+        Self::take(File::open(path)?)
+    }
+
+    fn take(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let claim = Claim::new((metadata.dev(), metadata.ino()))?;
         let deadline = Instant::now() + DEAD_HOLDER_WAIT;
@@ -65,10 +78,7 @@ impl FileLock {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        let owner = process::id();
-        file.set_len(0)?;
-        file.write_all_at(format!("{owner}\n").as_bytes(), 0)?;
-        Ok(Self { file, owner, _claim: claim })
+        Ok(Self { file, owner: process::id(), _claim: claim })
     }
 
     /// The locked file.
@@ -168,6 +178,24 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         drop(lock);
         drop(FileLock::acquire(&path).unwrap());
+    }
+
+    #[test]
+    fn lock_to_read_excludes_and_changes_no_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let missing = FileLock::acquire_to_read(&path).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        std::fs::write(&path, "77\n").unwrap();
+        let lock = FileLock::acquire_to_read(&path).unwrap();
+        let refused = FileLock::acquire(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "77\n");
+        let lock = FileLock::acquire(&path).unwrap();
+        let refused = FileLock::acquire_to_read(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
     }
 
     #[test]

@@ -156,6 +156,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// when the dead process's last write in flight is done.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>>;
 
+    /// Takes the same lock for one who only reads: no byte changes, and the disk may be read-only.
+    /// `NotFound` where there is no file to lock.
+    fn lock_to_read(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>>;
+
     /// Runs a batch of transfers side by side and returns when all are done, each with its result.
     /// The order in which they reach the device is not defined.
     fn transfer(&self, batch: &mut [Transfer<'_>]);

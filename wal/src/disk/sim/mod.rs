@@ -258,6 +258,15 @@ impl SimDisk {
         }
     }
 
+    /// Holds the lock on `path`, which the drop of what is returned releases.
+    fn claim(&self, path: &Path) -> io::Result<SimLock> {
+        let path = normal(path);
+        if !self.state().locks.insert(path.clone()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(SimLock { disk: self.clone(), path })
+    }
+
     /// Runs an operation that neither transfers bytes nor can go wrong in more than two ways.
     fn plain(
         &self,
@@ -335,17 +344,18 @@ impl Disk for SimDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
-        let path = normal(path);
-        if !self.state().locks.insert(path.clone()) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        // From here on the drop releases it.
-        let lock = SimLock { disk: self.clone(), path };
+        let lock = self.claim(path)?;
         if self.state().names.file(&lock.path).is_none() {
             let operation = SimOperation::on(OperationKind::Create, &lock.path);
             self.plain(operation, |state, number| state.create(number, &lock.path))?;
         }
         Ok(Box::new(lock))
+    }
+
+    fn lock_to_read(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
+        let lock = self.claim(path)?;
+        let is_there = self.state().names.file(&lock.path).is_some();
+        if is_there { Ok(Box::new(lock)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     fn transfer(&self, batch: &mut [Transfer<'_>]) {

@@ -233,6 +233,11 @@ impl Disk for UringDisk {
         Ok(Box::new(UringLock { pool: Arc::clone(&self.pool), slot, _lock: lock }))
     }
 
+    fn lock_to_read(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
+        // Who only reads leaves no write in flight for the ring to guard.
+        Ok(Box::new(FileLock::acquire_to_read(path)?))
+    }
+
     fn transfer(&self, batch: &mut [Transfer<'_>]) {
         if let [single] = batch {
             single.run();
