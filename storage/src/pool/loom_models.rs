@@ -54,14 +54,22 @@ impl Frame {
         self.latch.release_exclusive(&self.parking);
     }
 
-    /// Eviction of page 1, and the loading of page 2 into the frame, as in `eviction` and `publish`.
+    /// Takes page 1 out, as in `eviction`.
+    fn evict(&self) -> bool {
+        let is_claimed = self.state.try_claim();
+        if is_claimed {
+            assert!(self.latch.try_exclusive(), "a latch is held under a pin");
+            self.page.store(NO_PAGE, Ordering::Relaxed);
+            self.latch.release_exclusive(&self.parking);
+        }
+        is_claimed
+    }
+
+    /// Eviction of page 1, and the loading of page 2 into the frame, as in `Pool::publish`.
     fn reuse(&self) {
-        if !self.state.try_claim() {
+        if !self.evict() {
             return;
         }
-        assert!(self.latch.try_exclusive(), "a latch is held under a pin");
-        self.page.store(NO_PAGE, Ordering::Relaxed);
-        self.latch.release_exclusive(&self.parking);
         self.latch.exclusive(&self.parking);
         self.words.iter().for_each(|word| word.store(2, Ordering::Relaxed));
         self.page.store(2, Ordering::Relaxed);
@@ -125,6 +133,26 @@ fn optimistic_reader_never_takes_another_page_for_its_own() {
         assert!(frame.optimistic(2).is_none_or(|words| words == [2, 2]));
         evictor.join().unwrap();
         assert_eq!(frame.optimistic(2), Some([2, 2]));
+    });
+}
+
+#[test]
+fn optimistic_reader_finds_no_old_copy_of_a_page_that_moved_and_changed() {
+    explore(4, || {
+        let frame = Frame::new();
+        // Set when page 1 has been loaded into another frame and changed there.
+        let is_changed = Arc::new(AtomicU64::new(0));
+        let mover = thread::spawn({
+            let (frame, is_changed) = (Arc::clone(&frame), Arc::clone(&is_changed));
+            move || {
+                assert!(frame.evict());
+                is_changed.store(1, Ordering::Release);
+            }
+        });
+        let was_changed = is_changed.load(Ordering::Acquire) == 1;
+        let found = frame.optimistic(1);
+        assert!(!(was_changed && found.is_some()), "an old copy");
+        mover.join().unwrap();
     });
 }
 

@@ -243,6 +243,7 @@ impl Pool {
             return None;
         }
         let pin = Pin::pinned(self, page, hint);
+        state.warm();
         // Pinned frames keep their page, so the answer is final.
         (self.arena.page(hint) == Some(page)).then_some(pin)
     }

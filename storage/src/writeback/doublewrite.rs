@@ -407,3 +407,85 @@ impl Drop for Batch<'_> {
         self.doublewrite.end(self.id.number, self.is_synced);
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::thread;
+
+    use seawall_wal::disk::SimDisk;
+    use seawall_wal::{Epoch, Error};
+
+    use super::{Doublewrite, SLOTS};
+    use crate::writeback::rig::doublewrite_file;
+
+    fn opened(disk: &SimDisk) -> Doublewrite {
+        doublewrite_file(disk).create(4).unwrap();
+        doublewrite_file(disk).open(Epoch::new(3)).unwrap()
+    }
+
+    #[test]
+    fn a_batch_waits_for_the_data_sync_of_the_one_before_last() {
+        let file = opened(&SimDisk::new());
+        let (first, second) = (file.begin().unwrap(), file.begin().unwrap());
+        assert_eq!((first.id().number, second.id().number), (1, 2));
+        assert!(first.id() < second.id());
+        second.synced();
+        thread::scope(|scope| {
+            let third = scope.spawn(|| {
+                let third = file.begin().unwrap();
+                let number = third.id().number;
+                third.synced();
+                number
+            });
+            thread::yield_now();
+            assert!(!third.is_finished(), "batch 1 still has its area");
+            first.synced();
+            assert_eq!(third.join().unwrap(), 3);
+        });
+        assert_eq!(file.last_synced_batch(), 3);
+    }
+
+    #[test]
+    fn last_synced_batch_stays_below_the_first_in_flight() {
+        let file = opened(&SimDisk::new());
+        assert_eq!(file.last_synced_batch(), 0);
+        let (first, second) = (file.begin().unwrap(), file.begin().unwrap());
+        second.synced();
+        assert_eq!(file.last_synced_batch(), 0);
+        first.synced();
+        assert_eq!(file.last_synced_batch(), 2);
+    }
+
+    #[test]
+    fn a_batch_without_its_data_sync_ends_all_others() {
+        let file = opened(&SimDisk::new());
+        let (first, _second) = (file.begin().unwrap(), file.begin().unwrap());
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| file.begin().map(drop));
+            drop(first);
+            assert!(matches!(waits.join().unwrap(), Err(Error::Poisoned { .. })));
+        });
+        assert_eq!(file.last_synced_batch(), 0);
+    }
+
+    #[test]
+    fn the_bounds_of_an_area_are_kept() {
+        let disk = SimDisk::new();
+        for slots in [0, SLOTS.end() + 1] {
+            let refused = doublewrite_file(&disk).create(slots);
+            assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{slots}");
+        }
+        for slots in [*SLOTS.start(), *SLOTS.end()] {
+            doublewrite_file(&disk).create(slots).unwrap();
+            assert_eq!(doublewrite_file(&disk).scan().unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_met_when_the_file_is_created() {
+        let disk = SimDisk::new();
+        disk.set_capacity(Some(10_000));
+        assert!(matches!(doublewrite_file(&disk).create(4), Err(Error::NoSpace { .. })));
+    }
+}
