@@ -299,13 +299,17 @@ impl LogReader {
             }
             Err(finding) => finding,
         };
-        if let Some(next) = self.next_segment(&files, at)?
-            && let Ok((header, checksum)) = self.fitting(&files, next)?
-        {
-            self.accept(next, header, checksum);
-            return Ok(true);
-        }
-        let finding = finding.in_file(&files.path(at.segment), at.offset);
+        let (finding, finding_at) = match self.next_segment(&files, at)? {
+            None => (finding, at),
+            Some(next) => match self.fitting(&files, next)? {
+                Ok((header, checksum)) => {
+                    self.accept(next, header, checksum);
+                    return Ok(true);
+                }
+                Err(finding) => (finding, next),
+            },
+        };
+        let finding = finding.in_file(&files.path(finding_at.segment), finding_at.offset);
         let Some(links) = self.expected.links else { return Err(finding) };
         if self.until.is_some() || files.epochs()[self.epoch].decreed_end.is_some() {
             return Err(finding);

@@ -275,9 +275,10 @@ impl Segments {
         })
     }
 
-    /// A segment with unknown start is needed for as long as the one behind it may be.
+    /// A segment with unknown start counts as beginning where the one behind it does, so that none in
+    /// front of it is given up too early.
     fn bound_unknown_starts(&mut self) {
-        let mut behind = Lsn::NONE;
+        let mut behind = Lsn::MAX;
         for live in self.live.iter_mut().rev() {
             if live.first_lsn.is_none() {
                 live.first_lsn = behind;

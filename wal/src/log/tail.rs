@@ -201,30 +201,39 @@ fn refuse_corrupt(
     stop: &LogStop,
     behind: &Behind<'_>,
 ) -> Result<()> {
-    let last = &files.last_epoch().entry;
     let durable = evidence.known_durable_lsn;
-    let (at, expected, found) = match case {
+    match case {
+        TailCase::CleanEnd | TailCase::TornTail | TailCase::OpenEnd => Ok(()),
         TailCase::NewerEpoch => {
             let (at, epoch) = behind.newer.expect("the case says so");
-            (at, format!("no epoch above {}", last.epoch), format!("epoch {epoch}"))
+            let expected = format!("no epoch above {}", files.last_epoch().entry.epoch);
+            Err(Error::corrupt(
+                &files.path(at.segment),
+                at.offset,
+                expected,
+                format!("epoch {epoch}"),
+            ))
         }
-        TailCase::LostDurable => {
-            let found = match &stop.finding {
-                Error::Corrupt { expected, found, .. } => format!("{found} instead of {expected}"),
-                other => other.to_string(),
-            };
-            let expected = format!("log at {}, which is durable up to {durable}", stop.lsn);
-            (stop.at, expected, found)
-        }
+        TailCase::LostDurable => Err(match stop.finding.clone() {
+            Error::Corrupt { file, offset, expected, found } => Error::Corrupt {
+                file,
+                offset,
+                expected: format!(
+                    "{expected}, in a log that is durable from {} to {durable}",
+                    stop.lsn
+                ),
+                found,
+            },
+            other => other,
+        }),
         TailCase::BeyondClean => {
             let end = evidence.frames_beyond_end_lsn.unwrap_or(stop.lsn);
             let clean = evidence.clean_lsn.expect("the case says so");
             let expected = format!("the end of the log at {clean}, after a clean shutdown");
-            (stop.at, expected, format!("log up to {end}"))
+            let path = files.path(stop.at.segment);
+            Err(Error::corrupt(&path, stop.at.offset, expected, format!("log up to {end}")))
         }
-        TailCase::CleanEnd | TailCase::TornTail | TailCase::OpenEnd => return Ok(()),
-    };
-    Err(Error::corrupt(&files.path(at.segment), at.offset, expected, found))
+    }
 }
 
 /// What lies behind the stop.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::codec::{to_u64, to_usize};
 use crate::control::{ControlState, EpochEntry, Identity, LogPosition, Shutdown};
 use crate::disk::sim::SimDisk;
-use crate::disk::{AlignedBuf, Disk};
+use crate::disk::{Access, AlignedBuf, Disk, OpenMode};
 use crate::record::{Body, RecordEncoder, header, padded, record_bytes_max};
 use crate::{DatabaseId, EpochNonce, Lsn, Result, TxnId};
 
@@ -118,6 +118,17 @@ impl TestLog {
         written
     }
 
+    /// Syncs all segments: what was written is durable, and the next frame's stamp says so.
+    pub(super) fn sync_all(&mut self) {
+        for (path, _) in self.disk.files() {
+            if path.starts_with(wal_dir()) {
+                let file = self.disk.open(&path, OpenMode::ReadWrite, Access::Direct).unwrap();
+                file.sync().unwrap();
+            }
+        }
+        self.durable_lsn = self.next_lsn;
+    }
+
     fn build(&mut self, notes: &[&[u8]]) -> (Written, Place, AlignedBuf) {
         let lsn = self.next_lsn;
         let identity = DATABASE.log_identity(self.entry.nonce);
@@ -205,9 +216,14 @@ pub(super) fn query(state: &ControlState) -> TailQuery {
 
 /// Bytes that do not compress, so that a record is as long as it looks.
 pub(super) fn noise(length: usize, seed: u32) -> Vec<u8> {
-    (0..u32::try_from(length).unwrap())
-        .map(|i| crc32c::crc32c_append(seed, &i.to_le_bytes()).to_le_bytes()[0])
-        .collect()
+    let mut state = u64::from(seed) << 32 | 0x9e37_79b9;
+    let bytes = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    });
+    bytes.take(length).collect()
 }
 
 /// Overwrites part of a file, as damage does.
