@@ -579,10 +579,11 @@ fn over_many_crashes_the_log_is_a_prefix_of_each_epoch_and_keeps_what_was_synced
                 };
                 let ends = written.records.iter().skip(1).copied().chain([written.end_lsn]);
                 records.extend(written.records.iter().copied().zip(ends));
-                if dice.below(3) == 0 {
+                let is_full = log.segments.available_bytes() < 100 << 10;
+                if is_full || dice.below(3) == 0 {
                     log.sync_all();
                     synced_lsn = written.end_lsn;
-                    if dice.below(4) == 0 && !written.records.is_empty() {
+                    if is_full || dice.below(4) == 0 && !written.records.is_empty() {
                         master = Some((written.lsn, written.at));
                         log.segments.recycle_below(written.lsn).unwrap();
                         log.state.forget_epochs_below(written.lsn);
