@@ -415,6 +415,10 @@ impl Disk for Buffered {
         self.0.lock(path)
     }
 
+    fn lock_to_read(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
+        self.0.lock_to_read(path)
+    }
+
     fn transfer(&self, batch: &mut [Transfer<'_>]) {
         self.0.transfer(batch);
     }
