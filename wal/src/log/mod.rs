@@ -136,6 +136,7 @@ pub struct Log {
     bell: Arc<Bell>,
     writer: Writer<Segments>,
     schedule: Mutex<Schedule>,
+    earlier: Option<Mutex<RecordReader>>,
 }
 
 /// A place in the log that its owner must fill by [`Log::publish`]: everything behind it waits. If
@@ -229,9 +230,18 @@ impl Log {
             bell,
             writer,
             schedule: Mutex::default(),
+            earlier: None,
         };
         log.append_epoch_start()?;
         Ok(log)
+    }
+
+    /// The same log, which also reads records of earlier epochs, from these files: those that
+    /// recovery read, with the epoch that is being written now in their history or not.
+    #[must_use]
+    pub fn with_earlier(mut self, files: Arc<LogFiles>) -> Self {
+        self.earlier = Some(Mutex::new(RecordReader::new(files)));
+        self
     }
 
     fn append_epoch_start(&self) -> Result<()> {
@@ -266,7 +276,8 @@ impl Log {
     }
 
     /// Everything below is published, and no synchronous commit below is not durable. A commit is
-    /// visible when its END is at or below.
+    /// visible when its END is at or below. It may lie inside of a record, just below the END of a
+    /// synchronous commit that is not durable.
     #[must_use]
     pub fn visible_lsn(&self) -> Lsn {
         self.frontier.visible()

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::Lsn;
 use crate::codec::{DecodeError, to_u64, to_usize};
+use crate::control::LogPosition;
 use crate::disk::{Access, AlignedBuf, BLOCK_BYTES, OpenMode};
 use crate::record::{self, Header, Record, header};
 use crate::{Error, Result};
@@ -43,7 +44,8 @@ impl OwnedRecord {
 
 impl Log {
     /// Reads the record that starts at `lsn`, wherever it is. It must have been published, and not
-    /// been given up by [`Log::truncate`].
+    /// been given up by [`Log::truncate`]. Records of earlier epochs are found only with
+    /// [`Log::with_earlier`].
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when no record starts there or it was given up;
@@ -51,12 +53,25 @@ impl Log {
     pub fn read(&self, lsn: Lsn) -> Result<OwnedRecord> {
         let mut bytes = Vec::new();
         if lsn < self.entry.start_lsn {
-            return Err(no_record(lsn));
+            return self.read_earlier(lsn);
         }
         if self.writer.copy_unwritten(lsn, &mut bytes)? {
             return self.verify(lsn, bytes).map_err(|_| no_record(lsn));
         }
-        self.read_file(lsn)
+        self.read_file(lsn).map_err(|error| self.or_given_up(lsn, error))
+    }
+
+    /// What looks like damage in a file that was recycled meanwhile is not.
+    fn or_given_up(&self, lsn: Lsn, error: Error) -> Error {
+        if self.locate(lsn).is_none() { no_record(lsn) } else { error }
+    }
+
+    fn read_earlier(&self, lsn: Lsn) -> Result<OwnedRecord> {
+        let Some(earlier) = &self.earlier else { return Err(no_record(lsn)) };
+        let Some((segment, offset)) = self.locate(lsn) else { return Err(no_record(lsn)) };
+        let hint = LogPosition { segment, offset };
+        let record = earlier.lock().read_record(lsn, Some(hint));
+        record.map_err(|error| self.or_given_up(lsn, error))
     }
 
     fn verify(&self, lsn: Lsn, mut bytes: Vec<u8>) -> Result<OwnedRecord, DecodeError> {

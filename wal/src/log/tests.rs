@@ -2,55 +2,71 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::task::{Poll, Wake, Waker};
+use std::thread;
 use std::time::Duration;
 
-use crate::codec::to_u64;
-use crate::control::EpochEntry;
+use crate::codec::{to_u64, to_usize};
+use crate::control::{ControlState, Identity, Shutdown};
+use crate::disk::sim::{EIO, Fault, FaultEffect, OperationKind};
 use crate::disk::{Disk, SimDisk};
-use crate::record::{Body, RecordEncoder};
-use crate::{DatabaseId, Epoch, EpochNonce, Error, Lsn, TxnId};
+use crate::record::{self, Body, RecordEncoder};
+use crate::{EpochNonce, Error, Lsn, TxnId};
 
-use super::{CreditRequest, Log, LogOptions, PendingSync, Purpose, SegmentOptions, Segments};
-
-const PAGE_BYTES: usize = 4096;
-const START: u64 = 1 << 32;
-const DATABASE: DatabaseId = DatabaseId::new([7; 16]);
+use super::frame::FRAME_PAYLOAD_BYTES_MAX;
+use super::testing::{self, DATABASE, OPTIONS, PAGE_BYTES, wal_dir};
+use super::{
+    CreditRequest, Log, LogOptions, PendingSync, Purpose, SegmentOptions, Segments, TailCase,
+};
 
 fn options() -> LogOptions {
-    let record_bytes_max = crate::record::record_bytes_max(PAGE_BYTES);
     LogOptions {
         page_bytes: PAGE_BYTES,
         ring_bytes: 1 << 18,
-        flush_interval: Duration::from_millis(50),
-        segments: SegmentOptions {
-            segment_bytes: 1 << 18,
-            max_wal_bytes: 16 << 20,
-            record_bytes_max,
-        },
+        flush_interval: Duration::from_millis(20),
+        segments: SegmentOptions { segment_bytes: 1 << 18, max_wal_bytes: 16 << 20, ..OPTIONS },
         reserve_bytes: 1 << 18,
         on_wal_full: None,
         is_stepped: true,
     }
 }
 
-fn start_with(disk: &Arc<SimDisk>, options: LogOptions) -> Log {
-    let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
-    let segments =
-        Segments::create(Arc::clone(&disk), Path::new("/db/wal"), options.segments).unwrap();
-    let at = segments.next_position();
-    let entry = EpochEntry {
-        epoch: Epoch::new(1),
-        nonce: EpochNonce::new(99),
-        start_lsn: Lsn::new(START),
-        continues_from_lsn: Lsn::NONE,
-        segment: at.segment,
-        offset: at.offset,
-    };
-    Log::start(disk, segments, entry, DATABASE, options).unwrap()
+fn small_segments() -> LogOptions {
+    let segments = SegmentOptions { max_wal_bytes: 4 << 20, ..OPTIONS };
+    LogOptions { segments, ..options() }
 }
 
-fn start(disk: &Arc<SimDisk>) -> Log {
-    start_with(disk, options())
+fn start_with(disk: &SimDisk, options: LogOptions) -> (Log, ControlState) {
+    disk.create_dir(Path::new("/db")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let segments = Segments::create(Arc::clone(&disk), &wal_dir(), options.segments).unwrap();
+    let identity = Identity {
+        database: DATABASE,
+        page_bytes: u32::try_from(PAGE_BYTES).unwrap(),
+        created_ms: 1,
+    };
+    let state = ControlState::new(identity, EpochNonce::new(1), segments.next_position());
+    let log = Log::start(disk, segments, *state.last_epoch(), DATABASE, options).unwrap();
+    (log, state)
+}
+
+fn start(disk: &SimDisk) -> Log {
+    start_with(disk, options()).0
+}
+
+/// Bytes that do not compress.
+fn noise(length: usize, seed: usize) -> Vec<u8> {
+    let mut state = to_u64(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
 }
 
 /// Appends a note and returns where it lies.
@@ -81,7 +97,7 @@ fn note(log: &Log, lsn: Lsn) -> Vec<u8> {
 
 #[test]
 fn a_durable_record_is_read_back_from_the_file() {
-    let disk = Arc::new(SimDisk::new());
+    let disk = SimDisk::new();
     let log = start(&disk);
     let (lsn, end, _pending) = append(&log, b"hello", true);
     assert_eq!(note(&log, lsn), b"hello");
@@ -97,12 +113,11 @@ fn a_durable_record_is_read_back_from_the_file() {
 
 #[test]
 fn records_of_all_sizes_survive_many_segments() {
-    let disk = Arc::new(SimDisk::new());
+    let disk = SimDisk::new();
     let log = start(&disk);
     let mut at = Vec::new();
     for index in 0..600_usize {
-        let bytes: Vec<u8> =
-            (0..index * 53 % 9000).map(|byte| u8::try_from(byte * index % 251).unwrap()).collect();
+        let bytes = noise(index * 53 % 9000, index);
         let (lsn, end, _pending) = append(&log, &bytes, index % 3 == 0);
         at.push((lsn, bytes));
         if index % 7 == 0 {
@@ -113,4 +128,372 @@ fn records_of_all_sizes_survive_many_segments() {
     for (lsn, bytes) in &at {
         assert_eq!(&note(&log, *lsn), bytes);
     }
+    assert!(log.truncate(at[300].0).unwrap() > 0);
+    assert!(matches!(log.read(at[0].0), Err(Error::InvalidArgument(_))));
+    assert_eq!(note(&log, at[300].0), at[300].1);
+}
+
+fn request(payload_bytes: u64, purpose: Purpose) -> CreditRequest {
+    CreditRequest { payload_bytes, is_sync_commit: false, purpose }
+}
+
+/// Steps until there is nothing left to do.
+fn settle(log: &Log) {
+    while log.step().unwrap().is_busy {}
+}
+
+#[test]
+fn a_ring_full_to_its_last_word_ends_at_the_reserved_lsn() {
+    let log = start(&SimDisk::new());
+    let room = to_u64(options().ring_bytes) - 8 - log.reserved_lsn().since(log.epoch().start_lsn);
+    let empty_note = 40;
+    for _ in 0..room / empty_note - 1 {
+        append(&log, b"", false);
+    }
+    let left = room - (room / empty_note - 1) * empty_note;
+    append(&log, &noise(to_usize(left) - 33, 1), false);
+    assert_eq!(log.contiguous_lsn(), log.reserved_lsn());
+    assert_eq!(log.visible_lsn(), log.reserved_lsn());
+    assert_eq!(log.stats().frames, 0);
+    // The next appender makes room for itself.
+    append(&log, b"", false);
+    assert!(log.stats().frames > 0);
+    log.wait_durable(log.reserved_lsn()).unwrap();
+    assert_eq!(log.durable_lsn(), log.contiguous_lsn());
+}
+
+#[test]
+fn a_relaxed_commit_flushes_the_synchronous_one_that_hides_it() {
+    let log = start(&SimDisk::new());
+    let (_, sync_end, _pending) = append(&log, b"sync", true);
+    let (_, relaxed_end, _) = append(&log, b"relaxed", false);
+    assert!(log.visible_lsn() < sync_end);
+    log.wait_visible(relaxed_end).unwrap();
+    assert!(log.visible_lsn() >= relaxed_end);
+    assert!(log.durable_lsn() >= sync_end);
+}
+
+#[test]
+fn a_relaxed_commit_alone_is_visible_at_once_and_written_by_the_flusher() {
+    let disk = SimDisk::new();
+    let log = start(&disk);
+    let (_, end, _) = append(&log, b"relaxed", false);
+    log.wait_visible(end).unwrap();
+    assert_eq!(log.stats().frames, 0);
+    settle(&log);
+    assert_eq!(log.durable_lsn(), end);
+}
+
+#[test]
+fn a_commit_that_never_got_a_place_hides_nothing() {
+    let log = start(&SimDisk::new());
+    let pending = log.begin_sync_commit();
+    let (_, end, _) = append(&log, b"relaxed", false);
+    assert!(log.visible_lsn() < end);
+    drop(pending);
+    assert_eq!(log.visible_lsn(), end);
+}
+
+#[derive(Default)]
+struct CountingWake(AtomicUsize);
+
+impl Wake for CountingWake {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn an_asynchronous_commit_is_flushed_by_a_step_and_woken_once() {
+    let log = start(&SimDisk::new());
+    let (_, end, _pending) = append(&log, b"sync", true);
+    let count = Arc::new(CountingWake::default());
+    let waker = Waker::from(Arc::clone(&count));
+    for _ in 0..3 {
+        assert!(log.poll_visible(end, true, &waker).is_pending());
+    }
+    settle(&log);
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert!(matches!(log.poll_visible(end, true, &waker), Poll::Ready(Ok(()))));
+    let (_, end, _) = append(&log, b"relaxed", false);
+    assert!(matches!(log.poll_visible(end, false, &waker), Poll::Ready(Ok(()))));
+}
+
+#[test]
+fn an_idle_log_is_stamped_once_after_a_flush() {
+    let log = start(&SimDisk::new());
+    let (_, end, _) = append(&log, b"x", true);
+    log.wait_durable(end).unwrap();
+    let frames = log.stats().frames;
+    settle(&log);
+    assert_eq!(log.stats().frames, frames + 1);
+    settle(&log);
+    assert_eq!(log.stats().frames, frames + 1);
+    append(&log, b"behind the stamp", true);
+    assert_eq!(log.shutdown().unwrap(), log.durable_lsn());
+}
+
+#[test]
+fn a_clean_shutdown_is_found_clean() {
+    let disk = SimDisk::new();
+    let options = small_segments();
+    let (log, mut state) = start_with(&disk, options);
+    append(&log, b"last words", false);
+    let lsn = log.shutdown().unwrap();
+    state.shutdown = Shutdown::Clean { lsn };
+    let disk = disk.crash(crate::disk::sim::CrashPlan::NothingUnsynced);
+    let end = testing::end(&disk, &state).unwrap();
+    assert_eq!((end.case, end.end_lsn), (TailCase::CleanEnd, lsn));
+}
+
+#[test]
+fn a_failed_write_or_sync_poisons_and_freezes_what_is_visible() {
+    for kind in [OperationKind::Write, OperationKind::WriteSync, OperationKind::Sync] {
+        let disk = SimDisk::new();
+        let log = start(&disk);
+        let (_, first, _) = append(&log, b"first", true);
+        log.wait_durable(first).unwrap();
+        disk.add_fault(Fault::new(FaultEffect::Errno(EIO)).kind(kind));
+        let (_, second, _) = append(&log, b"second", true);
+        if kind == OperationKind::Sync {
+            log.write_out().unwrap();
+        }
+        assert!(matches!(log.wait_durable(second), Err(Error::Poisoned { source: Some(_) })));
+        assert!(matches!(log.wait_visible(second), Err(Error::Poisoned { .. })));
+        assert!(first <= log.visible_lsn() && log.visible_lsn() < second, "{kind:?}");
+        assert!(log.wait_durable(first).is_ok());
+        assert!(matches!(log.credit(&CreditRequest::default()), Err(Error::Poisoned { .. })));
+        assert!(log.step().is_err() && log.shutdown().is_err() && log.truncate(first).is_err());
+        let waker = Waker::noop();
+        assert!(matches!(log.poll_visible(second, true, waker), Poll::Ready(Err(_))));
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_made_is_no_space_and_the_records_wait_in_the_ring() {
+    let disk = SimDisk::new();
+    let log = start(&disk);
+    let mut at = Vec::new();
+    let mut refused = None;
+    disk.set_capacity(Some(disk.used_bytes() + (1 << 19)));
+    for index in 0..20 {
+        let (lsn, end, pending) = append(&log, &noise(50_000, index), true);
+        at.push((lsn, index, pending));
+        match log.wait_durable(end) {
+            Ok(()) => {}
+            Err(Error::NoSpace { .. }) => {
+                refused = Some(end);
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let refused = refused.expect("the disk is full");
+    assert!(log.visible_lsn() < refused);
+    assert!(log.poisoned().is_none());
+    disk.set_capacity(None);
+    log.wait_durable(refused).unwrap();
+    for (lsn, index, _) in &at {
+        assert_eq!(note(&log, *lsn), noise(50_000, *index));
+    }
+}
+
+/// A log so small that its bound is met.
+fn tight() -> LogOptions {
+    let segments = SegmentOptions { segment_bytes: 1 << 18, max_wal_bytes: 3 << 19, ..OPTIONS };
+    LogOptions { segments, reserve_bytes: 1 << 17, ..options() }
+}
+
+#[test]
+fn a_full_log_leaves_the_reserve_and_goes_on_after_truncation() {
+    let (full, is_full) = mpsc::channel();
+    let options =
+        LogOptions { on_wal_full: Some(Arc::new(move || full.send(()).unwrap())), ..tight() };
+    let (log, _) = start_with(&SimDisk::new(), options);
+    let log = &log;
+    thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            for index in 0..400 {
+                let (_, end, _) = append(log, &noise(5000, index), index % 5 == 0);
+                if index % 5 == 0 {
+                    log.wait_durable(end).unwrap();
+                }
+            }
+        });
+        while !writer.is_finished() {
+            if is_full.recv_timeout(Duration::from_millis(20)).is_err() {
+                continue;
+            }
+            // What a checkpoint does: records from the reserve, flushed, then truncation.
+            let noise = noise(5000, 0);
+            for _ in 0..20 {
+                let mut encoder = RecordEncoder::new();
+                let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(&noise));
+                let length = record.padded_length();
+                let request = request(to_u64(length), Purpose::Reserve);
+                let mut credit = log.credit(&request).unwrap();
+                let reservation = log.reserve(&mut credit, length);
+                let end = reservation.end();
+                log.publish(reservation, record);
+                log.wait_durable(end).unwrap();
+            }
+            assert!(log.wal_bytes() <= tight().segments.max_wal_bytes);
+            log.truncate(log.durable_lsn()).unwrap();
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_request_that_can_never_fit_is_refused() {
+    let (log, _) = start_with(&SimDisk::new(), tight());
+    for payload_bytes in [1 << 18, 1 << 40] {
+        let refused = log.credit(&request(payload_bytes, Purpose::Normal));
+        assert!(matches!(refused, Err(Error::InvalidArgument(_))));
+    }
+}
+
+#[test]
+fn what_was_set_aside_needs_only_the_ring_later() {
+    let log = start(&SimDisk::new());
+    let mut credit = log.credit(&request(1 << 17, Purpose::Normal)).unwrap();
+    let mut set_aside = credit.set_aside(1 << 16);
+    set_aside.absorb(credit.set_aside(1 << 15));
+    assert_eq!(set_aside.bytes(), 3 << 15);
+    assert_eq!(credit.remaining_bytes(), 1 << 15);
+    drop(credit);
+    let credit = log.credit_from(&mut set_aside, 1 << 16).unwrap();
+    assert_eq!((credit.remaining_bytes(), set_aside.bytes()), (1 << 16, 1 << 15));
+}
+
+/// Many threads, a flusher and a checkpointer on a small log; nobody is ever left behind.
+#[test]
+fn every_commit_of_many_threads_returns_durable_and_visible() {
+    let (full, is_full) = mpsc::channel();
+    let options = LogOptions {
+        is_stepped: false,
+        on_wal_full: Some(Arc::new(move || full.send(()).unwrap())),
+        ..tight()
+    };
+    let (log, _) = start_with(&SimDisk::new(), options);
+    let log = &log;
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let is_over = &is_over;
+        let committers: Vec<_> = (0..8_usize)
+            .map(|number| {
+                scope.spawn(move || {
+                    for index in 0..300_usize {
+                        let length = if index % 50 == number { 30_000 } else { 17 * (index % 60) };
+                        let is_sync = (index + number) % 3 != 0;
+                        let (_, end, _) = append(log, &noise(length, index), is_sync);
+                        if is_sync {
+                            log.wait_durable(end).unwrap();
+                            assert!(log.durable_lsn() >= end);
+                        }
+                        log.wait_visible(end).unwrap();
+                        assert!(log.visible_lsn() >= end);
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(move || {
+            while !is_over.load(Ordering::SeqCst) {
+                let step = log.step().unwrap();
+                log.wait_flusher(step.sleep);
+            }
+        });
+        scope.spawn(move || {
+            while !is_over.load(Ordering::SeqCst) {
+                if is_full.recv_timeout(Duration::from_millis(20)).is_ok() {
+                    log.wait_durable(log.contiguous_lsn()).unwrap();
+                    log.truncate(log.durable_lsn()).unwrap();
+                }
+            }
+        });
+        for committer in committers {
+            committer.join().unwrap();
+        }
+        is_over.store(true, Ordering::SeqCst);
+        log.wake_flusher();
+    });
+    assert_eq!(log.contiguous_lsn(), log.reserved_lsn());
+    let end = log.shutdown().unwrap();
+    assert_eq!(log.durable_lsn(), end);
+}
+
+/// What a record of the crash test says.
+fn crash_note(index: usize) -> Vec<u8> {
+    noise(index * 97 % 3000, index)
+}
+
+#[test]
+fn every_acknowledged_record_survives_a_crash_at_any_operation() {
+    let disk = SimDisk::new();
+    let (log, state) = start_with(&disk, small_segments());
+    disk.record_forks();
+    // (operations at that time, END of a durable record)
+    let mut acknowledged = Vec::new();
+    let mut records = Vec::new();
+    for index in 0..120 {
+        let is_sync = index % 4 == 0;
+        let (lsn, end, _) = append(&log, &crash_note(index), is_sync);
+        records.push((lsn, end));
+        if is_sync {
+            log.wait_durable(end).unwrap();
+        } else if index % 5 == 0 {
+            log.write_out().unwrap();
+        } else if index % 7 == 0 {
+            settle(&log);
+        }
+        if log.durable_lsn() > log.epoch().start_lsn {
+            acknowledged.push((disk.operation_count(), log.durable_lsn()));
+        }
+    }
+    let forks = disk.take_forks();
+    assert!(forks.len() > 100);
+    for fork in &forks {
+        let durable = acknowledged
+            .iter()
+            .rfind(|(operation, _)| *operation < fork.operation())
+            .map_or(Lsn::NONE, |&(_, durable)| durable);
+        for (plan, crashed) in fork.disk().crash_states(0..2) {
+            let context = format!("{} at {}: {plan:?}", fork.operation(), fork.describe());
+            let end =
+                testing::end(&crashed, &state).unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert!(end.end_lsn >= durable, "{context}: {} < {durable}", end.end_lsn);
+            let files = testing::files(&crashed, &state).unwrap();
+            let mut reader =
+                files.reader(state.epochs[0].start_lsn, None, Some(end.end_lsn)).unwrap();
+            let first = reader.next_record().unwrap();
+            let mut expected = records.iter().enumerate();
+            let mut at = first.map(|record| record.end_lsn);
+            while let Some(found) = reader.next_record().unwrap() {
+                let (index, &(lsn, record_end)) = expected.next().unwrap();
+                assert_eq!((found.lsn, found.end_lsn), (lsn, record_end), "{context}");
+                let body = record::body_bytes(&found.header, found.bytes).unwrap();
+                let body = record::decode(&found.header, &body).unwrap().body;
+                assert_eq!(body, Body::Note(&crash_note(index)), "{context}");
+                at = Some(found.end_lsn);
+            }
+            assert_eq!(at.unwrap_or(Lsn::NONE), end.end_lsn, "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_long_burst_is_cut_into_frames_within_the_window() {
+    let options = LogOptions { ring_bytes: 8 << 20, ..options() };
+    let segments = SegmentOptions { segment_bytes: 4 << 20, max_wal_bytes: 64 << 20, ..OPTIONS };
+    let (log, _) = start_with(&SimDisk::new(), LogOptions { segments, ..options });
+    let noise = noise(60_000, 1);
+    for _ in 0..120 {
+        append(&log, &noise, false);
+    }
+    log.write_out().unwrap();
+    let payload = log.stats().payload_bytes;
+    assert!(log.stats().frames >= payload / to_u64(FRAME_PAYLOAD_BYTES_MAX));
+    // More than the window lies behind the first frame: a part had to be synced on the way.
+    assert!(log.durable_lsn() > log.epoch().start_lsn);
+    log.wait_durable(log.reserved_lsn()).unwrap();
 }
