@@ -111,6 +111,7 @@ impl Arena {
     }
 
     /// The page in a frame. Without the latch the answer may be old when it arrives.
+    #[inline]
     #[must_use]
     pub fn page(&self, frame: FrameIndex) -> Option<PageId> {
         // Relaxed: whoever relies on it holds a pin, the latch, or validates the version.
@@ -119,6 +120,7 @@ impl Arena {
     }
 
     /// Reads a frame; waits for the latch.
+    #[inline]
     #[must_use]
     pub fn shared(&self, frame: FrameIndex) -> SharedBytes<'_> {
         self.header(frame).latch.shared(&self.parking);
@@ -133,6 +135,7 @@ impl Arena {
     }
 
     /// Changes a frame; waits for the latch.
+    #[inline]
     #[must_use]
     pub fn exclusive(&self, frame: FrameIndex) -> ExclusiveBytes<'_> {
         self.header(frame).latch.exclusive(&self.parking);
@@ -148,6 +151,7 @@ impl Arena {
 
     /// Begins an optimistic read of `page` in `frame`; `None` while the frame is being changed or
     /// holds another page.
+    #[inline]
     #[must_use]
     pub fn optimistic(&self, frame: FrameIndex, page: PageId) -> Option<OptimisticPage<'_>> {
         let version = self.headers.get(usize_of(frame))?.latch.version()?;
@@ -155,10 +159,12 @@ impl Arena {
         (self.page(frame) == Some(page)).then_some(found)
     }
 
+    #[inline]
     fn header(&self, frame: FrameIndex) -> &Header {
         &self.headers[usize_of(frame)]
     }
 
+    #[inline]
     fn words(&self, frame: FrameIndex) -> &[Word] {
         let words = self.page_bytes / WORD;
         assert!(usize_of(frame) < self.headers.len(), "frame {frame} does not exist");
@@ -231,6 +237,7 @@ impl<'a> SharedBytes<'a> {
     }
 
     /// The page's bytes.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the latch is held shared until `self`, which the slice borrows, is dropped.
@@ -261,6 +268,7 @@ impl<'a> ExclusiveBytes<'a> {
     }
 
     /// The page's bytes.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the latch is held exclusively until `self` is dropped, and the stores need
@@ -370,6 +378,7 @@ pub struct OptimisticPage<'a> {
 
 impl OptimisticPage<'_> {
     /// Whether everything loaded since the beginning belongs to one state of the page.
+    #[inline]
     #[must_use]
     pub fn validate(&self) -> bool {
         self.arena.header(self.frame).latch.validate(self.version)
@@ -382,6 +391,7 @@ impl OptimisticPage<'_> {
     }
 
     /// Two bytes, little-endian.
+    #[inline]
     #[must_use]
     pub fn load_u16(&self, offset: usize) -> u16 {
         let [a, b, ..] = self.load_u64_from(offset, 2).to_le_bytes();
@@ -389,12 +399,14 @@ impl OptimisticPage<'_> {
     }
 
     /// Eight bytes, little-endian.
+    #[inline]
     #[must_use]
     pub fn load_u64(&self, offset: usize) -> u64 {
         self.load_u64_from(offset, 8)
     }
 
     /// Copies bytes from `offset` on into `out`, as many as the page has; returns how many.
+    #[inline]
     pub fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         let offset = offset.min(self.arena.page_bytes);
         let length = out.len().min(self.arena.page_bytes - offset);
@@ -433,6 +445,7 @@ impl OptimisticPage<'_> {
     }
 
     /// The `count` bytes at `offset` in the low end of a number, and what follows them above.
+    #[inline]
     fn load_u64_from(&self, offset: usize, count: usize) -> u64 {
         let offset = offset.min(self.arena.page_bytes - count);
         let words = self.arena.words(self.frame);

@@ -27,8 +27,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use seawall_wal::codec::{to_u64, to_usize};
-use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use seawall_wal::sync::{Mutex, MutexGuard};
 use seawall_wal::{Lsn, PageId};
 
 use super::hash::{ByPageId, spread};
@@ -59,11 +59,23 @@ struct Entry {
     slot: u32,
 }
 
+/// What a shard's lock guards.
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashMap<PageId, Entry, ByPageId>,
     /// Every entry, oldest first.
     by_age: BTreeSet<(Lsn, PageId)>,
+}
+
+/// Aligned so that neighbours do not share a cache line, nor a pair of lines fetched together.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct LockedShard(Mutex<Shard>);
+
+impl LockedShard {
+    fn lock(&self) -> MutexGuard<'_, Shard> {
+        self.0.lock()
+    }
 }
 
 /// Where the END of the last record on a dirty page is noted; handed out by [`DirtyTable::enter`]
@@ -103,7 +115,7 @@ pub enum Completion {
 /// The table.
 #[derive(Debug)]
 pub struct DirtyTable {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[LockedShard]>,
     /// `last_lsn` of each entry, outside the shard locks: it is stored between reserve and publish,
     /// where nothing may wait (W3).
     last_lsns: Box<[AtomicU64]>,
@@ -128,7 +140,7 @@ impl DirtyTable {
         assert!(shards > 0, "a table has shards");
         let slots = u32::try_from(frames).expect("frames are numbered by u32");
         Self {
-            shards: (0..shards).map(|_| Mutex::new(Shard::default())).collect(),
+            shards: (0..shards).map(|_| LockedShard::default()).collect(),
             last_lsns: (0..slots).map(|_| AtomicU64::new(0)).collect(),
             free_slots: Mutex::new((0..slots).rev().collect()),
             len: AtomicUsize::new(0),
@@ -315,7 +327,7 @@ impl DirtyTable {
         shard.by_age.iter().map(entry).collect()
     }
 
-    fn shard(&self, page: PageId) -> &Mutex<Shard> {
+    fn shard(&self, page: PageId) -> &LockedShard {
         &self.shards[to_usize(spread(page) % to_u64(self.shards.len()))]
     }
 

@@ -25,6 +25,7 @@ impl<'p> Pin<'p> {
     }
 
     /// The page.
+    #[inline]
     #[must_use]
     pub const fn id(&self) -> PageId {
         self.page
@@ -37,6 +38,7 @@ impl<'p> Pin<'p> {
     }
 
     /// Latches the page for reading; waits. A thread latches a page once: not again while it has it.
+    #[inline]
     #[must_use]
     pub fn shared(&self) -> SharedPage<'_> {
         SharedPage { bytes: self.pool.arena.shared(self.frame), page: self.page, pin: None }
@@ -50,6 +52,7 @@ impl<'p> Pin<'p> {
     }
 
     /// Latches the page for changing; waits.
+    #[inline]
     #[must_use]
     pub fn exclusive(&self) -> ExclusivePage<'_> {
         ExclusivePage { bytes: self.pool.arena.exclusive(self.frame), page: self.page, pin: None }
@@ -113,6 +116,7 @@ pub struct SharedPage<'p> {
 
 impl<'p> SharedPage<'p> {
     /// The page.
+    #[inline]
     #[must_use]
     pub const fn id(&self) -> PageId {
         self.page
@@ -133,6 +137,7 @@ impl<'p> SharedPage<'p> {
 }
 
 impl PageRead for SharedPage<'_> {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self.bytes.bytes()
     }
@@ -148,6 +153,7 @@ pub struct ExclusivePage<'p> {
 
 impl<'p> ExclusivePage<'p> {
     /// The page.
+    #[inline]
     #[must_use]
     pub const fn id(&self) -> PageId {
         self.page
@@ -168,6 +174,7 @@ impl<'p> ExclusivePage<'p> {
 }
 
 impl PageRead for ExclusivePage<'_> {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         self.bytes.bytes()
     }

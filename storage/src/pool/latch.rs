@@ -106,12 +106,14 @@ impl Latch {
     }
 
     /// Becomes a sharer unless a holder has it exclusively; parked writers are overtaken.
+    #[inline]
     #[must_use]
     pub fn try_shared(&self) -> bool {
         self.acquire(|state| can_share(state).then(|| state + SHARED_ONE))
     }
 
     /// Takes it exclusively where nobody holds it.
+    #[inline]
     #[must_use]
     pub fn try_exclusive(&self) -> bool {
         let taken = self.acquire(|state| {
@@ -126,6 +128,7 @@ impl Latch {
     }
 
     /// Becomes a sharer; waits for holders and for parked writers.
+    #[inline]
     pub fn shared(&self, parking: &Parking) {
         if !self.attempt(Mode::Shared) {
             self.wait(parking, Mode::Shared);
@@ -133,6 +136,7 @@ impl Latch {
     }
 
     /// Takes it exclusively; waits for holders.
+    #[inline]
     pub fn exclusive(&self, parking: &Parking) {
         if !self.attempt(Mode::Exclusive) {
             self.wait(parking, Mode::Exclusive);
@@ -140,6 +144,7 @@ impl Latch {
     }
 
     /// Lets go of a share. The caller holds one.
+    #[inline]
     pub fn release_shared(&self, parking: &Parking) {
         let before = self.state.fetch_sub(SHARED_ONE, Ordering::Release);
         debug_assert_ne!(before & SHARED_MASK, 0, "released a share that nobody held");
@@ -149,6 +154,7 @@ impl Latch {
     }
 
     /// Lets go of an exclusive hold and starts the next version. The caller holds it.
+    #[inline]
     pub fn release_exclusive(&self, parking: &Parking) {
         // One addition: the exclusive bit goes, the version grows, and its carry leaves at the top.
         let before = self.state.fetch_add(VERSION_ONE.wrapping_sub(EXCLUSIVE), Ordering::Release);
@@ -159,6 +165,7 @@ impl Latch {
     }
 
     /// Begins an optimistic read; `None` while somebody holds the latch exclusively.
+    #[inline]
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         let state = self.state.load(Ordering::Acquire);
@@ -166,6 +173,7 @@ impl Latch {
     }
 
     /// Whether everything loaded since `version` is what stood there then.
+    #[inline]
     #[must_use]
     pub fn validate(&self, version: Version) -> bool {
         fence(Ordering::Acquire);
@@ -173,6 +181,7 @@ impl Latch {
         state & EXCLUSIVE == 0 && state >> VERSION_SHIFT == version.0
     }
 
+    #[inline]
     fn acquire(&self, next: impl Fn(u64) -> Option<u64>) -> bool {
         let mut state = self.state.load(Ordering::Relaxed);
         while let Some(held) = next(state) {
@@ -189,6 +198,7 @@ impl Latch {
         false
     }
 
+    #[inline]
     fn attempt(&self, mode: Mode) -> bool {
         match mode {
             Mode::Exclusive => self.try_exclusive(),

@@ -29,7 +29,9 @@ pub(super) struct PageTable {
     shards: Box<[TableShard]>,
 }
 
+/// Aligned so that neighbours do not share a cache line, nor a pair of lines fetched together.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct TableShard {
     pages: Mutex<Pages>,
     load_ended: Condvar,
