@@ -1,7 +1,7 @@
 //! Detection of a forked child that uses its parent's handle (invariant L4), with one load.
 //!
 //! The argument for the `unsafe` here: a [`ForkGuard`] owns one private anonymous mapping of
-//! [`MAPPED_BYTES`], made by `new`, unmapped by the drop and moved never. It is only reached as one
+//! `MAPPED_BYTES`, made by `new`, unmapped by the drop and moved never. It is only reached as one
 //! `AtomicU64` at its start, which is aligned to the page and initialised (a fresh mapping is zero).
 //! The kernel replaces the mapping by zeros in a forked child (`MADV_WIPEONFORK`, Linux 4.14); to the
 //! child that looks like a store of zero made before its first instruction.

@@ -4,7 +4,7 @@
 //!
 //! * The arena owns one private anonymous mapping of `frames * page_bytes`, zeroed by the kernel,
 //!   made in `new` and unmapped in the drop; every reference into it borrows the arena.
-//! * A store into a frame happens in one place, [`ExclusiveBytes::store`], as a relaxed atomic store
+//! * A store into a frame happens in one place, the function `store`, as a relaxed atomic store
 //!   of an aligned word, while the frame's latch is held exclusively. No `&mut` to the mapping is ever
 //!   made. Concurrent loads by optimistic readers are relaxed atomic loads of the same aligned
 //!   words ([`OptimisticPage`]); so no access races with a store except atomically.
