@@ -37,7 +37,7 @@
 use std::sync::Arc;
 
 use crate::codec::to_u64;
-use crate::control::LogPosition;
+use crate::control::{ControlState, LogPosition, Shutdown};
 use crate::disk::{BLOCK_BYTES, DiskFile, OpenMode};
 use crate::{Epoch, Error, Lsn, Result};
 
@@ -67,6 +67,23 @@ pub struct TailQuery {
     pub clean_lsn: Option<Lsn>,
     /// Whatever else is known to be durable; [`Lsn::NONE`] for nothing.
     pub known_durable_lsn: Lsn,
+}
+
+impl TailQuery {
+    /// What `control` knows: reading begins at the last checkpoint, or where the log begins.
+    #[must_use]
+    pub fn new(state: &ControlState) -> Self {
+        let (start_lsn, start_at, checkpoint_end_lsn) = match &state.master {
+            Some(master) => (master.begin_lsn, Some(master.begin_at), master.end_lsn),
+            None => (state.epochs[0].start_lsn, None, Lsn::NONE),
+        };
+        let clean_lsn = match state.shutdown {
+            Shutdown::Clean { lsn } => Some(lsn),
+            Shutdown::Creating | Shutdown::Open => None,
+        };
+        let known_durable_lsn = Lsn::NONE;
+        Self { start_lsn, start_at, checkpoint_end_lsn, clean_lsn, known_durable_lsn }
+    }
 }
 
 /// What is found at and behind the first frame that does not fit.

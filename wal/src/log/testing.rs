@@ -198,20 +198,7 @@ pub(super) fn files(disk: &SimDisk, state: &ControlState) -> Result<Arc<LogFiles
 
 /// The end of the whole log.
 pub(super) fn end(disk: &SimDisk, state: &ControlState) -> Result<LogEnd> {
-    find_end(&files(disk, state)?, &query(state))
-}
-
-pub(super) fn query(state: &ControlState) -> TailQuery {
-    TailQuery {
-        start_lsn: state.epochs[0].start_lsn,
-        start_at: None,
-        checkpoint_end_lsn: Lsn::NONE,
-        clean_lsn: match state.shutdown {
-            Shutdown::Clean { lsn } => Some(lsn),
-            _ => None,
-        },
-        known_durable_lsn: Lsn::NONE,
-    }
+    find_end(&files(disk, state)?, &TailQuery::new(state))
 }
 
 /// Bytes that do not compress, so that a record is as long as it looks.

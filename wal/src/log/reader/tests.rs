@@ -169,3 +169,23 @@ fn a_position_before_the_log_is_refused() {
     let start = LogPosition { segment: 1, offset: FIRST_OFFSET };
     assert_eq!(files.last_epoch().first_at(), start);
 }
+
+#[test]
+fn a_frame_fits_only_behind_the_very_frame_it_was_built_behind() {
+    let mut log = TestLog::create(OPTIONS);
+    let mut twin = TestLog::create(OPTIONS);
+    // The second frame's stamps differ; positions and lengths are the same everywhere.
+    log.synced(&[b"one"]);
+    twin.unsynced(&[b"one"]);
+    log.unsynced(&[b"two"]);
+    twin.unsynced(&[b"two"]);
+    let last = log.unsynced(&[b"three"]);
+    twin.unsynced(&[b"three"]);
+    let start = usize::try_from(last.at.offset).unwrap();
+    let foreign = twin.disk.read_file(&last.path).unwrap();
+    damage(&log.disk, &last.path, last.at.offset, &foreign[start..start + 4096]);
+    let files = log.files().unwrap();
+    let mut reader = files.reader(log.state.epochs[0].start_lsn, None, None).unwrap();
+    while reader.next_record().unwrap().is_some() {}
+    assert_eq!(reader.stop().unwrap().lsn, last.lsn);
+}

@@ -216,7 +216,7 @@ fn after_a_crash_amid_recycling_the_log_that_is_needed_is_whole() {
                     start_lsn,
                     start_at,
                     checkpoint_end_lsn: promised,
-                    ..testing::query(&log.state)
+                    ..TailQuery::new(&log.state)
                 };
                 if promised == log.state.last_epoch().start_lsn {
                     continue;

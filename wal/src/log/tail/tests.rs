@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::codec::to_usize;
+use crate::control::MasterRecord;
 use crate::disk::sim::{CrashPlan, EIO, Fault, FaultEffect, OperationKind, SimDisk};
 use crate::disk::{Access, DirectoryLock, Disk, FileSize, Transfer};
 use crate::log::SegmentOptions;
@@ -198,13 +199,40 @@ fn damage_below_the_checkpoint_or_what_the_caller_knows_is_corruption() {
     let last = log.synced(&[b"two"]);
     damage(&log.disk, &last.path, last.at.offset + 130, b"x");
     let files = log.files().unwrap();
-    let query = testing::query(&log.state);
+    let query = TailQuery::new(&log.state);
     let by_checkpoint = TailQuery { checkpoint_end_lsn: last.end_lsn, ..query };
     assert_corrupt(find_end(&files, &by_checkpoint), last.at, "in a log that is durable");
     let by_caller = TailQuery { known_durable_lsn: last.end_lsn, ..query };
     assert_corrupt(find_end(&files, &by_caller), last.at, "in a log that is durable");
     let not_beyond = TailQuery { known_durable_lsn: last.lsn, ..query };
     assert_eq!(find_end(&files, &not_beyond).unwrap().end_lsn, last.lsn);
+}
+
+#[test]
+fn the_query_follows_the_control_file() {
+    let mut log = TestLog::create(OPTIONS);
+    let one = log.synced(&[b"one"]);
+    let begin = log.synced(&[b"checkpoint begin"]);
+    let end = log.synced(&[b"checkpoint end"]);
+    log.state.master = Some(MasterRecord {
+        begin_lsn: begin.lsn,
+        end_lsn: end.end_lsn,
+        redo_lsn: one.lsn,
+        undo_lsn: Lsn::NONE,
+        begin_at: begin.at,
+        start_at: one.at,
+    });
+    assert_eq!(log.end().unwrap().end_lsn, end.end_lsn);
+    // Redo finds this one, when it reads from the checkpoint's redo position.
+    let disk = log.disk.fork();
+    damage(&disk, &one.path, one.at.offset + 130, b"x");
+    assert_eq!(testing::end(&disk, &log.state).unwrap().end_lsn, end.end_lsn);
+    for lost in [&begin, &end] {
+        let disk = log.disk.fork();
+        damage(&disk, &lost.path, lost.at.offset + 130, b"x");
+        let result = testing::end(&disk, &log.state);
+        assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
+    }
 }
 
 /// Segments that hold the whole in-flight range, and more of them.
@@ -293,7 +321,7 @@ fn recycled_segments_with_old_frames_are_no_log() {
         assert!(log.segments.wal_bytes() <= OPTIONS.max_wal_bytes);
     }
     let query =
-        TailQuery { start_lsn: last.lsn, start_at: Some(last.at), ..testing::query(&log.state) };
+        TailQuery { start_lsn: last.lsn, start_at: Some(last.at), ..TailQuery::new(&log.state) };
     let end = find_end(&log.files().unwrap(), &query).unwrap();
     assert_eq!((end.case, end.end_lsn), (TailCase::OpenEnd, last.end_lsn));
     assert_eq!(end.resume_at, log.segments.next_position());
@@ -487,7 +515,7 @@ fn frames_that_a_failed_sync_left_in_the_cache_only_are_written_again() {
         OPTIONS.record_bytes_max,
     );
     let files = files.unwrap();
-    let end = find_end(&files, &testing::query(&log.state)).unwrap();
+    let end = find_end(&files, &TailQuery::new(&log.state)).unwrap();
     assert_eq!(end.end_lsn, last.end_lsn);
     assert_eq!(end.known_durable_lsn, durable.end_lsn);
 
@@ -610,7 +638,7 @@ fn over_many_crashes_the_log_is_a_prefix_of_each_epoch_and_keeps_what_was_synced
             let query = TailQuery {
                 start_lsn: master.map_or(state.epochs[0].start_lsn, |(lsn, _)| lsn),
                 start_at: master.map(|(_, at)| at),
-                ..testing::query(&state)
+                ..TailQuery::new(&state)
             };
             let files = testing::files(&disk, &state).unwrap();
             let end = find_end(&files, &query).unwrap_or_else(|error| panic!("{what}: {error}"));
