@@ -271,3 +271,38 @@ fn the_first_frame_of_an_epoch_must_be_cut_to_the_room() {
     log.segments.start_epoch(&entry, DatabaseId::new([1; 16]).log_identity(entry.nonce));
     log.segments.place(3 * BLOCK_U64, entry.start_lsn, entry.start_lsn).unwrap();
 }
+
+#[test]
+fn on_a_real_file_system_the_blocks_allocated_stay_below_the_bound() {
+    use crate::disk::BlockingDisk;
+    let dir = tempfile::tempdir().unwrap();
+    let wal = dir.path().join("wal");
+    let mut segments = Segments::create(Arc::new(BlockingDisk::new()), &wal, OPTIONS).unwrap();
+    let entry = EpochEntry {
+        epoch: Epoch::new(1),
+        nonce: EpochNonce::new(1),
+        start_lsn: Lsn::new(1 << 32),
+        continues_from_lsn: Lsn::NONE,
+        segment: 1,
+        offset: HEADER_U64,
+    };
+    segments.start_epoch(&entry, 1);
+    let frame = AlignedBuf::new(3 * BLOCK_BYTES);
+    let mut lsn = entry.start_lsn;
+    loop {
+        match segments.place(to_u64(frame.len()), lsn, lsn) {
+            Ok(place) => place.file.write_sync_at(&frame, place.offset).unwrap(),
+            Err(Error::NoSpace { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+        lsn = lsn.advance(8);
+    }
+    let disk = BlockingDisk::new();
+    let sizes =
+        disk.list(&wal).unwrap().into_iter().map(|name| disk.size(&wal.join(name)).unwrap());
+    let allocated: u64 = sizes.map(|size| size.allocated_bytes).sum();
+    assert!(allocated <= segments.wal_bytes(), "{allocated} of {}", segments.wal_bytes());
+    assert!(segments.wal_bytes() <= OPTIONS.max_wal_bytes);
+    assert!(segments.recycle_below(lsn).unwrap() > 0);
+    segments.place(to_u64(frame.len()), lsn, lsn).unwrap();
+}
