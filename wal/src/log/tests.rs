@@ -291,8 +291,6 @@ fn a_segment_that_cannot_be_made_is_no_space_and_the_records_wait_in_the_ring() 
     let refused = refused.expect("the disk is full");
     assert!(log.visible_lsn() < refused);
     assert!(log.poisoned().is_none());
-    let is_busy = log.step().unwrap().is_busy;
-    assert!(!is_busy, "the flusher waits for space");
     disk.set_capacity(None);
     log.wait_durable(refused).unwrap();
     for (lsn, index, _) in &at {
@@ -344,21 +342,6 @@ fn a_full_log_leaves_the_reserve_and_goes_on_after_truncation() {
         }
         writer.join().unwrap();
     });
-}
-
-#[test]
-fn the_reserve_is_refused_at_once_when_it_is_used_up() {
-    let (log, _) = start_with(&SimDisk::new(), tight());
-    let mut credits = Vec::new();
-    let refused = loop {
-        match log.credit(&request(1 << 12, Purpose::Reserve)) {
-            Ok(mut credit) => credits.push(credit.set_aside(1 << 12)),
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
-    drop(credits);
-    assert!(log.credit(&request(1 << 12, Purpose::Normal)).is_ok());
 }
 
 #[test]

@@ -216,25 +216,24 @@ impl Waiters {
         woken.into_iter().for_each(Wake::wake);
     }
 
-    /// Wakes the first thread that waits for an LSN above `above` and at most `up_to` to be durable
+    /// Wakes the first of those who wait for an LSN above `above` and at most `up_to` to be durable
     /// or written, so that it does the next step itself. It stays registered.
     pub(super) fn designate(&self, above: Lsn, up_to: Lsn) -> Designated {
         let queues = self.queues.lock();
         let range = (above.advance(1), 0)..=(up_to, u64::MAX);
-        let waiting = queues.durable.range(range.clone()).chain(queues.written.range(range));
-        let mut designated = Designated::Nobody;
-        for (_, wake) in waiting {
-            match wake {
-                Wake::Task(_) => designated = Designated::Flusher,
-                Wake::Thread(parker) => {
-                    let parker = Arc::clone(parker);
-                    drop(queues);
-                    parker.wake(None);
-                    return Designated::Thread;
-                }
+        let first = |queue: &BTreeMap<Key, Wake>| {
+            queue.range(range.clone()).next().map(|(_, wake)| wake.clone())
+        };
+        let designated = first(&queues.durable).or_else(|| first(&queues.written));
+        drop(queues);
+        match designated {
+            None => Designated::Nobody,
+            Some(Wake::Task(_)) => Designated::Flusher,
+            Some(wake) => {
+                wake.wake();
+                Designated::Thread
             }
         }
-        designated
     }
 
     /// Wakes everyone who waits for anything; what they wait for will not come (poison).

@@ -87,13 +87,6 @@ enum Work {
     PutOff,
 }
 
-/// What came of the wish for another frame.
-enum Next {
-    Work(Work),
-    TooFarAhead,
-    NotWorthIt,
-}
-
 /// Numbers since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -238,11 +231,9 @@ impl<S: Space> Writer<S> {
         }
         let framed = state.builder.framed();
         let work = match self.build(&mut state, framed, true, Demand::Idle) {
-            Ok(Next::Work(work)) => work,
+            Ok(Some(work)) => work,
             // A stamp can wait for space.
-            Ok(Next::TooFarAhead | Next::NotWorthIt) | Err(Error::NoSpace { .. }) => {
-                return Ok(false);
-            }
+            Ok(None) | Err(Error::NoSpace { .. }) => return Ok(false),
             Err(error) => return Err(self.poison(error)),
         };
         drop(state);
@@ -300,9 +291,9 @@ impl<S: Space> Writer<S> {
         if lsn > framed && contiguous > framed && state.has_slot() {
             let is_synced = goal == Goal::Durable && state.is_prefix_synced();
             match self.build(state, contiguous, is_synced, demand) {
-                Ok(Next::Work(work)) => return Ok(work),
-                Ok(Next::NotWorthIt) => return Ok(Work::PutOff),
-                Ok(Next::TooFarAhead) => is_sync_needed = true,
+                Ok(Some(work)) => return Ok(work),
+                Ok(None) if demand == Demand::Idle => return Ok(Work::PutOff),
+                Ok(None) => is_sync_needed = true,
                 Err(error) => return Err(self.refuse(framed, error)),
             }
         }
@@ -314,27 +305,24 @@ impl<S: Space> Writer<S> {
         Ok(Work::Wait)
     }
 
-    /// Builds a frame and notes it as in flight.
+    /// Builds a frame and notes it as in flight; none when it has to wait.
     fn build(
         &self,
         state: &mut State<S>,
         contiguous: Lsn,
         is_synced: bool,
         demand: Demand,
-    ) -> Result<Next> {
+    ) -> Result<Option<Work>> {
         let durable = self.frontier.durable();
         let built = state.builder.build(&self.ring, &self.credits, contiguous, durable, demand)?;
-        let frame = match built {
-            Built::Frame(frame) => Arc::new(frame),
-            Built::TooFarAhead => return Ok(Next::TooFarAhead),
-            Built::NotWorthIt => return Ok(Next::NotWorthIt),
-        };
+        let Built::Frame(frame) = built else { return Ok(None) };
+        let frame = Arc::new(frame);
         let flight = Flight { frame: Arc::clone(&frame), is_synced, is_done: false };
         state.in_flight.push_back(flight);
         if state.builder.framed() < contiguous {
             self.designate(state);
         }
-        Ok(Next::Work(Work::Write(frame, is_synced)))
+        Ok(Some(Work::Write(frame, is_synced)))
     }
 
     /// A frame could not be placed: short of space, or broken.

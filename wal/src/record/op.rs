@@ -178,10 +178,20 @@ impl WriteKind {
 }
 
 impl<'a> Cell<'a> {
+    /// A deleted key, without anything kept.
+    pub const GHOST: Self =
+        Self { is_ghost: true, is_overflow: false, stamp: None, capacity_bytes: 0, value: &[] };
+
     /// A live inline value.
     #[must_use]
     pub const fn inline(value: &'a [u8]) -> Self {
         Self { is_ghost: false, is_overflow: false, stamp: None, capacity_bytes: 0, value }
+    }
+
+    /// A live link to an overflow value.
+    #[must_use]
+    pub const fn overflow(link: &'a [u8]) -> Self {
+        Self { is_overflow: true, ..Self::inline(link) }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

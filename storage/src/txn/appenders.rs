@@ -1,0 +1,99 @@
+//! Appenders: whoever appends a record holds one, for its scratch memory and its append sequence.
+//!
+//! The sequence is odd from before the first dirty entry of a record until after the stores that
+//! must not be missed (`last_lsn` of transaction and dirty entries, `commit_lsn`). A checkpoint
+//! reserves `begin_lsn` and then waits until every sequence that was odd has turned
+//! ([`Appenders::wait_for_appends`]): from then on all stores of records below `begin_lsn` are there
+//! (invariant C1). It waits for a bounded copy, never for I/O, and nobody waits for it (C2).
+
+use seawall_wal::record::RecordEncoder;
+use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use seawall_wal::sync::{Mutex, MutexGuard, hint};
+
+/// Appends that can be under way at once; a thread beyond them waits for a free appender before it
+/// takes any latch.
+#[cfg(not(loom))]
+const APPENDERS: usize = 128;
+#[cfg(loom)]
+const APPENDERS: usize = 2;
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct Appender {
+    sequence: AtomicU64,
+    encoder: Mutex<RecordEncoder>,
+}
+
+/// The appenders of a database.
+#[derive(Debug)]
+pub(crate) struct Appenders {
+    appenders: Box<[Appender]>,
+    next: AtomicUsize,
+}
+
+/// An appender in use.
+#[derive(Debug)]
+pub(crate) struct AppenderGuard<'a> {
+    sequence: &'a AtomicU64,
+    /// Scratch memory for one record at a time.
+    pub(crate) encoder: MutexGuard<'a, RecordEncoder>,
+}
+
+impl Appenders {
+    pub(crate) fn new() -> Self {
+        let appender =
+            || Appender { sequence: AtomicU64::new(0), encoder: Mutex::new(RecordEncoder::new()) };
+        Self { appenders: (0..APPENDERS).map(|_| appender()).collect(), next: AtomicUsize::new(0) }
+    }
+
+    /// Takes a free appender. Call it before any latch: it waits when all are in use.
+    pub(crate) fn acquire(&self) -> AppenderGuard<'_> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let at = |i: usize| &self.appenders[start.wrapping_add(i) % self.appenders.len()];
+        let free = (0..self.appenders.len()).find_map(|i| {
+            let encoder = at(i).encoder.try_lock()?;
+            Some(AppenderGuard { sequence: &at(i).sequence, encoder })
+        });
+        free.unwrap_or_else(|| AppenderGuard {
+            sequence: &at(0).sequence,
+            encoder: at(0).encoder.lock(),
+        })
+    }
+
+    /// Waits until every append that is under way has made its stores.
+    pub(crate) fn wait_for_appends(&self) {
+        for appender in &self.appenders {
+            let seen = appender.sequence.load(Ordering::SeqCst);
+            if seen % 2 == 0 {
+                continue;
+            }
+            while appender.sequence.load(Ordering::SeqCst) == seen {
+                hint::spin_loop();
+                seawall_wal::sync::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// The append sequence of an appender in use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AppendSequence<'a>(&'a AtomicU64);
+
+impl<'a> AppenderGuard<'a> {
+    pub(crate) fn sequence(&self) -> AppendSequence<'a> {
+        AppendSequence(self.sequence)
+    }
+}
+
+impl AppendSequence<'_> {
+    /// Marks the append as under way. SeqCst: ordered before the reservation, which the checkpoint
+    /// orders against its own.
+    pub(crate) fn begin(self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Marks the append's stores as made.
+    pub(crate) fn end(self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a serializable transaction has read, to be compared with what others committed since.
+
+use std::collections::HashSet;
+use std::ops::Bound;
+
+use seawall_wal::TreeId;
+
+use crate::version::VersionKey;
+
+/// Keys and ranges read.
+#[derive(Debug, Default)]
+pub(crate) struct ReadSet {
+    points: HashSet<VersionKey>,
+    ranges: Vec<ReadRange>,
+}
+
+/// A range of one tree, as far as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadRange {
+    pub(crate) tree: TreeId,
+    pub(crate) lower: Bound<Vec<u8>>,
+    pub(crate) upper: Bound<Vec<u8>>,
+}
+
+impl ReadSet {
+    pub(crate) fn add_point(&mut self, key: VersionKey) {
+        self.points.insert(key);
+    }
+
+    /// Adds a range; the result names it to [`ReadSet::grow_range`].
+    pub(crate) fn add_range(&mut self, range: ReadRange) -> usize {
+        self.ranges.push(range);
+        self.ranges.len() - 1
+    }
+
+    /// Makes a range reach as far as it has been read by now.
+    pub(crate) fn grow_range(&mut self, index: usize, range: ReadRange) {
+        self.ranges[index] = range;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.ranges.is_empty()
+    }
+
+    pub(crate) fn points(&self) -> impl Iterator<Item = &VersionKey> {
+        self.points.iter()
+    }
+
+    pub(crate) fn ranges(&self) -> &[ReadRange] {
+        &self.ranges
+    }
+
+    /// Whether the key was read, alone or in a range.
+    pub(crate) fn contains(&self, key: &VersionKey) -> bool {
+        self.points.contains(key) || self.ranges.iter().any(|range| range.contains(key))
+    }
+}
+
+impl ReadRange {
+    /// Whether keys from `key` on may belong to the range.
+    pub(crate) fn reaches(&self, key: &[u8]) -> bool {
+        match &self.upper {
+            Bound::Included(upper) => key <= &upper[..],
+            Bound::Excluded(upper) => key < &upper[..],
+            Bound::Unbounded => true,
+        }
+    }
+
+    pub(crate) fn contains(&self, key: &VersionKey) -> bool {
+        let from_lower = match &self.lower {
+            Bound::Included(lower) => key.key() >= &lower[..],
+            Bound::Excluded(lower) => key.key() > &lower[..],
+            Bound::Unbounded => true,
+        };
+        let to_upper = match &self.upper {
+            Bound::Included(upper) => key.key() <= &upper[..],
+            Bound::Excluded(upper) => key.key() < &upper[..],
+            Bound::Unbounded => true,
+        };
+        key.tree() == self.tree && from_lower && to_upper
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_set_contains_its_points_and_what_lies_in_its_ranges() {
+        let (tree, other) = (TreeId::new(1), TreeId::new(2));
+        let mut reads = ReadSet::default();
+        assert!(reads.is_empty());
+        reads.add_point(VersionKey::new(tree, b"point"));
+        let lower = Bound::Included(b"b".to_vec());
+        let range = ReadRange { tree, lower, upper: Bound::Excluded(b"d".to_vec()) };
+        let index = reads.add_range(range.clone());
+        for (tree, key, is_read) in [
+            (tree, &b"point"[..], true),
+            (other, b"point", false),
+            (tree, b"b", true),
+            (tree, b"czz", true),
+            (tree, b"d", false),
+            (tree, b"azz", false),
+            (other, b"c", false),
+        ] {
+            assert_eq!(reads.contains(&VersionKey::new(tree, key)), is_read, "{tree} {key:?}");
+        }
+        reads.grow_range(index, ReadRange { upper: Bound::Unbounded, ..range });
+        assert!(reads.contains(&VersionKey::new(tree, b"d")));
+    }
+}

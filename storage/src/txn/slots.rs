@@ -1,0 +1,214 @@
+//! The transaction table: one slot for each transaction that has written.
+//!
+//! A slot is read by checkpoints (who is active, from where to undo) and by snapshots (below which
+//! page LSN no active transaction has written). It is given back only when `visible_lsn` has reached
+//! the commit, or the last compensation record is applied; until then it holds down `low_lsn`.
+
+use std::time::{Duration, Instant};
+
+use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use seawall_wal::sync::{Condvar, Mutex};
+use seawall_wal::{Error, Lsn, Result, TxnId};
+
+use super::commit_cell::{CommitCell, Fate};
+
+/// Transactions that may be writing at once.
+pub(crate) const WRITING_TRANSACTIONS_MAX: usize = 16_384;
+
+/// Longest wait for an end that may have come already.
+const END_POLL: Duration = Duration::from_millis(5);
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Slot {
+    /// 0: free.
+    id: AtomicU64,
+    /// At or below the START of its first record.
+    first_lsn: AtomicU64,
+    /// START of its last record, 0 before the first.
+    last_lsn: AtomicU64,
+    /// END of its commit record, 0 before.
+    commit_lsn: AtomicU64,
+}
+
+/// What a checkpoint notes of an active transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ActiveTxn {
+    pub(crate) id: TxnId,
+    pub(crate) first_lsn: Lsn,
+    pub(crate) last_lsn: Lsn,
+}
+
+/// The transaction table.
+#[derive(Debug)]
+pub(crate) struct TxnTable {
+    slots: Box<[Slot]>,
+    free: Mutex<Vec<usize>>,
+    /// Slots below this index have been used; scans stop here.
+    used: AtomicUsize,
+    next_id: AtomicU64,
+    /// Counts ends of transactions, for those who wait for one.
+    ends: Mutex<u64>,
+    ended: Condvar,
+}
+
+/// A taken slot.
+#[derive(Debug)]
+pub(crate) struct TxnSlot {
+    index: usize,
+    pub(crate) id: TxnId,
+}
+
+impl TxnTable {
+    /// A table whose first transaction gets the id `first_id`. Ids start at the epoch's first LSN:
+    /// every id is followed by at least one record that is longer than one byte, so ids stay below
+    /// the end of the epoch's log and never repeat across epochs.
+    pub(crate) fn new(first_id: TxnId) -> Self {
+        Self::with_slots(first_id, WRITING_TRANSACTIONS_MAX)
+    }
+
+    fn with_slots(first_id: TxnId, slots: usize) -> Self {
+        Self {
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            free: Mutex::new((0..slots).rev().collect()),
+            used: AtomicUsize::new(0),
+            next_id: AtomicU64::new(first_id.get()),
+            ends: Mutex::new(0),
+            ended: Condvar::new(),
+        }
+    }
+
+    /// Takes a slot for a transaction that is about to write its first record, at or beyond
+    /// `first_lsn`. The caller reads `first_lsn` from the log's `reserved_lsn` before the call.
+    pub(crate) fn begin(&self, first_lsn: Lsn) -> Result<TxnSlot> {
+        let id = TxnId::new(self.next_id.fetch_add(1, Ordering::Relaxed));
+        self.take(id, first_lsn, Lsn::NONE)
+    }
+
+    /// Takes a slot for a transaction that recovery has to undo.
+    pub(crate) fn adopt(&self, txn: ActiveTxn) -> Result<TxnSlot> {
+        self.take(txn.id, txn.first_lsn, txn.last_lsn)
+    }
+
+    fn take(&self, id: TxnId, first_lsn: Lsn, last_lsn: Lsn) -> Result<TxnSlot> {
+        let Some(index) = self.free.lock().pop() else {
+            let most = self.slots.len();
+            let why = format!("more than {most} transactions are writing at once");
+            return Err(Error::InvalidArgument(why));
+        };
+        let slot = &self.slots[index];
+        slot.commit_lsn.store(0, Ordering::SeqCst);
+        slot.last_lsn.store(last_lsn.get(), Ordering::SeqCst);
+        slot.first_lsn.store(first_lsn.get(), Ordering::SeqCst);
+        slot.id.store(id.get(), Ordering::SeqCst);
+        self.used.fetch_max(index + 1, Ordering::SeqCst);
+        Ok(TxnSlot { index, id })
+    }
+
+    /// Notes the transaction's newest record. Between reserve and publish (invariant W3).
+    pub(crate) fn set_last_lsn(&self, slot: &TxnSlot, start: Lsn) {
+        self.slots[slot.index].last_lsn.store(start.get(), Ordering::SeqCst);
+    }
+
+    /// Notes the commit: from here on no checkpoint lists the transaction as active. Between
+    /// reserve and publish (invariant W3).
+    pub(crate) fn set_commit_lsn(&self, slot: &TxnSlot, end: Lsn) {
+        self.slots[slot.index].commit_lsn.store(end.get(), Ordering::SeqCst);
+    }
+
+    /// Gives the slot back.
+    pub(crate) fn release(&self, slot: TxnSlot) {
+        self.slots[slot.index].id.store(0, Ordering::SeqCst);
+        self.free.lock().push(slot.index);
+    }
+
+    /// Wakes those who wait for a transaction to end.
+    pub(crate) fn announce_end(&self) {
+        *self.ends.lock() += 1;
+        self.ended.notify_all();
+    }
+
+    /// Waits until the writer is done, without any latch. `false` when the deadline passes first.
+    pub(crate) fn wait_for(&self, writer: &CommitCell, deadline: Instant) -> bool {
+        let mut ends = self.ends.lock();
+        while writer.fate() == Fate::Active {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.ended.wait_for(&mut ends, left);
+        }
+        true
+    }
+
+    /// Waits until a transaction ends, or for a moment: the end that the caller hopes for may have
+    /// come before the call.
+    pub(crate) fn wait_for_an_end(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now()).min(END_POLL);
+        let mut ends = self.ends.lock();
+        self.ended.wait_for(&mut ends, left);
+    }
+
+    fn used(&self) -> &[Slot] {
+        &self.slots[..self.used.load(Ordering::SeqCst)]
+    }
+
+    /// The smallest `first_lsn` of any slot. A snapshot reads `visible_lsn` BEFORE this scan: a
+    /// transaction that the scan misses reserves its first record later, so beyond that.
+    pub(crate) fn min_first_lsn(&self) -> Option<Lsn> {
+        let taken = |slot: &&Slot| slot.id.load(Ordering::SeqCst) != 0;
+        let first = |slot: &Slot| Lsn::new(slot.first_lsn.load(Ordering::SeqCst));
+        self.used().iter().filter(taken).map(first).min()
+    }
+
+    /// Transactions that have written and not committed, for a checkpoint that has waited for the
+    /// appends under way. A slot that changes hands while it is read is left out: its old owner has
+    /// ended, and the new one's first record lies beyond the begin record.
+    pub(crate) fn active(&self) -> Vec<ActiveTxn> {
+        let read = |slot: &Slot| {
+            let id = slot.id.load(Ordering::SeqCst);
+            let first_lsn = Lsn::new(slot.first_lsn.load(Ordering::SeqCst));
+            let last_lsn = Lsn::new(slot.last_lsn.load(Ordering::SeqCst));
+            let is_active = slot.commit_lsn.load(Ordering::SeqCst) == 0 && !last_lsn.is_none();
+            let is_same = slot.id.load(Ordering::SeqCst) == id;
+            (id != 0 && is_active && is_same).then_some(ActiveTxn {
+                id: TxnId::new(id),
+                first_lsn,
+                last_lsn,
+            })
+        };
+        self.used().iter().filter_map(read).collect()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_committed_transaction_is_not_active_but_still_holds_down_the_low_mark() {
+        let table = TxnTable::with_slots(TxnId::new(7), 4);
+        let slot = table.begin(Lsn::new(100)).unwrap();
+        assert_eq!(slot.id, TxnId::new(7));
+        assert_eq!(table.active(), [], "nothing written yet");
+        table.set_last_lsn(&slot, Lsn::new(104));
+        let active = ActiveTxn { id: slot.id, first_lsn: Lsn::new(100), last_lsn: Lsn::new(104) };
+        assert_eq!(table.active(), [active]);
+        table.set_commit_lsn(&slot, Lsn::new(200));
+        assert_eq!(table.active(), []);
+        assert_eq!(table.min_first_lsn(), Some(Lsn::new(100)));
+        table.release(slot);
+        assert_eq!(table.min_first_lsn(), None);
+    }
+
+    #[test]
+    fn the_table_refuses_more_transactions_than_it_has_slots_and_recovers() {
+        let table = TxnTable::with_slots(TxnId::new(1), 2);
+        let first = table.begin(Lsn::new(8)).unwrap();
+        let second = table.begin(Lsn::new(8)).unwrap();
+        assert!(matches!(table.begin(Lsn::new(8)), Err(Error::InvalidArgument(_))));
+        table.release(first);
+        let third = table.begin(Lsn::new(16)).unwrap();
+        assert!(third.id > second.id, "ids never repeat, not even after a refusal");
+    }
+}
