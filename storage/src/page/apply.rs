@@ -23,7 +23,7 @@ use super::key::Key;
 use super::leaf::{self, EncodedTail, LeafView};
 use super::node::{MAX_KEY_BYTES, NodeView, SLOT_BYTES};
 use super::space::{compose, insert_slot, remove_slot, replace, write_in_place};
-use super::{merge, verify};
+use super::{split, verify};
 
 /// Why an operation cannot be applied to a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,7 +211,10 @@ fn put_at<P: PageWrite>(
             remove_slot(page, slot);
             slot
         }
-        Err(_) if needed > node.free_bytes_logical() => return Err(ApplyError::Full),
+        Err(slot) if needed > node.free_bytes_logical() => {
+            debug_assert!(slot <= node.count());
+            return Err(ApplyError::Full);
+        }
         Err(slot) => slot,
     };
     let [head, value, capacity] = tail.pieces();
@@ -272,7 +275,7 @@ fn absorb<P: PageWrite>(page: &mut P, low: &[u8], high: &[u8]) -> Result<(), App
     let bytes = page.bytes();
     let left = node_of(bytes)?;
     let right = page_of_image(bytes.len(), low, high)?;
-    if !merge::are_neighbours(bytes, right.bytes()) {
+    if !split::are_neighbours(bytes, right.bytes()) {
         return Err(ApplyError::NotNeighbours);
     }
     let right = NodeView::new(right.bytes());

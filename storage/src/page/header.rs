@@ -80,8 +80,8 @@ const _: () = assert!(FLAGS == 56 && KEY_HINTS == 64 && STORED_LEN == 80 && HEAD
 
 pub(super) const FLAG_HIGH_FENCE: u8 = 1;
 
-/// Most levels above the leaves: bounds a descent through pages that are damaged.
-pub const LEVEL_MAX: u8 = 64;
+/// Every page of a node is within reach of this many levels.
+pub(super) const LEVEL_MAX: u8 = 64;
 
 /// What a page is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -15,7 +15,7 @@
 //! | `node` | slots, fences, prefix, search: what leaves and inner nodes share |
 //! | `leaf`, `inner`, `bitmap`, `overflow` | the four kinds of pages |
 //! | `build` | new contents, images, root growth |
-//! | `cut`, `split`, `merge` | where nodes split and which merge, and why a split always succeeds |
+//! | `split` | where nodes split and which merge, and why a split always succeeds |
 //! | `verify`, `check` | what a read checks, and what else must hold |
 //! | `space`, `apply` | changes |
 //!
@@ -64,14 +64,12 @@ mod bitmap;
 mod build;
 mod bytes;
 mod check;
-mod cut;
 mod header;
 #[cfg(test)]
 mod hostile;
 mod inner;
 mod key;
 mod leaf;
-mod merge;
 #[cfg(test)]
 mod model;
 mod node;
@@ -89,8 +87,7 @@ pub use build::{
 pub use bytes::{PageBuf, PageRead, PageWrite};
 pub use check::{Finding, check};
 pub use header::{
-    HEADER_BYTES, IMAGE_START, LEVEL_MAX, PAGE_BYTES, PageKind, PageView, checksum, seal,
-    set_page_lsn,
+    HEADER_BYTES, IMAGE_START, PAGE_BYTES, PageKind, PageView, checksum, seal, set_page_lsn,
 };
 pub use inner::{Child, InnerView, children_min};
 pub use key::Key;
@@ -98,8 +95,7 @@ pub use leaf::{
     LeafView, OVERFLOW_LINK_BYTES_MAX, STAMP_BYTES, footprint_bytes, inline_value_bytes_max,
     kept_capacity_bytes,
 };
-pub use merge::{can_merge, is_sparse};
 pub use node::{MAX_KEY_BYTES, NodeView, cell_bytes_max, content_bytes};
 pub use overflow::{OverflowView, payload_bytes_max};
-pub use split::{Incoming, SplitPlan, split_plan};
+pub use split::{Incoming, SplitPlan, can_merge, is_sparse, split_plan};
 pub use verify::{Verified, verify};

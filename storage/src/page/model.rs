@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use seawall_wal::codec;
 use seawall_wal::record::{Cell, Op, Stamp, WriteKind};
 use seawall_wal::{Lsn, PageId, TreeId, TxnId};
 
@@ -85,7 +84,7 @@ impl Level {
     /// Splits a page as the tree does.
     fn split(&mut self, index: usize, incoming: &Incoming<'_>) {
         let page = self.pages[index].bytes();
-        cut::check_cuts(page, incoming);
+        split::check_cuts(page, incoming);
         let plan = split_plan(page, incoming);
         let right_id = PageId::new(self.next_page);
         self.next_page += 1;
@@ -108,7 +107,7 @@ impl Level {
         if !can_merge(left, right.bytes()) {
             return;
         }
-        let expected = merge::merged_bytes(left, right.bytes());
+        let expected = split::merged_bytes(left, right.bytes());
         let (low, high) = image_of(right.bytes());
         self.apply(index, &Op::Absorb { low, high });
         self.pages.remove(index + 1);
@@ -157,10 +156,10 @@ impl Leaves {
                 self.map.insert(key.to_vec(), owned.clone());
                 return;
             }
-            let before = self.leaf(index).node().used_bytes_logical();
+            let before = self.leaf(index).count();
             self.level.split(index, &Incoming::Cell { key, cell });
-            let after = self.leaf(self.level.index_for(key)).node().used_bytes_logical();
-            assert!(after < before, "a split makes room for the incoming cell");
+            let after = self.leaf(self.level.index_for(key)).count();
+            assert!(after < before, "a split takes cells away from the incoming key's half");
         }
     }
 
@@ -351,22 +350,6 @@ proptest! {
         leaves.check();
     }
 
-    /// Keys that part at three depths, in any order: the height stays a logarithm.
-    #[test]
-    fn trees_of_long_keys_stay_low(
-        keys in proptest::collection::vec((0_u8..6, 0_u8..6, 0_u8..12, 300_usize..1024), 1..250),
-    ) {
-        let mut tree = Tree::new();
-        for (first, middle, last, len) in keys {
-            let mut key = vec![b'x'; len];
-            (key[0], key[len / 2], key[len - 1]) = (first, middle, last);
-            tree.put(&key, &[1; 60]);
-        }
-        let counts = tree.counts();
-        let height_max = 2 + 2 * counts[0].ilog2();
-        prop_assert!(counts.len() <= codec::to_usize(u64::from(height_max)), "{counts:?}");
-    }
-
     #[test]
     fn inner_nodes_hold_what_a_map_holds(
         steps in proptest::collection::vec((any_key(), any::<Index>(), 0_u8..10), 1..150),
@@ -449,122 +432,4 @@ fn check_inner(level: &Level, map: &BTreeMap<Vec<u8>, PageId>) {
         }
     }
     assert!(expected.next().is_none());
-}
-
-/// Levels of a tree, the leaves first. The last one has a single node.
-struct Tree {
-    levels: Vec<Level>,
-}
-
-impl Tree {
-    fn new() -> Self {
-        let root = empty_leaf(PAGE, &NodeSpec::root(PageId::new(1), TREE, 0));
-        Self { levels: vec![Level::new(root)] }
-    }
-
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        let cell = Cell::inline(value);
-        loop {
-            let index = self.levels[0].index_for(key);
-            if LeafView::new(self.levels[0].pages[index].bytes()).fits_put(key, &cell) {
-                return self.levels[0].apply(index, &put_op(key, cell));
-            }
-            self.split(0, &Incoming::Cell { key, cell });
-        }
-    }
-
-    /// Splits the node that lacks room, and makes the new one a child of the level above.
-    fn split(&mut self, depth: usize, incoming: &Incoming<'_>) {
-        let level = &mut self.levels[depth];
-        let key = match incoming {
-            Incoming::Cell { key, .. } => key,
-            Incoming::Child { separator } => separator,
-        };
-        let index = level.index_for(key);
-        level.split(index, incoming);
-        let right = NodeView::new(level.pages[index + 1].bytes());
-        let (separator, child) = (right.low_fence().to_vec(), right.page().page_id());
-        if depth + 1 == self.levels.len() {
-            let number = u8::try_from(depth + 1).unwrap();
-            let spec = NodeSpec::root(PageId::new(2), TREE, number);
-            let mut level = Level::new(inner_with_child(PAGE, &spec, PageId::new(1)));
-            level.next_page += u64::from(number) << 32;
-            self.levels.push(level);
-        }
-        loop {
-            let parents = &mut self.levels[depth + 1];
-            let index = parents.index_for(&separator);
-            let parent = InnerView::new(parents.pages[index].bytes());
-            if parent.fits_insert_child(&separator) {
-                let op = Op::InsertChild { separator: &separator, child };
-                return parents.apply(index, &op);
-            }
-            self.split(depth + 1, &Incoming::Child { separator: &separator });
-        }
-    }
-
-    fn counts(&self) -> Vec<usize> {
-        self.levels.iter().map(|level| level.pages.len()).collect()
-    }
-}
-
-/// Keys of the longest kind: `group` tells them apart at the start, `number` only at the end.
-fn grouped_key(group: u32, number: u32) -> Vec<u8> {
-    let mut key = vec![b'x'; MAX_KEY_BYTES];
-    key[..4].copy_from_slice(&group.to_be_bytes());
-    key[MAX_KEY_BYTES - 4..].copy_from_slice(&number.to_be_bytes());
-    key
-}
-
-/// Orders in which the numbers of some groups arrive.
-fn orders(groups: u32, per_group: u32) -> Vec<(&'static str, Vec<(u32, u32)>)> {
-    let grouped =
-        || (0..groups).flat_map(|group| (0..per_group).map(move |number| (group, number)));
-    let spread = || (0..per_group).flat_map(|number| (0..groups).map(move |group| (group, number)));
-    let upwards = |group| (0..per_group).map(move |number| (group, number));
-    let downwards = |group| upwards(group).rev();
-    let scatter =
-        |&(group, number): &(u32, u32)| (group * 1000 + number).wrapping_mul(2_654_435_761);
-    let mut random: Vec<_> = grouped().collect();
-    random.sort_by_key(scatter);
-    let mut into_gaps: Vec<_> = grouped().filter(|(group, _)| group % 2 == 0).collect();
-    into_gaps.extend(grouped().filter(|(group, _)| group % 2 == 1));
-    let mut below_the_last: Vec<_> = grouped().collect();
-    below_the_last.rotate_right(4);
-    vec![
-        ("ascending", grouped().collect()),
-        ("descending", grouped().rev().collect()),
-        ("spread", spread().collect()),
-        ("spread backwards", spread().rev().collect()),
-        (
-            "groups backwards",
-            (0..groups).rev().flat_map(|g| (0..per_group).map(move |n| (g, n))).collect(),
-        ),
-        ("groups upside down", (0..groups).flat_map(downwards).collect()),
-        ("into gaps", into_gaps),
-        ("below the last", below_the_last),
-        ("random", random),
-    ]
-}
-
-#[test]
-fn trees_of_the_longest_keys_stay_low_on_the_smallest_pages() {
-    for (groups, per_group) in [(60, 2), (40, 3), (60, 5), (12, 24), (3, 100), (150, 1)] {
-        for (name, order) in orders(groups, per_group) {
-            let mut tree = Tree::new();
-            for (group, number) in order {
-                tree.put(&grouped_key(group, number), &[1; 60]);
-            }
-            let counts = tree.counts();
-            for pair in counts.windows(2) {
-                let case = format!("{groups} groups of {per_group}, {name}: {counts:?}");
-                assert!(pair[1] <= pair[0].div_ceil(2), "a level is half the one below; {case}");
-            }
-            // Groups of a few leaves part at short separators, of which a node holds many.
-            assert!(
-                per_group > 5 || counts.len() <= 3,
-                "{groups} of {per_group}, {name}: {counts:?}"
-            );
-        }
-    }
 }

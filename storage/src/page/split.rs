@@ -1,4 +1,4 @@
-//! Where a node splits. It depends on logical content alone.
+//! Where a node splits, and which neighbours merge. Both depend on logical content alone.
 //!
 //! **A split always succeeds.** Write *C* for a page's content bytes, *p* for the old prefix, and
 //! count a cell with its slot. A node with at least two cells may be cut in front of any cell *j >=
@@ -21,23 +21,16 @@
 //! ([`children_min`](super::children_min)), so a node that has to be split has at least two.
 //!
 //! The incoming entry fits its half wherever some cut allows that; otherwise the caller splits that
-//! half again, and comes to an end since it has fewer cells, or shorter fences, each time.
-//!
-//! **Trees of long keys stay low.** Keys that share a thousand bytes have separators that long, and
-//! between two long fences that share nothing, an inner node of 4 KiB has room for two children only:
-//! it splits into one and one, and a tree of such nodes would grow a level with every few keys. So a
-//! cut with a much longer separator than necessary is not taken, wherever it lies. Among the gaps
-//! between neighbouring keys of a node, fences included, the lowest one has a separator one byte
-//! longer than what the fences share; a cut there adds a byte to the fences of either half. Long
-//! separators stay at the bottom of the tree, between keys that share them and take them off as their
-//! prefix; the levels above part at short ones.
+//! half again, and comes to an end since it has fewer cells each time.
 
 use seawall_wal::record::Cell;
 
-use super::cut::{Cut, weigh_cuts};
-use super::header::PageKind;
-use super::node::{NodeView, content_bytes};
-use super::{inner, leaf};
+use super::build::{Frame, NodeSpec};
+use super::header::{PageKind, PageView};
+use super::inner::{self, InnerView};
+use super::key::Key;
+use super::leaf;
+use super::node::{NodeView, SLOT_BYTES, content_bytes};
 
 /// What did not fit.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +50,9 @@ pub enum Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    pub(super) const fn key(&self) -> &'a [u8] {
+    /// Its key, or the lowest of its range.
+    #[must_use]
+    pub const fn key(&self) -> &'a [u8] {
         match self {
             Self::Cell { key, .. } => key,
             Self::Child { separator } => separator,
@@ -65,7 +60,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// Bytes it takes, with its slot, where `prefix_len` bytes of its key are not stored.
-    pub(super) fn bytes(&self, prefix_len: usize) -> usize {
+    fn bytes(&self, prefix_len: usize) -> usize {
         let suffix_len = self.key().len().saturating_sub(prefix_len);
         match self {
             Self::Cell { cell, .. } => leaf::slot_and_cell_bytes(suffix_len, cell),
@@ -83,59 +78,242 @@ pub struct SplitPlan {
     pub slot: usize,
 }
 
+/// A cut that was weighed.
+#[derive(Clone, Copy)]
+struct Cut<'a> {
+    slot: usize,
+    separator: Key<'a>,
+    /// Bytes of the fuller half.
+    fuller: usize,
+    /// Whether both halves, the incoming entry included, fit.
+    is_enough: bool,
+}
+
 /// Chooses where to split `page`, on which `incoming` does not fit.
 ///
-/// Entries that arrive in order leave full pages behind: an incoming key above all others gets the
-/// right half to itself, or with as few cells as possible, and one below all others the left half.
-/// Otherwise the cut with the shortest separator near the middle is taken.
+/// Entries that arrive in ascending order leave full pages behind: an incoming key above all others
+/// gets the right half to itself, or with as few cells as possible. Otherwise the cut with the
+/// shortest separator near the middle is taken.
 ///
 /// # Panics
 /// When `incoming` fits, so that there may be no cut.
 #[must_use]
 pub fn split_plan(page: &[u8], incoming: &Incoming<'_>) -> SplitPlan {
-    let content = content_bytes(page.len());
-    let mut cuts = weigh_cuts(page, incoming);
-    keep(&mut cuts, |cut| cut.is_enough);
-    let shortest = cuts.iter().map(|cut| cut.separator.len()).min().unwrap_or(0);
-    keep(&mut cuts, |cut| cut.separator.len() <= shortest + content / 16);
-    keep(&mut cuts, |cut| !cut.is_at_fence);
-
-    let best = match place_of(page, incoming.key()) {
-        Place::AboveAll => cuts.iter().max_by_key(|cut| cut.slot),
-        Place::BelowAll => cuts.iter().min_by_key(|cut| cut.slot),
-        Place::Between => {
-            let evenest = cuts.iter().map(|cut| cut.fuller).min().unwrap_or(0);
-            cuts.iter()
-                .filter(|cut| cut.fuller <= evenest + content / 8)
-                .min_by_key(|cut| (cut.separator.len(), cut.fuller))
-        }
+    let cuts = weigh_cuts(page, incoming);
+    let is_any_enough = cuts.iter().any(|cut| cut.is_enough);
+    let candidates = || cuts.iter().filter(|cut| cut.is_enough || !is_any_enough);
+    let best = if is_above_all(page, incoming.key()) {
+        candidates().max_by_key(|cut| cut.slot)
+    } else {
+        let evenest = candidates().map(|cut| cut.fuller).min().unwrap_or(0);
+        let slack = content_bytes(page.len()) / 8;
+        candidates()
+            .filter(|cut| cut.fuller <= evenest + slack)
+            .min_by_key(|cut| (cut.separator.len(), cut.fuller))
     };
     let best = best.expect("a node that lacks room has cells to part");
     SplitPlan { separator: best.separator.to_vec(), slot: best.slot }
 }
 
-/// Drops the cuts that are not `good`, unless none is.
-fn keep(cuts: &mut Vec<Cut<'_>>, good: impl Fn(&Cut<'_>) -> bool) {
-    if cuts.iter().any(&good) {
-        cuts.retain(good);
+fn is_above_all(page: &[u8], key: &[u8]) -> bool {
+    let node = NodeView::new(page);
+    node.count() > 0 && node.key_at(node.count() - 1).compare(key).is_lt()
+}
+
+/// Every cut whose halves fit without the incoming entry.
+fn weigh_cuts<'a>(page: &'a [u8], incoming: &Incoming<'a>) -> Vec<Cut<'a>> {
+    let node = NodeView::new(page);
+    let count = node.count();
+    let spec = NodeSpec::of(node);
+    let scale = Scale {
+        node,
+        spec,
+        prefix_len: spec.prefix_len(),
+        is_inner: PageView::new(page).kind() == PageKind::Inner,
+        replaced: node.search(0, incoming.key()).ok().map(|slot| cell_bytes(node, slot)),
+    };
+    let total: usize = (0..count).map(|slot| cell_bytes(node, slot)).sum();
+    let mut cuts = Vec::with_capacity(count + 1);
+    let mut left_bytes = 0;
+    for slot in 0..=count {
+        if let Some(separator) = separator_at(node, scale.is_inner, slot, incoming.key()) {
+            let left = Half { cells: slot, bytes: left_bytes };
+            let right = Half { cells: count - slot, bytes: total - left_bytes };
+            cuts.extend(scale.weigh(separator, left, right, incoming));
+        }
+        if slot < count {
+            left_bytes += cell_bytes(node, slot);
+        }
+    }
+    cuts
+}
+
+/// The separator of a cut in front of `slot`; `None` where a cut would part nothing.
+fn separator_at<'a>(
+    node: NodeView<'a>,
+    is_inner: bool,
+    slot: usize,
+    incoming: &'a [u8],
+) -> Option<Key<'a>> {
+    let count = node.count();
+    if is_inner {
+        return (1..count).contains(&slot).then(|| InnerView::new(node.bytes()).separator(slot));
+    }
+    let above = if slot < count { node.key_at(slot) } else { Key::whole(incoming) };
+    let below = if slot > 0 { node.key_at(slot - 1) } else { Key::whole(incoming) };
+    if count == 0 || (slot == 0 && count > 1) || below.compare_key(above).is_ge() {
+        return None;
+    }
+    Some(above.take(below.common_len(above) + 1))
+}
+
+/// Cells on one side of a cut: their bytes as the node stores them now, and how many of them have a
+/// stored key.
+#[derive(Clone, Copy)]
+struct Half {
+    cells: usize,
+    bytes: usize,
+}
+
+impl Half {
+    /// The half of an inner node, whose first separator is its low fence and stored only there.
+    const fn without_first(self, suffix_len: usize) -> Self {
+        Self { cells: self.cells - 1, bytes: self.bytes - suffix_len }
     }
 }
 
-/// Where an incoming key goes.
-enum Place {
-    AboveAll,
-    BelowAll,
-    Between,
+/// What stays the same while cuts of a node are weighed.
+struct Scale<'a> {
+    node: NodeView<'a>,
+    spec: NodeSpec<'a>,
+    prefix_len: usize,
+    is_inner: bool,
+    /// Bytes of the cell that the incoming one replaces.
+    replaced: Option<usize>,
 }
 
-fn place_of(page: &[u8], key: &[u8]) -> Place {
-    let node = NodeView::new(page);
-    // The first separator of an inner node is its low fence, which is below everything.
-    let first = usize::from(node.page().kind() == PageKind::Inner);
-    match node.search(first, key) {
-        Err(slot) if slot == node.count() => Place::AboveAll,
-        Err(slot) if slot == first => Place::BelowAll,
-        _ => Place::Between,
+impl<'a> Scale<'a> {
+    /// `None` where a half does not fit.
+    fn weigh(
+        &self,
+        separator: Key<'a>,
+        left: Half,
+        right: Half,
+        incoming: &Incoming<'_>,
+    ) -> Option<Cut<'a>> {
+        let slot = left.cells;
+        let frames = [
+            NodeSpec { high: Some(separator), ..self.spec }.frame(),
+            NodeSpec { low: separator, ..self.spec }.frame(),
+        ];
+        let halves = if self.is_inner {
+            [left.without_first(0), right.without_first(self.node.suffix(slot).len())]
+        } else {
+            [left, right]
+        };
+        let mut bytes = [self.used(frames[0], halves[0]), self.used(frames[1], halves[1])];
+        let content = content_bytes(self.node.bytes().len());
+        if bytes[0].max(bytes[1]) > content {
+            return None;
+        }
+        let side = usize::from(separator.compare(incoming.key()).is_le());
+        bytes[side] += incoming.bytes(frames[side].prefix_len);
+        if let Some(replaced) = self.replaced {
+            bytes[side] -= replaced - (frames[side].prefix_len - self.prefix_len);
+        }
+        let fuller = bytes[0].max(bytes[1]);
+        Some(Cut { slot, separator, fuller, is_enough: fuller <= content })
+    }
+
+    /// Bytes of a node with these cells, whose stored keys still lack only the old prefix.
+    fn used(&self, frame: Frame, half: Half) -> usize {
+        frame.fence_bytes + half.bytes - half.cells * (frame.prefix_len - self.prefix_len)
+    }
+}
+
+/// Bytes of a cell with its slot.
+fn cell_bytes(node: NodeView<'_>, slot: usize) -> usize {
+    SLOT_BYTES + node.cell_len(slot)
+}
+
+/// Whether `page` is so empty that a merge with a neighbour is worth a look: below a quarter full.
+#[must_use]
+pub fn is_sparse(page: &[u8]) -> bool {
+    NodeView::new(page).used_bytes_logical() < content_bytes(page.len()) / 4
+}
+
+/// Whether `left` may absorb its right neighbour: the result is at most three quarters full, so that
+/// neither a few inserts split it again nor a few deletes make it [`is_sparse`].
+#[must_use]
+pub fn can_merge(left: &[u8], right: &[u8]) -> bool {
+    let content = content_bytes(left.len());
+    are_neighbours(left, right) && merged_bytes(left, right) <= content - content / 4
+}
+
+/// Whether two nodes of the same tree and level lie side by side. Inner nodes without children, which
+/// are being dismantled, are nobody's neighbours.
+pub(super) fn are_neighbours(left: &[u8], right: &[u8]) -> bool {
+    let (a, b) = (NodeView::new(left), NodeView::new(right));
+    left.len() == right.len()
+        && a.page().kind() == b.page().kind()
+        && a.page().level() == b.page().level()
+        && a.page().tree() == b.page().tree()
+        && (a.page().kind() == PageKind::Leaf || a.count().min(b.count()) > 0)
+        && a.right_sibling() == b.page().page_id()
+        && a.high_fence().is_some_and(|high| high.compare_key(b.low_fence()).is_eq())
+}
+
+/// Bytes of the node that two neighbours would make.
+pub(super) fn merged_bytes(left: &[u8], right: &[u8]) -> usize {
+    let (a, b) = (NodeView::new(left), NodeView::new(right));
+    let merged = NodeSpec { high: b.high_fence(), ..NodeSpec::of(a) }.frame();
+    let grown = |node: NodeView<'_>, stored: usize| {
+        let old = NodeSpec::of(node).frame();
+        let cells = node.used_bytes_logical() - old.fence_bytes;
+        cells + stored * (old.prefix_len - merged.prefix_len)
+    };
+    // Inner nodes do not store their first separator; that of the right one is stored from now on.
+    let (first, middle) = match a.page().kind() {
+        PageKind::Inner => (1, b.low_fence().len() - merged.prefix_len),
+        _ => (0, 0),
+    };
+    merged.fence_bytes + grown(a, a.count() - first) + grown(b, b.count() - first) + middle
+}
+
+/// Makes every cut that was weighed and checks that its halves take what the weighing said.
+#[cfg(test)]
+pub(super) fn check_cuts(page: &[u8], incoming: &Incoming<'_>) {
+    use super::{PageBuf, PageRead, apply, check, right_half};
+    use seawall_wal::PageId;
+    use seawall_wal::record::{Op, WriteKind};
+
+    let (view, right_id, child) = (PageView::new(page), PageId::new(1 << 40), PageId::new(1 << 41));
+    let cuts = weigh_cuts(page, incoming);
+    assert!(!cuts.is_empty(), "a node that lacks room has a cut");
+    for cut in cuts {
+        let plan = SplitPlan { separator: cut.separator.to_vec(), slot: cut.slot };
+        let mut right = right_half(page, &plan, right_id);
+        let mut left = PageBuf::copy_of(page);
+        let separator = &plan.separator;
+        apply(&mut left, view.page_id(), &Op::SplitOff { separator, right: right_id }).unwrap();
+        let op = match *incoming {
+            Incoming::Cell { key, cell } => {
+                let (tree, kind) = (view.tree(), WriteKind::Insert);
+                Op::Put { tree, key, kind, after: cell, before: None }
+            }
+            Incoming::Child { separator } => Op::InsertChild { separator, child },
+        };
+        let (half, id) = match cut.separator.compare(incoming.key()).is_le() {
+            true => (&mut right, right_id),
+            false => (&mut left, view.page_id()),
+        };
+        assert_eq!(apply(half, id, &op).is_ok(), cut.is_enough);
+        check(left.bytes()).unwrap();
+        check(right.bytes()).unwrap();
+        if cut.is_enough {
+            let used = [&left, &right].map(|half| NodeView::new(half.bytes()).used_bytes_logical());
+            assert_eq!(used[0].max(used[1]), cut.fuller);
+        }
     }
 }
 
@@ -145,13 +323,10 @@ mod tests {
     use seawall_wal::record::{Op, WriteKind};
     use seawall_wal::{PageId, TreeId};
 
-    use super::super::build::NodeSpec;
-    use super::super::cut::check_cuts;
-    use super::super::merge::{can_merge, merged_bytes};
-    use super::super::node::{MAX_KEY_BYTES, SLOT_BYTES, cell_bytes_max};
+    use super::super::node::{MAX_KEY_BYTES, cell_bytes_max};
     use super::super::{
-        InnerView, Key, LeafView, PAGE_BYTES, PageBuf, PageRead, apply, check, empty_leaf,
-        inner_with_child, right_half,
+        LeafView, PAGE_BYTES, PageBuf, PageRead, apply, check, empty_leaf, inner_with_child,
+        right_half,
     };
     use super::*;
 
@@ -350,8 +525,7 @@ mod tests {
                 let is_for = |page: &PageBuf| NodeView::new(page.bytes()).contains_key_range(&key);
                 let mut at = pages.iter().position(is_for).unwrap();
                 while !LeafView::new(pages[at].bytes()).fits_put(&key, &Cell::inline(&value)) {
-                    let node = NodeView::new(pages[at].bytes());
-                    let (count, used) = (node.count(), node.used_bytes_logical());
+                    let count = LeafView::new(pages[at].bytes()).count();
                     let incoming = Incoming::Cell { key: &key, cell: Cell::inline(&value) };
                     let (left, right, plan) = split(&pages[at], &incoming);
                     let counts = [&left, &right].map(|half| NodeView::new(half.bytes()).count());
@@ -359,7 +533,7 @@ mod tests {
                     pages[at] = left;
                     pages.insert(at + 1, right);
                     at += usize::from(plan.separator <= key);
-                    prop_assert!(NodeView::new(pages[at].bytes()).used_bytes_logical() < used);
+                    prop_assert!(NodeView::new(pages[at].bytes()).count() < count);
                 }
                 put(&mut pages[at], &key, &value);
             }

@@ -1,0 +1,193 @@
+//! Writes that commit by themselves: one record that carries the change and its commit. There is
+//! nothing to undo, so it carries no before-image and keeps no capacity.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use seawall_wal::codec::to_u64;
+use seawall_wal::log::{CreditRequest, Purpose};
+use seawall_wal::record::{Body, Cell, CommitInfo, Op, PageRef, TreeDelta, WriteKind};
+use seawall_wal::{Lsn, Result};
+
+use super::Engine;
+use super::append::{Chain, page_lsn};
+use crate::catalogue::TreeInfo;
+use crate::page::{Incoming, LeafView, PageRead};
+use crate::pool::ExclusivePage;
+use crate::tree::Seek;
+use crate::txn::CommitCell;
+use crate::version::{Head, VersionKey};
+use crate::{Durability, Error};
+
+/// How long an auto-commit write waits for other writers of its key or tree.
+const CONFLICT_WAIT: Duration = Duration::from_secs(1);
+/// Envelope, commit information, reference and operation around keys and values, at most.
+pub(super) const CHANGE_RECORD_BYTES: u64 = 256;
+
+/// What to do with a key once its cell is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decision<'a> {
+    Keep,
+    Put(&'a [u8]),
+    /// Put the link to an overflow value.
+    PutLink(&'a [u8]),
+    Delete,
+}
+
+/// What an auto-commit write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) is_written: bool,
+    /// Where the operation may end: its commit, or the commit that its answer rests on (T1).
+    pub(crate) lsn: Lsn,
+}
+
+/// How one try ended.
+enum Try {
+    Done(Outcome),
+    /// Another writer holds the key.
+    Held(Arc<CommitCell>),
+    /// The leaf has no room.
+    Full,
+}
+
+impl Engine {
+    /// Writes one inline value, or deletes one key, as `decide` says when it sees the key's live
+    /// cell. Returns when the outcome is logged; the caller waits for [`Outcome::lsn`] to be visible.
+    pub(crate) fn auto_commit<'v>(
+        &self,
+        tree: &Arc<TreeInfo>,
+        key: &[u8],
+        value_bytes_max: usize,
+        durability: Durability,
+        decide: impl Fn(Option<Cell<'_>>) -> Decision<'v>,
+    ) -> Result<Outcome> {
+        let deadline = Instant::now() + CONFLICT_WAIT;
+        let version_key = VersionKey::new(tree.id, key);
+        loop {
+            let shared = match tree.share(None) {
+                Err(Error::Conflict) if Instant::now() < deadline => {
+                    self.txns.wait_for_an_end(deadline);
+                    continue;
+                }
+                shared => shared?,
+            };
+            self.check_tree(tree)?;
+            match self.try_auto_commit(tree, &version_key, value_bytes_max, durability, &decide)? {
+                Try::Done(outcome) => return Ok(outcome),
+                Try::Full => self.make_room(tree, key, value_bytes_max)?,
+                Try::Held(holder) => {
+                    drop(shared);
+                    if !self.txns.wait_for(&holder, deadline) {
+                        self.counters.conflict();
+                        return Err(Error::Conflict);
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_auto_commit<'v>(
+        &self,
+        tree: &Arc<TreeInfo>,
+        version_key: &VersionKey,
+        value_bytes_max: usize,
+        durability: Durability,
+        decide: &impl Fn(Option<Cell<'_>>) -> Decision<'v>,
+    ) -> Result<Try> {
+        let key = version_key.key();
+        let is_sync = durability == Durability::Sync;
+        let mut credit = self.log.credit(&CreditRequest {
+            payload_bytes: CHANGE_RECORD_BYTES + to_u64(key.len() + value_bytes_max),
+            is_sync_commit: is_sync,
+            purpose: Purpose::Normal,
+        })?;
+        let mut appender = self.appenders.acquire();
+        let mut page: ExclusivePage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
+
+        let head = self.versions.head(version_key, None);
+        let seen_lsn = match head {
+            Head::Active(holder) => return Ok(Try::Held(holder)),
+            Head::Committed(lsn) => lsn,
+            Head::None | Head::Own => Lsn::NONE,
+        };
+        let leaf = LeafView::new(page.bytes());
+        let cell = leaf.get(key);
+        let live = cell.filter(|cell| !cell.is_ghost);
+        let (kind, after) = match (decide(live), live) {
+            (Decision::Keep, _) | (Decision::Delete, None) => {
+                return Ok(Try::Done(Outcome { is_written: false, lsn: seen_lsn }));
+            }
+            (Decision::Delete, Some(_)) => (WriteKind::Delete, Cell::GHOST),
+            (Decision::Put(value), live) => (put_kind(live), Cell::inline(value)),
+            (Decision::PutLink(link), live) => (put_kind(live), Cell::overflow(link)),
+        };
+        if !leaf.fits_put(key, &after) {
+            return Ok(Try::Full);
+        }
+
+        let replaced = live.filter(|cell| cell.is_overflow).map(|cell| cell.value);
+        let freed = replaced.map(|link| self.link_extents(link)).transpose()?.unwrap_or_default();
+        let writer = Arc::new(CommitCell::new());
+        self.space.pending().enter(&freed, &writer);
+        let is_delete = kind == WriteKind::Delete;
+        self.versions.push(version_key, &writer, cell, is_delete, self.horizon_hint());
+        let deltas = self.push_delta(tree, &writer, kind);
+        let commit = CommitInfo { wall_ms: self.wall_ms(), deltas, freed, ..CommitInfo::default() };
+        let op = Op::Put { tree: tree.id, key, kind, after, before: None };
+        let refs = vec![PageRef {
+            page: page.id(),
+            page_prev_lsn: page_lsn(&page),
+            is_init: false,
+            ops: Cow::Borrowed(std::slice::from_ref(&op)),
+        }];
+        let body = Body::AutoCommit { commit, refs };
+        let pass = self.gate.pass(|| Arc::from([version_key.clone()]));
+        let mut pending = is_sync.then(|| self.log.begin_sync_commit());
+        let appended = self.append(
+            &mut appender,
+            &mut credit,
+            Chain::NONE,
+            &body,
+            &mut [&mut page],
+            |appended| {
+                writer.commit(appended.end);
+                if let Some(pending) = &mut pending {
+                    pending.set_end(appended.end);
+                }
+            },
+        );
+        drop(pass);
+        self.counters.commit();
+        Ok(Try::Done(Outcome { is_written: true, lsn: appended.end }))
+    }
+
+    /// Notes the change of the tree's size by a commit to come.
+    fn push_delta(
+        &self,
+        tree: &TreeInfo,
+        writer: &Arc<CommitCell>,
+        kind: WriteKind,
+    ) -> Vec<TreeDelta> {
+        let delta = match kind {
+            WriteKind::Insert => 1,
+            WriteKind::Delete => -1,
+            WriteKind::Replace => return Vec::new(),
+        };
+        tree.size.push(writer, delta, self.fold_limit());
+        vec![TreeDelta { tree: tree.id, delta }]
+    }
+
+    /// Makes room on the leaf of `key` for a value of up to `value_bytes`.
+    fn make_room(&self, tree: &TreeInfo, key: &[u8], value_bytes: usize) -> Result<()> {
+        let value = vec![0; value_bytes];
+        let incoming = Incoming::Cell { key, cell: Cell::inline(&value) };
+        self.split_for(tree, &incoming)
+    }
+}
+
+/// What a put does to a key with this live cell.
+pub(super) fn put_kind(live: Option<Cell<'_>>) -> WriteKind {
+    if live.is_some() { WriteKind::Replace } else { WriteKind::Insert }
+}

@@ -1,0 +1,226 @@
+//! Taking apart trees that were dropped, or whose creation was undone, page by page.
+//!
+//! Nobody reads the tree any more, so its shape only has to lead to every page that is left. Each
+//! record takes the last leaf away from its parent and frees it; a parent without another child
+//! becomes an empty leaf in the same record. The root goes last, together with the tree's row. If we
+//! crash in between, the row still says `dropping`, and what is left hangs below the root
+//! (invariant P5).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use seawall_wal::codec::to_u64;
+use seawall_wal::log::{CreditRequest, Purpose};
+use seawall_wal::record::{Body, Extent, Op, PageRef};
+use seawall_wal::{Lsn, PageId, Result, TreeId};
+
+use super::Engine;
+use super::append::{Chain, page_lsn};
+use super::auto_commit::CHANGE_RECORD_BYTES;
+use super::structure::{init_ref, page_ref};
+use crate::catalogue::TreeInfo;
+use crate::catalogue::row::tree_key;
+use crate::page::{
+    InnerView, LeafView, NodeSpec, PageKind, PageRead, PageView, empty_leaf, image_of,
+};
+use crate::pool::{ExclusivePage, Pin};
+use crate::tree::Seek;
+use crate::version::VersionKey;
+
+/// Overflow values freed by one record.
+const VALUES_PER_RECORD: usize = 2;
+
+/// A tree to be taken apart once the horizon has passed the commit that dropped it.
+#[derive(Clone, Debug)]
+pub(crate) struct Doomed {
+    pub(crate) tree: Arc<TreeInfo>,
+    pub(crate) dropped_lsn: Lsn,
+}
+
+impl Engine {
+    /// Has a tree taken apart once nobody can need it.
+    pub(crate) fn doom(&self, tree: Arc<TreeInfo>, dropped_lsn: Lsn) {
+        self.doomed.lock().push(Doomed { tree, dropped_lsn });
+    }
+
+    /// Has a tree taken apart whose row says so, unless it is known already.
+    pub(crate) fn doom_once(&self, tree: Arc<TreeInfo>) {
+        let is_known = self.doomed.lock().iter().any(|doomed| doomed.tree.id == tree.id);
+        if !is_known {
+            tree.set_dropped(Lsn::new(1));
+            self.doom(tree, Lsn::NONE);
+        }
+    }
+
+    /// Frees one page of a tree that is due. Returns whether there was one.
+    pub(super) fn dismantle_step(&self, horizon: Lsn) -> Result<bool> {
+        let due = self.doomed.lock().iter().find(|doomed| doomed.dropped_lsn <= horizon).cloned();
+        let Some(due) = due else { return Ok(false) };
+        let row_key = VersionKey::new(TreeId::CATALOGUE, &tree_key(due.tree.id));
+        if self.versions.is_needed(&row_key) {
+            return Ok(false);
+        }
+        if self.free_last_leaf(&due.tree)? {
+            self.trees.remove(due.tree.id);
+            self.doomed.lock().retain(|doomed| doomed.tree.id != due.tree.id);
+        }
+        Ok(true)
+    }
+
+    /// Returns whether that was the root.
+    fn free_last_leaf(&self, tree: &TreeInfo) -> Result<bool> {
+        let mut parent: Option<Pin<'_>> = None;
+        let mut leaf = self.pool.pin(tree.root)?;
+        loop {
+            let child = {
+                let page = leaf.shared();
+                match PageView::new(page.bytes()).kind() {
+                    PageKind::Leaf => break,
+                    PageKind::Inner => {
+                        let inner = InnerView::new(page.bytes());
+                        inner.child_page(inner.count() - 1)
+                    }
+                    other => {
+                        let expected = format!("a page of tree {}", tree.id);
+                        return Err(self.corrupt_page(leaf.id(), expected, format!("{other:?}")));
+                    }
+                }
+            };
+            let child = self.pool.pin(child)?;
+            parent = Some(std::mem::replace(&mut leaf, child));
+        }
+        if self.free_values(tree, &leaf)? {
+            return Ok(false);
+        }
+        match parent {
+            Some(parent) => self.free_child(tree, &parent, &leaf).map(|()| false),
+            None => self.free_root(tree, &leaf).map(|()| true),
+        }
+    }
+
+    fn free_child(&self, tree: &TreeInfo, parent: &Pin<'_>, leaf: &Pin<'_>) -> Result<()> {
+        let bitmap = self.pool.pin(self.space.bitmap_of(leaf.id()))?;
+        let mut credit = self.dismantle_credit()?;
+        let mut appender = self.appenders.acquire();
+        let mut parent = parent.exclusive();
+        let freed = leaf.exclusive();
+        let mut bitmap = bitmap.exclusive();
+        let inner = InnerView::new(parent.bytes());
+        let last = inner.count() - 1;
+        let separator = inner.separator(last).to_vec();
+        let empty = empty_leaf(self.page_bytes, &NodeSpec::root(parent.id(), tree.id, 0));
+        let (low, high) = image_of(empty.bytes());
+        let shrunk = if last > 0 {
+            page_ref(&parent, Op::RemoveChild { separator: &separator })
+        } else {
+            init_ref(parent.id(), Op::Image { low, high })
+        };
+        let release = Op::Release(Extent { first: freed.id(), count: 1 });
+        let refs = vec![shrunk, page_ref(&bitmap, release)];
+        let body = Body::Free { horizon: self.horizon_hint(), refs };
+        let pages = &mut [&mut parent, &mut bitmap];
+        self.append(&mut appender, &mut credit, Chain::NONE, &body, pages, |_| {});
+        self.space.freed(freed.id());
+        Ok(())
+    }
+
+    /// Frees the root and removes the tree's row, in one record.
+    fn free_root(&self, tree: &TreeInfo, root: &Pin<'_>) -> Result<()> {
+        let bitmap = self.pool.pin(self.space.bitmap_of(tree.root))?;
+        let mut credit = self.dismantle_credit()?;
+        let mut appender = self.appenders.acquire();
+        let key = tree_key(tree.id);
+        let mut row: ExclusivePage<'_> = self.descent(&self.catalogue).leaf(Seek::Key(&key))?;
+        let freed = root.exclusive();
+        let mut bitmap = bitmap.exclusive();
+        let refs = vec![
+            page_ref(&row, Op::Remove { tree: TreeId::CATALOGUE, key: &key }),
+            page_ref(&bitmap, Op::Release(Extent { first: tree.root, count: 1 })),
+        ];
+        let body = Body::Free { horizon: self.horizon_hint(), refs };
+        let pages = &mut [&mut row, &mut bitmap];
+        self.append(&mut appender, &mut credit, Chain::NONE, &body, pages, |_| {});
+        self.space.freed(freed.id());
+        Ok(())
+    }
+
+    /// Frees a few overflow values of a leaf. Returns whether there were any.
+    fn free_values(&self, tree: &TreeInfo, leaf: &Pin<'_>) -> Result<bool> {
+        let mut keys = Vec::new();
+        let mut extents: BTreeMap<PageId, Vec<Extent>> = BTreeMap::new();
+        {
+            let page = leaf.shared();
+            let view = LeafView::new(page.bytes());
+            for slot in 0..view.count() {
+                let cell = view.cell_at(slot);
+                if cell.is_overflow && !cell.is_ghost && keys.len() < VALUES_PER_RECORD {
+                    for extent in self.link_extents(cell.value)? {
+                        extents.entry(self.space.bitmap_of(extent.first)).or_default().push(extent);
+                    }
+                    keys.push(view.key_at(slot).to_vec());
+                }
+            }
+        }
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        let bitmaps =
+            extents.keys().map(|&page| self.pool.pin(page)).collect::<Result<Vec<_>>>()?;
+        let mut credit = self.dismantle_credit()?;
+        let mut appender = self.appenders.acquire();
+        let mut page = leaf.exclusive();
+        let mut bitmaps: Vec<_> = bitmaps.iter().map(Pin::exclusive).collect();
+        let with_ops = |page: &ExclusivePage<'_>, ops: Vec<_>| PageRef {
+            page: page.id(),
+            page_prev_lsn: page_lsn(page),
+            is_init: false,
+            ops: ops.into(),
+        };
+        let removes = keys.iter().map(|key| Op::Remove { tree: tree.id, key }).collect();
+        let mut refs = vec![with_ops(&page, removes)];
+        for (bitmap, extents) in bitmaps.iter().zip(extents.values()) {
+            refs.push(with_ops(
+                bitmap,
+                extents.iter().map(|&extent| Op::Release(extent)).collect(),
+            ));
+        }
+        let mut pages: Vec<_> = std::iter::once(&mut page).chain(&mut bitmaps).collect();
+        let body = Body::Free { horizon: self.horizon_hint(), refs };
+        self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut pages, |_| {});
+        extents.values().flatten().for_each(|extent| self.space.freed(extent.first));
+        Ok(true)
+    }
+
+    /// Frees extents whose commits the horizon has passed. Returns how many.
+    pub(super) fn free_step(&self, horizon: Lsn, most: usize) -> Result<usize> {
+        let mut freed = 0;
+        while freed < most {
+            let Some(due) = self.space.pending().first_due(horizon) else { break };
+            let bitmap = self.pool.pin(self.space.bitmap_of(due.extent.first))?;
+            let mut credit = self.dismantle_credit()?;
+            // The entry leaves the table under an append sequence: a checkpoint that does not list
+            // it any more has waited for this record, and ends behind it in the log.
+            let fence = self.appenders.acquire();
+            let mut appender = self.appenders.acquire();
+            let mut bitmap = bitmap.exclusive();
+            fence.sequence().begin();
+            self.space.pending().remove(&due);
+            let refs = vec![page_ref(&bitmap, Op::Release(due.extent))];
+            let body = Body::Free { horizon, refs };
+            self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut [&mut bitmap], |_| {});
+            fence.sequence().end();
+            self.space.freed(due.extent.first);
+            freed += 1;
+        }
+        Ok(freed)
+    }
+
+    fn dismantle_credit(&self) -> Result<seawall_wal::log::Credit> {
+        self.log.credit(&CreditRequest {
+            payload_bytes: 2 * CHANGE_RECORD_BYTES
+                + to_u64(VALUES_PER_RECORD * (crate::MAX_KEY_BYTES + 16 * 20)),
+            is_sync_commit: false,
+            purpose: Purpose::Reserve,
+        })
+    }
+}

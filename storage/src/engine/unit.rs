@@ -1,0 +1,596 @@
+//! A transaction's unit of work: what it has written, what it has read, and how it ends.
+//!
+//! ```text
+//!            write()                 commit()
+//!  (empty) ----------> (writing) ---------------> committed
+//!                        |  ^
+//!        undo_to() of a  |  | savepoint
+//!                        v  |
+//!                     (undoing) -- roll_back() --> rolled back
+//! ```
+//!
+//! Before the first write a unit has no slot in the transaction table and no record in the log; a
+//! unit that never writes never has. The transaction id, the chain of `prev_lsn` and the commit or
+//! rollback record are what recovery sees of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use seawall_wal::codec::to_u64;
+use seawall_wal::log::{Credit, CreditRequest, Purpose, SetAside};
+use seawall_wal::record::{Body, Cell, CommitInfo, Extent, Op, TreeDelta, WriteKind};
+use seawall_wal::sync::Mutex;
+use seawall_wal::{Lsn, Result, TreeId};
+
+use super::Engine;
+use super::append::{Appended, Chain};
+use super::auto_commit::{CHANGE_RECORD_BYTES, Decision, put_kind};
+use super::read::{Found, ReadAt, View};
+use super::structure::{LinkedPage, init_ref, page_ref};
+use super::undo::Undo;
+use crate::catalogue::{ExclusiveTree, SharedTree, TreeInfo};
+use crate::page::{
+    Incoming, LeafView, PageBuf, PageRead, footprint_bytes, image_of, inline_value_bytes_max,
+    kept_capacity_bytes,
+};
+use crate::pool::{ExclusivePage, Pin};
+use crate::tree::Seek;
+use crate::txn::{CommitCell, CommitPass, ReadSet, SnapshotSlot, TxnSlot, ValidatedPass};
+use crate::version::{CellBuf, Head, VersionKey};
+use crate::{Durability, Error, Isolation};
+
+/// Bytes of a tree's delta or a freed extent in a commit record, at most.
+const COMMIT_ENTRY_BYTES: u64 = 20;
+/// Freed extents that one commit record carries; more go before it in parts.
+const FREED_PER_RECORD: usize = 1024;
+
+/// A transaction's unit of work.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) writer: Arc<CommitCell>,
+    isolation: Isolation,
+    slot: Option<TxnSlot>,
+    /// START of the newest record.
+    last_lsn: Lsn,
+    snapshot: Option<UnitSnapshot>,
+    /// Shared with the ranges that are open on the transaction.
+    pub(crate) reads: Arc<Mutex<ReadSet>>,
+    /// Keys whose heads are this unit's.
+    written: Vec<VersionKey>,
+    deltas: HashMap<TreeId, i64>,
+    freed: Vec<Extent>,
+    shared: HashMap<TreeId, SharedTree>,
+    exclusive: Vec<ExclusiveTree>,
+    /// Trees that are dropped when this unit commits.
+    dropped: Vec<Arc<TreeInfo>>,
+    /// Log room for the compensation records of everything written so far (T2).
+    for_rollback: Option<SetAside>,
+}
+
+/// The registered snapshot of a unit.
+#[derive(Debug)]
+struct UnitSnapshot {
+    slot: SnapshotSlot,
+    read_lsn: Lsn,
+    low_lsn: Lsn,
+}
+
+/// A point in a unit to which it can be undone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnitMark {
+    last_lsn: Lsn,
+    freed: usize,
+    dropped: usize,
+}
+
+/// How one try to write ended.
+enum Try {
+    Done(bool),
+    /// The leaf has no room for a cell with this footprint.
+    Full(usize),
+}
+
+impl Unit {
+    pub(crate) fn new(isolation: Isolation) -> Self {
+        Self {
+            writer: Arc::new(CommitCell::new()),
+            isolation,
+            slot: None,
+            last_lsn: Lsn::NONE,
+            snapshot: None,
+            reads: Arc::default(),
+            written: Vec::new(),
+            deltas: HashMap::new(),
+            freed: Vec::new(),
+            shared: HashMap::new(),
+            exclusive: Vec::new(),
+            dropped: Vec::new(),
+            for_rollback: None,
+        }
+    }
+
+    /// Whether anything was logged.
+    pub(crate) const fn has_written(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    pub(crate) const fn is_serializable(&self) -> bool {
+        matches!(self.isolation, Isolation::Serializable)
+    }
+
+    /// Where the unit is now.
+    pub(crate) fn mark(&self) -> UnitMark {
+        UnitMark { last_lsn: self.last_lsn, freed: self.freed.len(), dropped: self.dropped.len() }
+    }
+
+    /// The reader's position, once the unit has a snapshot.
+    pub(crate) fn view(&self) -> Option<ReadAt<'_>> {
+        self.snapshot.as_ref().map(|snapshot| ReadAt {
+            read_lsn: snapshot.read_lsn,
+            low_lsn: snapshot.low_lsn,
+            own: Some(&self.writer),
+        })
+    }
+
+    fn chain(&self) -> Chain {
+        let txn = self.slot.as_ref().map_or(seawall_wal::TxnId::NONE, |slot| slot.id);
+        Chain { txn, prev_lsn: self.last_lsn }
+    }
+
+    fn set_aside(&mut self, room: SetAside) {
+        match &mut self.for_rollback {
+            Some(held) => held.absorb(room),
+            None => self.for_rollback = Some(room),
+        }
+    }
+
+    /// Holds the tree exclusive to the end of the unit.
+    pub(crate) fn exclude(&mut self, tree: &Arc<TreeInfo>) -> Result<()> {
+        if self.exclusive.iter().any(|held| Arc::ptr_eq(held.tree(), tree)) {
+            return Ok(());
+        }
+        let own_shared = self.shared.contains_key(&tree.id);
+        self.exclusive.push(tree.exclude(&self.writer, own_shared)?);
+        Ok(())
+    }
+
+    /// Notes that the tree is gone once the unit has committed.
+    pub(crate) fn drop_at_commit(&mut self, tree: &Arc<TreeInfo>) {
+        self.dropped.push(Arc::clone(tree));
+    }
+
+    /// Whether this unit has dropped the tree.
+    pub(crate) fn has_dropped(&self, tree: &TreeInfo) -> bool {
+        self.dropped.iter().any(|dropped| dropped.id == tree.id)
+    }
+}
+
+impl Engine {
+    /// The unit's view, registered at its first use: it may read up to `contiguous_lsn`, and waits at
+    /// its end for what it has read (T1).
+    pub(crate) fn unit_view<'u>(&self, unit: &'u mut Unit) -> ReadAt<'u> {
+        if unit.snapshot.is_none() {
+            let (slot, read_lsn, low_lsn) = self.register(|| self.log.contiguous_lsn());
+            unit.snapshot = Some(UnitSnapshot { slot, read_lsn, low_lsn });
+        }
+        unit.view().expect("registered above")
+    }
+
+    /// Looks up `key` as the unit sees it.
+    pub(crate) fn unit_lookup(
+        &self,
+        unit: &mut Unit,
+        tree: &TreeInfo,
+        key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Found>> {
+        if unit.is_serializable() {
+            unit.reads.lock().add_point(VersionKey::new(tree.id, key));
+        }
+        let view = View::At(self.unit_view(unit));
+        self.lookup(tree, key, view, out)
+    }
+
+    /// Writes one key as `decide` says when it sees the key's live cell; `value_bytes_max` bounds
+    /// what it may put. Returns whether the key was there.
+    pub(crate) fn unit_write<'v>(
+        &self,
+        unit: &mut Unit,
+        tree: &Arc<TreeInfo>,
+        key: &[u8],
+        value_bytes_max: usize,
+        decide: impl Fn(Option<Cell<'_>>) -> Decision<'v>,
+    ) -> Result<bool> {
+        self.unit_write_linking(unit, tree, key, value_bytes_max, decide, None)
+    }
+
+    /// Removes one key. Returns whether the unit saw it.
+    pub(crate) fn unit_remove(
+        &self,
+        unit: &mut Unit,
+        tree: &Arc<TreeInfo>,
+        key: &[u8],
+    ) -> Result<bool> {
+        // The answer is a read, so the unit has a snapshot, and a newer commit is a conflict.
+        self.unit_view(unit);
+        let was_there = self.unit_write(unit, tree, key, 0, |_| Decision::Delete)?;
+        if !was_there && unit.is_serializable() {
+            unit.reads.lock().add_point(VersionKey::new(tree.id, key));
+        }
+        Ok(was_there)
+    }
+
+    /// [`Engine::unit_write`], with a new page that the same record allocates and initialises.
+    pub(super) fn unit_write_linking<'v>(
+        &self,
+        unit: &mut Unit,
+        tree: &Arc<TreeInfo>,
+        key: &[u8],
+        value_bytes_max: usize,
+        decide: impl Fn(Option<Cell<'_>>) -> Decision<'v>,
+        linked: Option<&LinkedPage<'_>>,
+    ) -> Result<bool> {
+        if !unit.shared.contains_key(&tree.id) {
+            let shared = tree.share(Some(&unit.writer))?;
+            unit.shared.insert(tree.id, shared);
+        }
+        let version_key = VersionKey::new(tree.id, key);
+        loop {
+            let tried =
+                self.try_unit_write(unit, tree, &version_key, value_bytes_max, &decide, linked)?;
+            match tried {
+                Try::Done(was_there) => return Ok(was_there),
+                Try::Full(footprint) => {
+                    let value = vec![0; footprint];
+                    let cell = Cell::inline(&value);
+                    self.split_for(tree, &Incoming::Cell { key, cell })?;
+                }
+            }
+        }
+    }
+
+    fn try_unit_write<'v>(
+        &self,
+        unit: &mut Unit,
+        tree: &Arc<TreeInfo>,
+        version_key: &VersionKey,
+        value_bytes_max: usize,
+        decide: &impl Fn(Option<Cell<'_>>) -> Decision<'v>,
+        linked: Option<&LinkedPage<'_>>,
+    ) -> Result<Try> {
+        let key = version_key.key();
+        let mut credit = self.unit_credit(key.len(), value_bytes_max, linked)?;
+        self.unit_slot(unit)?;
+        let mut appender = self.appenders.acquire();
+        let mut page: ExclusivePage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
+
+        let is_own = match self.versions.head(version_key, Some(&unit.writer)) {
+            Head::Active(_) => return Err(self.conflict()),
+            Head::Committed(lsn) if unit.view().is_some_and(|at| at.read_lsn < lsn) => {
+                return Err(self.conflict());
+            }
+            Head::Committed(_) | Head::None => false,
+            Head::Own => true,
+        };
+        let leaf = LeafView::new(page.bytes());
+        let before = leaf.get(key).map(CellBuf::from);
+        let before = before.as_ref().map(CellBuf::as_cell);
+        let live = before.filter(|cell| !cell.is_ghost);
+        let (kind, mut after) = match (decide(live), live) {
+            (Decision::Put(value), live) => (put_kind(live), Cell::inline(value)),
+            (Decision::PutLink(link), live) => (put_kind(live), Cell::overflow(link)),
+            (Decision::Delete, Some(_)) => (WriteKind::Delete, Cell::GHOST),
+            (Decision::Keep, _) | (Decision::Delete, None) => {
+                return Ok(Try::Done(live.is_some()));
+            }
+        };
+        after.capacity_bytes = before.map_or(0, |before| kept_capacity_bytes(&before, &after));
+        if !leaf.fits_put(key, &after) {
+            return Ok(Try::Full(footprint_bytes(&after)));
+        }
+
+        let replaced = live.filter(|cell| cell.is_overflow).map(|cell| cell.value);
+        let freed = replaced.map(|link| self.link_extents(link)).transpose()?.unwrap_or_default();
+        let needs_purge = after.is_ghost || after.capacity_bytes > 0;
+        if !is_own {
+            let horizon = self.horizon_hint();
+            self.versions.push(version_key, &unit.writer, before, needs_purge, horizon);
+            unit.written.push(version_key.clone());
+        } else if needs_purge {
+            self.versions.mark_for_purge(version_key);
+        }
+        unit.set_aside(credit.set_aside(compensation_bytes(key, before.as_ref())));
+        let op = Op::Put { tree: tree.id, key, kind, after, before };
+        let mut linked_pages = linked.map(LinkedPage::latch);
+        let mut refs = vec![page_ref(&page, op)];
+        let mut pages = vec![&mut page];
+        if let (Some(linked), Some((root, bitmap))) = (linked, &mut linked_pages) {
+            refs.extend(linked.refs(bitmap));
+            pages.extend([root, bitmap]);
+        }
+        let slot = unit.slot.as_ref().expect("taken above");
+        let appended = self.append(
+            &mut appender,
+            &mut credit,
+            Chain { txn: slot.id, prev_lsn: unit.last_lsn },
+            &Body::Update { refs },
+            &mut pages,
+            |appended| self.txns.set_last_lsn(slot, appended.start),
+        );
+        unit.last_lsn = appended.start;
+        unit.freed.extend(freed);
+        *unit.deltas.entry(tree.id).or_default() += delta_of(kind);
+        Ok(Try::Done(live.is_some()))
+    }
+
+    /// Logs new pages of an overflow value, which `extent` names, as part of the unit.
+    pub(super) fn unit_log_pages(
+        &self,
+        unit: &mut Unit,
+        frames: &[Pin<'_>],
+        bitmap: &Pin<'_>,
+        images: &[PageBuf],
+        extent: Extent,
+    ) -> Result<Lsn> {
+        let image_bytes = images.iter().map(|image| image.bytes().len()).sum::<usize>();
+        let mut credit = self.log.credit(&CreditRequest {
+            payload_bytes: 2 * CHANGE_RECORD_BYTES + to_u64(image_bytes),
+            is_sync_commit: false,
+            purpose: Purpose::Normal,
+        })?;
+        self.unit_slot(unit)?;
+        unit.set_aside(credit.set_aside(CHANGE_RECORD_BYTES));
+        let mut appender = self.appenders.acquire();
+        let mut pages: Vec<_> = frames.iter().map(Pin::exclusive).collect();
+        let mut bitmap = bitmap.exclusive();
+        let image_ref = |(page, image): (&ExclusivePage<'_>, _)| {
+            let (low, high) = image_of(PageRead::bytes(image));
+            init_ref(page.id(), Op::Image { low, high })
+        };
+        let mut refs: Vec<_> = pages.iter().zip(images).map(image_ref).collect();
+        refs.push(page_ref(&bitmap, Op::Allocate(extent)));
+        let mut latched: Vec<_> = pages.iter_mut().chain([&mut bitmap]).collect();
+        let slot = unit.slot.as_ref().expect("taken above");
+        let store = |appended: Appended| self.txns.set_last_lsn(slot, appended.start);
+        let body = Body::Update { refs };
+        let appended =
+            self.append(&mut appender, &mut credit, unit.chain(), &body, &mut latched, store);
+        unit.last_lsn = appended.start;
+        Ok(appended.start)
+    }
+
+    /// Gives the unit a slot in the transaction table, before its first record.
+    fn unit_slot(&self, unit: &mut Unit) -> Result<()> {
+        if unit.slot.is_none() {
+            unit.slot = Some(self.txns.begin(self.log.reserved_lsn())?);
+        }
+        Ok(())
+    }
+
+    fn unit_credit(
+        &self,
+        key_bytes: usize,
+        value_bytes_max: usize,
+        linked: Option<&LinkedPage<'_>>,
+    ) -> Result<Credit> {
+        let before_bytes_max = inline_value_bytes_max(self.page_bytes, key_bytes);
+        let image_bytes = if linked.is_some() { self.page_bytes } else { 0 };
+        let change = key_bytes + value_bytes_max + before_bytes_max + image_bytes;
+        let compensation = key_bytes + before_bytes_max;
+        self.log.credit(&CreditRequest {
+            payload_bytes: 2 * CHANGE_RECORD_BYTES + to_u64(change + compensation),
+            is_sync_commit: false,
+            purpose: Purpose::Normal,
+        })
+    }
+
+    pub(super) fn conflict(&self) -> Error {
+        self.counters.conflict();
+        Error::Conflict
+    }
+
+    /// Commits the unit. Returns the position that has to be visible before anyone is told.
+    pub(crate) fn commit_unit(&self, mut unit: Unit, durability: Durability) -> Result<Lsn> {
+        if !unit.has_written() {
+            let read_lsn = unit.snapshot.as_ref().map_or(Lsn::NONE, |snapshot| snapshot.read_lsn);
+            self.end_reading(&mut unit);
+            return Ok(read_lsn);
+        }
+        match self.log_commit(&mut unit, durability) {
+            Ok(end) => {
+                self.counters.commit();
+                self.end_committed(unit, end);
+                Ok(end)
+            }
+            Err(error) => {
+                self.roll_back_unit(unit)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn log_commit(&self, unit: &mut Unit, durability: Durability) -> Result<Lsn> {
+        let is_sync = durability == Durability::Sync;
+        let (parts, first_part_lsn) = self.log_commit_parts(unit)?;
+        let deltas: Vec<_> = unit
+            .deltas
+            .iter()
+            .filter(|&(_, &delta)| delta != 0)
+            .map(|(&tree, &delta)| TreeDelta { tree, delta })
+            .collect();
+        let entries = deltas.len() + unit.freed.len();
+        let mut credit = self.log.credit(&CreditRequest {
+            payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * to_u64(entries),
+            is_sync_commit: is_sync,
+            purpose: Purpose::Normal,
+        })?;
+        let validation = self.validate(unit)?;
+        let mut appender = self.appenders.acquire();
+        for TreeDelta { tree, delta } in &deltas {
+            if let Some(tree) = self.trees.get(*tree) {
+                tree.size.push(&unit.writer, *delta, self.fold_limit());
+            }
+        }
+        let commit = CommitInfo {
+            wall_ms: self.wall_ms(),
+            origin: 0,
+            deltas,
+            freed: std::mem::take(&mut unit.freed),
+            parts,
+            first_part_lsn,
+        };
+        self.space.pending().enter(&commit.freed, &unit.writer);
+        let body = Body::Commit(commit);
+        let written = || Arc::from(&unit.written[..]);
+        let pass = match &validation {
+            Some(validation) => {
+                let reads = unit.reads.lock();
+                let pass = validation.finish(|key| reads.contains(key), written());
+                Pass::Validated(pass.ok_or_else(|| self.conflict())?)
+            }
+            None => Pass::Plain(self.gate.pass(written)),
+        };
+        let mut pending = is_sync.then(|| self.log.begin_sync_commit());
+        let slot = unit.slot.as_ref().expect("a unit that has written has a slot");
+        let appended =
+            self.append(&mut appender, &mut credit, unit.chain(), &body, &mut [], |appended| {
+                unit.writer.commit(appended.end);
+                self.txns.set_commit_lsn(slot, appended.end);
+                if let Some(pending) = &mut pending {
+                    pending.set_end(appended.end);
+                }
+            });
+        drop(pass);
+        Ok(appended.end)
+    }
+
+    /// Logs all but the last of the freed extents, where they are too many for one record.
+    fn log_commit_parts(&self, unit: &mut Unit) -> Result<(u64, Lsn)> {
+        let (mut parts, mut first_part_lsn) = (0, Lsn::NONE);
+        while unit.freed.len() > FREED_PER_RECORD {
+            let freed: Vec<_> = unit.freed.drain(..FREED_PER_RECORD).collect();
+            let mut credit = self.log.credit(&CreditRequest {
+                payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * to_u64(freed.len()),
+                is_sync_commit: false,
+                purpose: Purpose::Normal,
+            })?;
+            let mut appender = self.appenders.acquire();
+            self.space.pending().enter(&freed, &unit.writer);
+            let body = Body::CommitPart { deltas: Vec::new(), freed };
+            let slot = unit.slot.as_ref().expect("a unit that has written has a slot");
+            let store = |appended: Appended| self.txns.set_last_lsn(slot, appended.start);
+            let appended =
+                self.append(&mut appender, &mut credit, unit.chain(), &body, &mut [], store);
+            unit.last_lsn = appended.start;
+            if parts == 0 {
+                first_part_lsn = appended.start;
+            }
+            parts += 1;
+        }
+        Ok((parts, first_part_lsn))
+    }
+
+    /// Lets go of everything a committed unit holds but its slot, which keeps down `low_lsn` until
+    /// the commit is visible.
+    fn end_committed(&self, mut unit: Unit, end: Lsn) {
+        for tree in &unit.dropped {
+            tree.set_dropped(end);
+            self.doom(Arc::clone(tree), end);
+        }
+        self.end_reading(&mut unit);
+        if let Some(slot) = unit.slot.take() {
+            self.retire_slot(slot, end);
+        }
+        drop(unit);
+        self.txns.announce_end();
+    }
+
+    fn end_reading(&self, unit: &mut Unit) {
+        if let Some(snapshot) = unit.snapshot.take() {
+            self.snapshots.release(snapshot.slot);
+        }
+    }
+
+    /// Undoes the unit and lets go of everything it holds. What cannot be undone now, because the
+    /// database is poisoned, recovery undoes.
+    pub(crate) fn roll_back_unit(&self, mut unit: Unit) -> Result<()> {
+        self.end_reading(&mut unit);
+        if !unit.has_written() {
+            return Ok(());
+        }
+        let undone = self
+            .undo_unit_to(&mut unit, Lsn::NONE)
+            .and_then(|()| self.log_rollback_end(unit.chain()));
+        if undone.is_ok() {
+            for key in &unit.written {
+                self.versions.remove_head(key, &unit.writer);
+            }
+            unit.writer.roll_back();
+            if let Some(slot) = unit.slot.take() {
+                self.txns.release(slot);
+            }
+            self.counters.rollback();
+        }
+        drop(unit);
+        self.txns.announce_end();
+        undone
+    }
+
+    /// Undoes what the unit wrote since `mark`. Its keys stay its own.
+    pub(crate) fn undo_unit_to_mark(&self, unit: &mut Unit, mark: &UnitMark) -> Result<()> {
+        self.undo_unit_to(unit, mark.last_lsn)?;
+        unit.freed.truncate(mark.freed);
+        unit.dropped.truncate(mark.dropped);
+        Ok(())
+    }
+
+    /// Undoes the unit's records from the newest back to, and without, the one at `until`.
+    fn undo_unit_to(&self, unit: &mut Unit, until: Lsn) -> Result<()> {
+        let Some(slot) = unit.slot.as_ref() else { return Ok(()) };
+        let mut undo = Undo { txn: slot.id, last_lsn: unit.last_lsn, undo_next_lsn: unit.last_lsn };
+        while undo.undo_next_lsn > until {
+            let store = |start| self.txns.set_last_lsn(slot, start);
+            let undone = self.undo_step(&mut undo, unit.for_rollback.as_mut(), store);
+            unit.last_lsn = undo.last_lsn;
+            if let Some((tree, kind)) = undone? {
+                *unit.deltas.entry(tree).or_default() -= delta_of(kind);
+            }
+        }
+        Ok(())
+    }
+
+    /// Logs that a transaction is undone.
+    pub(crate) fn log_rollback_end(&self, chain: Chain) -> Result<()> {
+        let mut credit = self.log.credit(&CreditRequest {
+            payload_bytes: CHANGE_RECORD_BYTES,
+            is_sync_commit: false,
+            purpose: Purpose::Reserve,
+        })?;
+        let mut appender = self.appenders.acquire();
+        let body = Body::RollbackEnd;
+        self.append(&mut appender, &mut credit, chain, &body, &mut [], |_| {});
+        Ok(())
+    }
+}
+
+/// How a commit holds the gate.
+enum Pass<'a> {
+    #[expect(dead_code, reason = "held for its drop")]
+    Plain(CommitPass<'a>),
+    #[expect(dead_code, reason = "held for its drop")]
+    Validated(ValidatedPass<'a>),
+}
+
+/// Change of a tree's size by one write.
+fn delta_of(kind: WriteKind) -> i64 {
+    match kind {
+        WriteKind::Insert => 1,
+        WriteKind::Replace => 0,
+        WriteKind::Delete => -1,
+    }
+}
+
+/// Log bytes of the record that undoes a write.
+fn compensation_bytes(key: &[u8], before: Option<&Cell<'_>>) -> u64 {
+    CHANGE_RECORD_BYTES + to_u64(key.len() + before.map_or(0, |before| before.value.len()))
+}
