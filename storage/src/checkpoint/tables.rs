@@ -1,0 +1,223 @@
+//! The tables that a checkpoint writes between its begin and end records, cut into chunks.
+//!
+//! | section | entry (all numbers varints) |
+//! |---|---|
+//! | 1 active transactions | id, first LSN, last LSN |
+//! | 2 dirty pages | page id, rec LSN, last LSN |
+//! | 3 pending frees | first page, count, commit LSN |
+//! | 4 tree sizes | tree id, keys |
+//! | 5 frame index | LSN, segment, byte offset |
+//! | 6 next ids | next tree id |
+//!
+//! A chunk holds entries of one section; chunks are numbered from 0 in the order of their records.
+
+use seawall_wal::codec::{DecodeError, Encode, Reader};
+use seawall_wal::record::Extent;
+use seawall_wal::{Lsn, PageId, TreeId, TxnId};
+
+use crate::txn::ActiveTxn;
+
+/// Bytes of entries after which a chunk ends.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// A page that may lack changes on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DirtyPage {
+    pub(crate) page: PageId,
+    /// Changes below are on disk.
+    pub(crate) rec_lsn: Lsn,
+    /// END of the newest change.
+    pub(crate) last_lsn: Lsn,
+}
+
+/// An extent that a commit freed and that snapshots may still need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PendingFree {
+    pub(crate) extent: Extent,
+    /// END of the commit that freed it.
+    pub(crate) commit_lsn: Lsn,
+}
+
+/// A frame's place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FramePlace {
+    pub(crate) lsn: Lsn,
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+}
+
+/// Everything a checkpoint remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tables {
+    pub(crate) active: Vec<ActiveTxn>,
+    pub(crate) dirty: Vec<DirtyPage>,
+    pub(crate) pending_frees: Vec<PendingFree>,
+    pub(crate) sizes: Vec<(TreeId, u64)>,
+    pub(crate) frames: Vec<FramePlace>,
+    pub(crate) next_tree: TreeId,
+}
+
+/// Entries of one section, ready to be logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) section: u8,
+    pub(crate) data: Vec<u8>,
+}
+
+const ACTIVE: u8 = 1;
+const DIRTY: u8 = 2;
+const PENDING_FREES: u8 = 3;
+const SIZES: u8 = 4;
+const FRAMES: u8 = 5;
+const NEXT_IDS: u8 = 6;
+
+impl Tables {
+    /// The tables as chunks.
+    pub(crate) fn encode(&self) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        let active =
+            self.active.iter().map(|txn| [txn.id.get(), txn.first_lsn.get(), txn.last_lsn.get()]);
+        encode_section(&mut chunks, ACTIVE, active);
+        let dirty = self
+            .dirty
+            .iter()
+            .map(|dirty| [dirty.page.get(), dirty.rec_lsn.get(), dirty.last_lsn.get()]);
+        encode_section(&mut chunks, DIRTY, dirty);
+        let frees = self
+            .pending_frees
+            .iter()
+            .map(|free| [free.extent.first.get(), free.extent.count, free.commit_lsn.get()]);
+        encode_section(&mut chunks, PENDING_FREES, frees);
+        encode_section(
+            &mut chunks,
+            SIZES,
+            self.sizes.iter().map(|&(tree, keys)| [tree.get(), keys]),
+        );
+        let frames = self.frames.iter().map(|place| [place.lsn.get(), place.segment, place.offset]);
+        encode_section(&mut chunks, FRAMES, frames);
+        encode_section(&mut chunks, NEXT_IDS, [[self.next_tree.get()]].into_iter());
+        chunks
+    }
+
+    /// Adds the entries of a chunk.
+    pub(crate) fn decode_chunk(&mut self, section: u8, data: &[u8]) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(data);
+        while reader.remaining() > 0 {
+            self.decode_entry(section, &mut reader)?;
+        }
+        Ok(())
+    }
+
+    fn decode_entry(&mut self, section: u8, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let start = reader.offset();
+        match section {
+            ACTIVE => {
+                let [id, first_lsn, last_lsn] = numbers(reader)?;
+                self.active.push(ActiveTxn {
+                    id: TxnId::new(id),
+                    first_lsn: Lsn::new(first_lsn),
+                    last_lsn: Lsn::new(last_lsn),
+                });
+            }
+            DIRTY => {
+                let [page, rec_lsn, last_lsn] = numbers(reader)?;
+                self.dirty.push(DirtyPage {
+                    page: PageId::new(page),
+                    rec_lsn: Lsn::new(rec_lsn),
+                    last_lsn: Lsn::new(last_lsn),
+                });
+            }
+            PENDING_FREES => {
+                let [first, count, commit_lsn] = numbers(reader)?;
+                let extent = Extent { first: PageId::new(first), count };
+                self.pending_frees.push(PendingFree { extent, commit_lsn: Lsn::new(commit_lsn) });
+            }
+            SIZES => {
+                let [tree, keys] = numbers(reader)?;
+                self.sizes.push((TreeId::new(tree), keys));
+            }
+            FRAMES => {
+                let [lsn, segment, offset] = numbers(reader)?;
+                self.frames.push(FramePlace { lsn: Lsn::new(lsn), segment, offset });
+            }
+            NEXT_IDS => {
+                let [next_tree] = numbers(reader)?;
+                self.next_tree = TreeId::new(next_tree);
+            }
+            other => {
+                let found = other.to_string();
+                return Err(DecodeError::new(start, "a known section of a checkpoint", found));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode_section<const N: usize>(
+    chunks: &mut Vec<Chunk>,
+    section: u8,
+    entries: impl Iterator<Item = [u64; N]>,
+) {
+    let mut data = Vec::new();
+    for entry in entries {
+        for number in entry {
+            data.put_varint(number);
+        }
+        if data.len() >= CHUNK_BYTES {
+            chunks.push(Chunk { section, data: std::mem::take(&mut data) });
+        }
+    }
+    if !data.is_empty() {
+        chunks.push(Chunk { section, data });
+    }
+}
+
+fn numbers<const N: usize>(reader: &mut Reader<'_>) -> Result<[u64; N], DecodeError> {
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = reader.varint()?;
+    }
+    Ok(numbers)
+}
+
+/// Checksum over the data of all chunks, for the end record.
+pub(crate) fn chunk_checksum(sum: u32, data: &[u8]) -> u32 {
+    crc32c::crc32c_append(sum, data)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_survive_being_cut_into_chunks() {
+        let lsn = |i: u64| Lsn::new((1 << 40) + i);
+        let tables = Tables {
+            active: vec![ActiveTxn { id: TxnId::new(9), first_lsn: lsn(1), last_lsn: lsn(2) }],
+            dirty: (0..20_000)
+                .map(|i| DirtyPage { page: PageId::new(i), rec_lsn: lsn(i), last_lsn: lsn(2 * i) })
+                .collect(),
+            pending_frees: vec![PendingFree {
+                extent: Extent { first: PageId::new(7), count: 3 },
+                commit_lsn: lsn(5),
+            }],
+            sizes: vec![(TreeId::new(0), 4), (TreeId::new(1), 1 << 50)],
+            frames: vec![FramePlace { lsn: lsn(0), segment: 3, offset: 4096 }],
+            next_tree: TreeId::new(2),
+        };
+        let chunks = tables.encode();
+        assert!(chunks.len() > 6, "the dirty pages need several chunks");
+        let mut decoded = Tables::default();
+        for chunk in &chunks {
+            assert!(chunk.data.len() < CHUNK_BYTES + 64);
+            decoded.decode_chunk(chunk.section, &chunk.data).unwrap();
+        }
+        assert_eq!(decoded, tables);
+    }
+
+    #[test]
+    fn an_unknown_section_and_a_cut_entry_are_refused() {
+        assert!(Tables::default().decode_chunk(99, &[0]).is_err());
+        assert!(Tables::default().decode_chunk(ACTIVE, &[1, 2]).is_err());
+    }
+}

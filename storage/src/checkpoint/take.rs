@@ -1,0 +1,204 @@
+//! Taking a fuzzy checkpoint: it writes no page and stops no transaction (invariant C2).
+//!
+//! 1. The begin record is appended; its START is `begin_lsn`.
+//! 2. After the appends that were under way have made their stores, the active transactions are
+//!    copied: a commit below `begin_lsn` is not among them, and no `last_lsn` below it is missed.
+//! 3. The dirty table is copied: every page changed below `begin_lsn` is in it, or on disk (C1).
+//! 4. The tables go into the log in chunks, then the end record; the log is flushed up to it.
+//! 5. The master record names the checkpoint. If we crash before, the one before still holds.
+//! 6. The log below everything that either master record needs is given up (C3).
+//!
+//! An error before step 5 leaves the checkpoint before in force; an error in step 5 poisons, because
+//! what the next open will find is not known.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use seawall_wal::codec::to_u64;
+use seawall_wal::control::{Control, LogPosition, MasterRecord};
+use seawall_wal::log::{CreditRequest, Purpose};
+use seawall_wal::record::{Body, CheckpointChunk, CheckpointEnd};
+use seawall_wal::sync::Mutex;
+use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use seawall_wal::{Lsn, Result};
+
+use super::tables::{Chunk, DirtyPage, FramePlace, Tables, chunk_checksum};
+use crate::CheckpointReport;
+use crate::engine::{Appended, Chain, Engine};
+use crate::planted::{Bug, is_planted};
+
+/// Log bytes of a begin or end record, padding included.
+const FENCE_RECORD_BYTES: u64 = 256;
+/// Envelope, section, number, length and padding around a chunk's entries.
+const CHUNK_OVERHEAD_BYTES: u64 = 64;
+
+/// Takes checkpoints, one at a time.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    engine: Arc<Engine>,
+    control: Arc<Control>,
+    turn: Mutex<()>,
+    /// END of the last checkpoint's end record.
+    last_end: AtomicU64,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(engine: Arc<Engine>, control: Arc<Control>) -> Self {
+        Self { engine, control, turn: Mutex::new(()), last_end: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Log reserved since the last checkpoint.
+    pub(crate) fn bytes_since_last(&self) -> u64 {
+        let last = self.last_end.load(Ordering::SeqCst);
+        self.engine.log.reserved_lsn().get().saturating_sub(last)
+    }
+
+    /// Takes a checkpoint of the pages as they are.
+    pub(crate) fn take(&self) -> Result<CheckpointReport> {
+        let _turn = self.turn.lock();
+        let started = Instant::now();
+        let engine = &*self.engine;
+        engine.hold_sizes(engine.log.reserved_lsn());
+        let logged = self.log_checkpoint();
+        engine.release_sizes();
+        let (tables, end, appended) = logged?;
+        engine.log.wait_durable(appended.end)?;
+        let recycle_early = is_planted(Bug::RecycleSegmentEarly);
+        if recycle_early {
+            engine.log.truncate(needed_lsn(&end))?;
+        }
+        self.publish(&end, appended)?;
+        let keep_lsn = needed_lsn(&end).min(self.control.needed_lsn());
+        let segments_recycled = engine.log.truncate(keep_lsn)?;
+        self.last_end.store(appended.end.get(), Ordering::SeqCst);
+        engine.counters.checkpoint();
+        Ok(report(&tables, &end, appended, segments_recycled, started))
+    }
+
+    /// Steps 1 to 4, but for the flush.
+    fn log_checkpoint(&self) -> Result<(Tables, CheckpointEnd, Appended)> {
+        let engine = &*self.engine;
+        let begin_lsn = self.append(FENCE_RECORD_BYTES, &Body::CheckpointBegin)?.start;
+        engine.appenders.wait_for_appends();
+        let active = engine.txns.active();
+        let shards = 0..engine.dirty.shards();
+        let dirty: Vec<_> = shards
+            .flat_map(|index| engine.dirty.copy_shard(index))
+            .map(|entry| DirtyPage {
+                page: entry.page,
+                rec_lsn: entry.rec_lsn,
+                last_lsn: entry.last_lsn,
+            })
+            .collect();
+        let sizes = engine.trees.all();
+        let sizes = sizes.iter().map(|tree| (tree.id, tree.size.at(begin_lsn))).collect();
+        let tables = Tables {
+            active,
+            dirty,
+            pending_frees: engine.space.pending().as_of(begin_lsn),
+            sizes,
+            frames: Vec::<FramePlace>::new(),
+            next_tree: engine.trees.peek_next_id(),
+        };
+        let rec_lsns = tables.dirty.iter().map(|dirty| dirty.rec_lsn);
+        let redo_lsn = rec_lsns.fold(begin_lsn, Lsn::min);
+        let undo_lsn = tables.active.iter().map(|txn| txn.first_lsn).min().unwrap_or(Lsn::NONE);
+        let chunks = tables.encode();
+        let (mut first_chunk_lsn, mut checksum) = (Lsn::NONE, 0);
+        for (chunk, index) in chunks.iter().zip(0..) {
+            let appended = self.append_chunk(chunk, index)?;
+            if index == 0 {
+                first_chunk_lsn = appended.start;
+            }
+            checksum = chunk_checksum(checksum, &chunk.data);
+        }
+        let end = CheckpointEnd {
+            begin_lsn,
+            redo_lsn,
+            undo_lsn,
+            deferred_lsn: Lsn::NONE,
+            first_chunk_lsn,
+            chunks: to_u64(chunks.len()),
+            chunks_checksum: checksum,
+            epoch: engine.log.epoch().epoch,
+            doublewrite_batch: engine.cleaner.writer().last_synced_batch(),
+            wall_ms: engine.wall_floor_ms(),
+        };
+        let appended = self.append(FENCE_RECORD_BYTES, &Body::CheckpointEnd(end.clone()))?;
+        Ok((tables, end, appended))
+    }
+
+    fn append_chunk(&self, chunk: &Chunk, index: u64) -> Result<Appended> {
+        let bytes = to_u64(chunk.data.len()) + CHUNK_OVERHEAD_BYTES;
+        let body = Body::CheckpointChunk(CheckpointChunk {
+            section: chunk.section,
+            index,
+            data: &chunk.data,
+        });
+        self.append(bytes, &body)
+    }
+
+    fn append(&self, payload_bytes: u64, body: &Body<'_>) -> Result<Appended> {
+        let engine = &*self.engine;
+        let purpose = Purpose::Reserve;
+        let mut credit =
+            engine.log.credit(&CreditRequest { payload_bytes, is_sync_commit: false, purpose })?;
+        let mut appender = engine.appenders.acquire();
+        Ok(engine.append(&mut appender, &mut credit, Chain::NONE, body, &mut [], |_| {}))
+    }
+
+    /// Step 5.
+    fn publish(&self, end: &CheckpointEnd, appended: Appended) -> Result<()> {
+        let engine = &*self.engine;
+        let place = |lsn: Lsn| {
+            let (segment, offset) = engine.log.locate(lsn)?;
+            Some(LogPosition { segment, offset })
+        };
+        let start_lsn = needed_lsn(end);
+        let (Some(begin_at), Some(start_at)) = (place(end.begin_lsn), place(start_lsn)) else {
+            unreachable!("the log is kept from the oldest position that a checkpoint names");
+        };
+        let master = MasterRecord {
+            begin_lsn: end.begin_lsn,
+            end_lsn: appended.end,
+            redo_lsn: end.redo_lsn,
+            undo_lsn: end.undo_lsn,
+            begin_at,
+            start_at,
+        };
+        let first_epoch_lsn = start_lsn;
+        let published = self.control.update(|state| {
+            state.master = Some(master);
+            state.forget_epochs_below(first_epoch_lsn);
+        });
+        published.inspect_err(|error| engine.log.poison(error.clone()))
+    }
+}
+
+/// Recovery from this checkpoint reads the log from here.
+fn needed_lsn(end: &CheckpointEnd) -> Lsn {
+    if end.undo_lsn.is_none() { end.redo_lsn } else { end.redo_lsn.min(end.undo_lsn) }
+}
+
+fn report(
+    tables: &Tables,
+    end: &CheckpointEnd,
+    appended: Appended,
+    segments_recycled: u64,
+    started: Instant,
+) -> CheckpointReport {
+    CheckpointReport {
+        begin_lsn: end.begin_lsn,
+        end_lsn: appended.end,
+        redo_lsn: end.redo_lsn,
+        undo_lsn: needed_lsn(end),
+        dirty_pages: to_u64(tables.dirty.len()),
+        active_transactions: to_u64(tables.active.len()),
+        segments_recycled,
+        elapsed: started.elapsed(),
+    }
+}

@@ -1,0 +1,105 @@
+//! What a database directory holds, and which directories become one.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use seawall_wal::control::CONTROL_NAME;
+use seawall_wal::disk::Disk;
+use seawall_wal::{Error, Result};
+
+/// The lock, held while the database is open.
+const LOCK_NAME: &str = "LOCK";
+const PAGES_NAME: &str = "pages";
+const DOUBLEWRITE_NAME: &str = "doublewrite";
+const WAL_NAME: &str = "wal";
+
+/// Paths of a database's files.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) dir: PathBuf,
+    pub(crate) lock: PathBuf,
+    pub(crate) pages: PathBuf,
+    pub(crate) doublewrite: PathBuf,
+    pub(crate) wal: PathBuf,
+}
+
+/// What a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// There is no such directory.
+    Missing,
+    /// It holds nothing, or what a creation leaves that ended before it wrote `control`.
+    Empty,
+    /// It holds a `control` file.
+    Database,
+}
+
+impl Layout {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            lock: dir.join(LOCK_NAME),
+            pages: dir.join(PAGES_NAME),
+            doublewrite: dir.join(DOUBLEWRITE_NAME),
+            wal: dir.join(WAL_NAME),
+        }
+    }
+
+    /// Looks at the directory without touching it.
+    ///
+    /// A directory with anything else in it than a creation's first traces is refused: it is not a
+    /// database, or one whose `control` is gone, and neither may be overwritten.
+    pub(crate) fn look(&self, disk: &dyn Disk) -> Result<Place> {
+        let names = match disk.list(&self.dir) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Missing),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(self.not_a_database("it is not a directory"));
+            }
+            Err(error) => return Err(Error::io(&self.dir, error)),
+        };
+        if names.iter().any(|name| name == CONTROL_NAME) {
+            return Ok(Place::Database);
+        }
+        let is_trace =
+            |name: &OsStr| name == LOCK_NAME || name.to_str().is_some_and(is_temporary_control);
+        match names.iter().find(|name| !is_trace(name)) {
+            None => Ok(Place::Empty),
+            Some(name) => {
+                let why = format!("it holds `{}` and no `{CONTROL_NAME}`", name.display());
+                Err(self.not_a_database(&why))
+            }
+        }
+    }
+
+    pub(crate) fn not_a_database(&self, why: &str) -> Error {
+        Error::InvalidArgument(format!("{} is not a Seawall database: {why}", self.dir.display()))
+    }
+}
+
+fn is_temporary_control(name: &str) -> bool {
+    name.strip_prefix(CONTROL_NAME).is_some_and(|rest| rest.starts_with('.'))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use seawall_wal::disk::SimDisk;
+
+    #[test]
+    fn only_an_empty_directory_or_a_database_is_accepted() {
+        let disk = SimDisk::new();
+        let layout = Layout::new(Path::new("/db"));
+        assert_eq!(layout.look(&disk).unwrap(), Place::Missing);
+        disk.create_dir(&layout.dir).unwrap();
+        assert_eq!(layout.look(&disk).unwrap(), Place::Empty);
+        disk.write_file(&layout.lock, b"1");
+        disk.write_file(&layout.dir.join("control.tmp"), b"");
+        assert_eq!(layout.look(&disk).unwrap(), Place::Empty);
+        disk.write_file(&layout.pages, b"");
+        assert!(matches!(layout.look(&disk), Err(Error::InvalidArgument(_))), "control is gone");
+        disk.write_file(&layout.dir.join("control"), b"");
+        assert_eq!(layout.look(&disk).unwrap(), Place::Database);
+    }
+}

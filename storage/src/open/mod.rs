@@ -1,0 +1,229 @@
+//! Opening a database: creating it, or recovering it, and putting the engine together.
+//!
+//! Recovery, and what an error or a crash at each step means (DESIGN section 8):
+//!
+//! 1. The lock is taken; the control file says where to begin. Nothing is changed.
+//! 2. Analysis: the end of the log is decided, transactions and pages are taken stock of. Nothing is
+//!    changed; an error here is damage.
+//! 3. The tail is made safe, then the new epoch durable. From here on the log's old end is decreed:
+//!    a crash leads to the same decision.
+//! 4. Pages that were torn are put back from the doublewrite file. Repeatable.
+//! 5. Redo. Pages are written by the usual way; a crash repeats it from the same checkpoint.
+//! 6. Undo of what had not committed, with compensation records. A crash goes on behind the last one.
+//! 7. A checkpoint. The next recovery begins there.
+
+mod create;
+mod layout;
+mod recover;
+mod sizing;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use seawall_wal::control::{Control, EpochEntry, Shutdown};
+use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
+use seawall_wal::log::{Log, LogOptions, Segments};
+use seawall_wal::{DatabaseId, EpochNonce, Error, Result};
+
+use crate::checkpoint::Checkpointer;
+use crate::engine::Engine;
+use crate::pagefile::{PageFile, PageFormat};
+use crate::pool::Pool;
+use crate::pool::dirty::DirtyTable;
+use crate::writeback::cleaner::{Cleaner, StepProvider};
+use crate::writeback::doublewrite::DoublewriteFile;
+use crate::writeback::writer::PageWriter;
+use crate::{Options, RecoveryReport};
+
+use layout::{Layout, Place};
+use sizing::Sizing;
+
+/// An open database, without its threads.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) checkpointer: Arc<Checkpointer>,
+    pub(crate) report: RecoveryReport,
+    pub(crate) lock: Box<dyn DirectoryLock>,
+    /// What a thread that waits for log space asks to run.
+    pub(crate) on_wal_full: Arc<WalFull>,
+    pub(crate) clean_frames: usize,
+}
+
+/// Called when a thread is about to wait for log space.
+pub(crate) struct WalFull(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl std::fmt::Debug for WalFull {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WalFull(set: {})", self.0.get().is_some())
+    }
+}
+
+impl WalFull {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(OnceLock::new()))
+    }
+
+    /// Says what to do. Once; before, nothing is done.
+    pub(crate) fn set(&self, act: impl Fn() + Send + Sync + 'static) {
+        assert!(self.0.set(Box::new(act)).is_ok(), "set once");
+    }
+
+    fn act(&self) {
+        if let Some(act) = self.0.get() {
+            act();
+        }
+    }
+}
+
+/// Where and how a database is opened.
+struct Opening<'o> {
+    options: &'o Options,
+    disk: Arc<dyn Disk>,
+    layout: Layout,
+    started: Instant,
+}
+
+/// Opens the database in `dir` as `options` say.
+pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
+    options.validate()?;
+    let disk = match &options.disk_injected {
+        Some(disk) => Arc::clone(disk),
+        None => select(options.disk).map_err(|error| Error::io(dir, error))?,
+    };
+    let opening = Opening { options, disk, layout: Layout::new(dir), started: Instant::now() };
+    let disk = &*opening.disk;
+    let layout = &opening.layout;
+    match layout.look(disk)? {
+        Place::Database => {}
+        _ if options.read_only || !options.create_if_missing => {
+            let what = format!("a database in {}", dir.display());
+            return Err(Error::NotFound { what });
+        }
+        Place::Missing => {
+            disk.create_dir(dir).map_err(|error| Error::io(dir, error))?;
+            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                disk.sync_dir(parent).map_err(|error| Error::io(parent, error))?;
+            }
+        }
+        Place::Empty => {}
+    }
+    let lock = take_lock(disk, &layout.lock)?;
+    // Somebody else may have created it between the look and the lock.
+    layout.look(disk)?;
+    match Control::open(disk, dir, options.read_only)? {
+        None => opening.create(lock),
+        Some(control) if control.state().shutdown == Shutdown::Creating => {
+            if options.read_only {
+                return Err(Error::RecoveryNeeded);
+            }
+            opening.create(lock)
+        }
+        Some(control) => opening.recover(control, lock),
+    }
+}
+
+fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DirectoryLock>> {
+    disk.lock(path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            Error::Locked { path: path.to_path_buf() }
+        } else {
+            Error::io(path, error)
+        }
+    })
+}
+
+/// The parts that exist before the engine does.
+struct Base {
+    log: Arc<Log>,
+    pool: Arc<Pool>,
+    file: Arc<PageFile>,
+    cleaner: Arc<Cleaner>,
+    on_wal_full: Arc<WalFull>,
+    sizing: Sizing,
+}
+
+impl Opening<'_> {
+    fn sizing(&self, page_bytes: u32) -> Result<Sizing> {
+        Sizing::new(self.options, seawall_wal::codec::to_usize(u64::from(page_bytes)))
+    }
+
+    fn page_file(&self, mode: OpenMode, database: DatabaseId, sizing: &Sizing) -> Result<PageFile> {
+        let format = PageFormat::new(database, sizing.page_bytes);
+        let disk = Arc::clone(&self.disk);
+        PageFile::open(disk, &self.layout.pages, mode, Access::Direct, format)
+    }
+
+    fn doublewrite(&self, database: DatabaseId, sizing: &Sizing) -> DoublewriteFile<'_> {
+        DoublewriteFile {
+            disk: &*self.disk,
+            path: &self.layout.doublewrite,
+            access: Access::Direct,
+            database,
+            page_bytes: sizing.page_bytes,
+        }
+    }
+
+    /// Starts the log in a new epoch, and the pool above it.
+    fn base(
+        &self,
+        segments: Segments,
+        entry: EpochEntry,
+        database: DatabaseId,
+        file: PageFile,
+        sizing: Sizing,
+    ) -> Result<Base> {
+        let on_wal_full = WalFull::new();
+        let act = Arc::clone(&on_wal_full);
+        let options = LogOptions {
+            page_bytes: sizing.page_bytes,
+            ring_bytes: sizing.ring_bytes,
+            flush_interval: self.options.flush_interval,
+            segments: sizing.segments,
+            reserve_bytes: sizing.reserve_bytes,
+            on_wal_full: Some(Arc::new(move || act.act())),
+            is_stepped: self.options.manual_background,
+        };
+        let log = Arc::new(Log::start(Arc::clone(&self.disk), segments, entry, database, options)?);
+        let file = Arc::new(file);
+        let dirty = Arc::new(DirtyTable::new(sizing.frames, sizing.frames));
+        let pool = Arc::new(Pool::new(Arc::clone(&file), sizing.frames, Arc::clone(&dirty))?);
+        let doublewrite = self.doublewrite(database, &sizing).open(entry.epoch)?;
+        let watermark = Arc::clone(&log);
+        let writer = PageWriter::new(Arc::clone(&file), doublewrite, dirty, watermark);
+        let cleaner = Arc::new(Cleaner::new(Arc::clone(&pool), writer));
+        pool.set_provider(Box::new(StepProvider::new(&cleaner, sizing.clean_frames)));
+        Ok(Base { log, pool, file, cleaner, on_wal_full, sizing })
+    }
+}
+
+impl Base {
+    fn opened(self, engine: Engine, control: Control, lock: Box<dyn DirectoryLock>) -> Opened {
+        let engine = Arc::new(engine);
+        let checkpointer = Arc::new(Checkpointer::new(Arc::clone(&engine), Arc::new(control)));
+        Opened {
+            engine,
+            checkpointer,
+            report: RecoveryReport::default(),
+            lock,
+            on_wal_full: self.on_wal_full,
+            clean_frames: self.sizing.clean_frames,
+        }
+    }
+}
+
+fn random_nonce() -> Result<EpochNonce> {
+    random::<8>().map(|bytes| EpochNonce::new(u64::from_le_bytes(bytes)))
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => {
+            let source = Arc::new(std::io::Error::other(error.to_string()));
+            Err(Error::Io { path: "the system's random numbers".into(), source })
+        }
+    }
+}

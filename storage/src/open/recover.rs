@@ -1,0 +1,253 @@
+//! Recovering a database; the steps are those of the module above.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use seawall_wal::codec::to_u64;
+use seawall_wal::control::{Control, ControlState, Shutdown};
+use seawall_wal::disk::{AlignedBuf, DirectoryLock, OpenMode};
+use seawall_wal::log::{
+    LogEnd, LogFiles, RecordReader, Segments, TailQuery, find_end, rewrite_tail,
+};
+use seawall_wal::record::record_bytes_max;
+use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
+
+use super::create::FIRST_TREE;
+use super::sizing::Sizing;
+use super::{Base, Opened, Opening, random_nonce};
+use crate::catalogue::row::tree_of;
+use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo, TreeRow, TreeState};
+use crate::engine::{Engine, Parts, Undo};
+use crate::page::{LeafView, PageRead, Verified, pages_per_bitmap};
+use crate::pool::{Pool, SharedPage};
+use crate::recovery::{Analysis, analyse, redo};
+use crate::space::Allocator;
+use crate::tree::{Descent, Seek};
+use crate::txn::CommitCell;
+use crate::writeback::doublewrite::{BatchId, Slot};
+use crate::writeback::restore::{known_durable_lsn, restore};
+use crate::{Event, RecoveryPhase, RecoveryReport};
+
+/// What steps 1 and 2 found, before anything is changed.
+pub(crate) struct Plan {
+    files: Arc<LogFiles>,
+    end: LogEnd,
+    slots: Vec<Slot>,
+    analysis: Analysis,
+}
+
+impl Opening<'_> {
+    pub(super) fn recover(&self, control: Control, lock: Box<dyn DirectoryLock>) -> Result<Opened> {
+        let state = control.state();
+        let identity = state.identity;
+        if let Some(asked) = self.options.page_bytes.filter(|&asked| asked != identity.page_bytes) {
+            return Err(Error::InvalidArgument(format!(
+                "the database has pages of {} bytes; it cannot be opened with {asked}",
+                identity.page_bytes
+            )));
+        }
+        let is_clean = matches!(state.shutdown, Shutdown::Clean { .. });
+        if self.options.read_only && !is_clean {
+            return Err(Error::RecoveryNeeded);
+        }
+        let sizing = self.sizing(identity.page_bytes)?;
+
+        self.progress(RecoveryPhase::Analysis, 0, 0);
+        let started = Instant::now();
+        let plan = self.plan(&state, &sizing)?;
+        let mut report = plan.report(is_clean);
+        report.analysis = started.elapsed();
+
+        rewrite_tail(&plan.files, &plan.end)?;
+        let segments = Segments::open(
+            Arc::clone(&self.disk),
+            &self.layout.wal,
+            sizing.segments,
+            plan.end.resume_at,
+            plan.end.index.clone(),
+        )?;
+        let nonce = random_nonce()?;
+        let resume_at = segments.next_position();
+        let entry = control.try_update(|state| {
+            state.start_epoch(nonce, plan.end.end_lsn, plan.end.last_accepted, resume_at)
+        })?;
+
+        let file = self.page_file(OpenMode::ReadWrite, identity.database, &sizing)?;
+        self.progress(RecoveryPhase::Doublewrite, 0, to_u64(plan.slots.len()));
+        let synced = plan.analysis.doublewrite.map(|(epoch, number)| BatchId { epoch, number });
+        let restored = restore(&plan.slots, &file, synced, plan.end.end_lsn)?;
+        report.pages_restored = to_u64(restored.len());
+
+        let base = self.base(segments, entry, identity.database, file, sizing)?;
+        let started = Instant::now();
+        let log_bytes = plan.analysis.log_bytes;
+        let redone = redo(&plan.files, &plan.analysis, &base.pool, |done| {
+            self.progress(RecoveryPhase::Redo, done, log_bytes);
+        })?;
+        report.records_redone = redone.applied;
+        report.pages_read = base.pool.stats().misses;
+        report.redo = started.elapsed();
+
+        let started = Instant::now();
+        let engine = self.engine(&base, &plan.analysis)?;
+        engine.set_history(Some(RecordReader::new(Arc::clone(&plan.files))));
+        report.records_undone = self.undo_losers(&engine, &plan.analysis)?;
+        engine.set_history(None);
+        for (id, row) in read_rows(&engine.pool)? {
+            if let (TreeState::Dropping, Some(tree)) = (row.state, engine.trees.get(id)) {
+                engine.doom_once(tree);
+            }
+        }
+        report.undo = started.elapsed();
+
+        self.progress(RecoveryPhase::Checkpoint, 0, 1);
+        let mut opened = base.opened(engine, control, lock);
+        opened.checkpointer.take()?;
+        self.progress(RecoveryPhase::Checkpoint, 1, 1);
+        report.total = self.started.elapsed();
+        opened.report = report;
+        Ok(opened)
+    }
+
+    /// Steps 1 and 2.
+    fn plan(&self, state: &ControlState, sizing: &Sizing) -> Result<Plan> {
+        let database = state.identity.database;
+        let record_max = record_bytes_max(sizing.page_bytes);
+        let disk = Arc::clone(&self.disk);
+        let files = LogFiles::open(disk, &self.layout.wal, database, &state.epochs, record_max)?;
+        let slots = self.doublewrite(database, sizing).scan()?;
+        let master = state.master.as_ref();
+        let query = TailQuery {
+            start_lsn: master.map_or(state.epochs[0].start_lsn, |master| master.begin_lsn),
+            start_at: master.map(|master| master.begin_at),
+            checkpoint_end_lsn: master.map_or(Lsn::NONE, |master| master.end_lsn),
+            clean_lsn: match state.shutdown {
+                Shutdown::Clean { lsn } => Some(lsn),
+                _ => None,
+            },
+            known_durable_lsn: known_durable_lsn(&slots),
+        };
+        let end = find_end(&files, &query)?;
+        let analysis = analyse(&files, &self.layout.wal, master, FIRST_TREE, end.end_lsn)?;
+        Ok(Plan { files, end, slots, analysis })
+    }
+
+    /// Puts the engine together once the pages are as they were at the crash.
+    fn engine(&self, base: &Base, analysis: &Analysis) -> Result<Engine> {
+        let size = |id: TreeId| analysis.sizes.get(&id).copied().unwrap_or(0);
+        let catalogue = TreeInfo::new(TreeId::CATALOGUE, CATALOGUE_ROOT, size(TreeId::CATALOGUE));
+        let mut trees = vec![catalogue];
+        for (id, row) in read_rows(&base.pool)? {
+            trees.push(TreeInfo::new(id, row.root, size(id)));
+        }
+        let trees = Registry::new(analysis.next_tree, trees);
+        let engine = Engine::new(Parts {
+            log: Arc::clone(&base.log),
+            pool: Arc::clone(&base.pool),
+            file: Arc::clone(&base.file),
+            cleaner: Arc::clone(&base.cleaner),
+            space: Allocator::new(base.sizing.page_bytes, count_bitmaps(base)?),
+            catalogue: trees.get(TreeId::CATALOGUE).expect("entered above"),
+            trees,
+            wal_dir: self.layout.wal.clone(),
+            wall_ms: analysis.wall_ms,
+        });
+        for free in &analysis.pending_frees {
+            let writer = Arc::new(CommitCell::new());
+            engine.space.pending().enter(&[free.extent], &writer);
+            writer.commit(free.commit_lsn);
+        }
+        Ok(engine)
+    }
+
+    /// Undoes every transaction that had not committed, newest record first over all of them, as the
+    /// log would be read backwards once. Returns the records undone.
+    fn undo_losers(&self, engine: &Engine, analysis: &Analysis) -> Result<u64> {
+        let total = to_u64(analysis.losers.len());
+        let mut undos = Vec::new();
+        for loser in analysis.losers.values() {
+            let slot = engine.txns.adopt(*loser)?;
+            let undo =
+                Undo { txn: loser.id, last_lsn: loser.last_lsn, undo_next_lsn: loser.last_lsn };
+            undos.push((undo, slot));
+        }
+        let (mut undone, mut ended) = (0, 0);
+        while let Some(newest) = (0..undos.len()).max_by_key(|&i| undos[i].0.undo_next_lsn) {
+            let (undo, slot) = &mut undos[newest];
+            if undo.undo_next_lsn.is_none() {
+                let (undo, slot) = undos.swap_remove(newest);
+                engine.log_rollback_end(undo.chain())?;
+                engine.txns.release(slot);
+                ended += 1;
+                self.progress(RecoveryPhase::Undo, ended, total);
+                continue;
+            }
+            let store = |start| engine.txns.set_last_lsn(slot, start);
+            undone += u64::from(engine.undo_step(undo, None, store)?.is_some());
+        }
+        Ok(undone)
+    }
+
+    fn progress(&self, phase: RecoveryPhase, done: u64, total: u64) {
+        if let Some(on_event) = &self.options.on_event {
+            on_event(&Event::RecoveryProgress { phase, done, total });
+        }
+    }
+}
+
+impl Plan {
+    fn report(&self, is_clean: bool) -> RecoveryReport {
+        RecoveryReport {
+            clean: is_clean,
+            redo_lsn: self.analysis.redo_lsn,
+            end_lsn: self.end.end_lsn,
+            tail_bytes_cut: self.end.cut_bytes,
+            records_scanned: self.analysis.records,
+            losers: to_u64(self.analysis.losers.len()),
+            log_bytes: self.analysis.log_bytes,
+            ..RecoveryReport::default()
+        }
+    }
+}
+
+/// Every tree's row as it stands on the pages, committed or not: undo needs the roots of trees whose
+/// creation it is about to undo.
+fn read_rows(pool: &Pool) -> Result<Vec<(TreeId, TreeRow)>> {
+    let descent = Descent { pool, tree: TreeId::CATALOGUE, root: CATALOGUE_ROOT };
+    let mut rows = Vec::new();
+    let mut from = Vec::new();
+    loop {
+        let page: SharedPage<'_> = descent.leaf(Seek::Key(&from))?;
+        let leaf = LeafView::new(page.bytes());
+        for slot in 0..leaf.count() {
+            let (key, cell) = (leaf.key_at(slot).to_vec(), leaf.cell_at(slot));
+            if let (Some(id), false) = (tree_of(&key), cell.is_ghost) {
+                let file = pool.page_file();
+                let row = TreeRow::decode(cell.value)
+                    .map_err(|error| error.in_file(file.path(), file.offset(page.id())))?;
+                rows.push((id, row));
+            }
+        }
+        match leaf.high_fence() {
+            Some(fence) => from = fence.to_vec(),
+            None => return Ok(rows),
+        }
+    }
+}
+
+/// Bitmap pages are made in order, so the first one that is not there ends the count.
+fn count_bitmaps(base: &Base) -> Result<u64> {
+    let step = to_u64(pages_per_bitmap(base.sizing.page_bytes));
+    let mut count = 0;
+    let mut buffer = AlignedBuf::new(base.sizing.page_bytes);
+    while count * step < base.file.pages() {
+        let page = PageId::new(count * step);
+        let is_written = base.pool.pin_resident(page).is_some()
+            || base.file.read_page(page, &mut buffer)? != Verified::NeverWritten;
+        if !is_written {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
+}

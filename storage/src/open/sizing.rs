@@ -1,0 +1,71 @@
+//! How the options' bytes are shared out: memory over pool, ring and buffers, log space over segments
+//! and the permanent reserve.
+
+use seawall_wal::codec::{to_u64, to_usize};
+use seawall_wal::log::SegmentOptions;
+use seawall_wal::record::record_bytes_max;
+use seawall_wal::{Error, Result};
+
+use crate::Options;
+
+/// Largest ring between appenders and the disk, in bytes.
+const RING_BYTES_MAX: usize = 4 << 20;
+/// Fewest frames of a pool: what a few operations pin at once on a tall tree.
+const FRAMES_MIN: usize = 16;
+/// Most pages of a doublewrite batch.
+const BATCH_PAGES_MAX: usize = 64;
+/// One part in this many of the frames is kept clean for those who need one.
+const CLEAN_SHARE: usize = 32;
+/// Fewest frames kept clean: those that one operation pins, and as many again.
+const CLEAN_FRAMES_MIN: usize = 8;
+/// The permanent reserve takes at most one part in this many of the log.
+const RESERVE_SHARE: u64 = 8;
+/// What a checkpoint writes for one dirty page, at most: page id, rec LSN, last LSN.
+const DIRTY_ENTRY_BYTES: u64 = 30;
+/// What a checkpoint and the records that follow garbage take beside the dirty pages.
+const RESERVE_BYTES_MIN: u64 = 256 << 10;
+
+/// Sizes of the parts of a database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizing {
+    pub(crate) page_bytes: usize,
+    pub(crate) frames: usize,
+    /// Frames that the page cleaner keeps clean.
+    pub(crate) clean_frames: usize,
+    pub(crate) batch_pages: usize,
+    pub(crate) ring_bytes: usize,
+    pub(crate) reserve_bytes: u64,
+    pub(crate) segments: SegmentOptions,
+}
+
+impl Sizing {
+    pub(crate) fn new(options: &Options, page_bytes: usize) -> Result<Self> {
+        let cache_bytes = to_usize(options.cache_bytes);
+        let record_max = record_bytes_max(page_bytes);
+        let ring_bytes =
+            (cache_bytes / 16).clamp(4 * record_max, RING_BYTES_MAX).next_power_of_two();
+        let batch_pages = (cache_bytes / page_bytes / 16).clamp(1, BATCH_PAGES_MAX);
+        // The ring has half its size again in links; a batch has page copies and slot images, twice.
+        let buffers_bytes = ring_bytes + ring_bytes / 2 + 4 * batch_pages * page_bytes;
+        let frames = (cache_bytes.saturating_sub(buffers_bytes) / page_bytes).max(FRAMES_MIN);
+        if u32::try_from(frames).is_err() {
+            let why = format!("cache_bytes asks for {frames} pages; at most {} fit", u32::MAX);
+            return Err(Error::InvalidArgument(why));
+        }
+        let mut segments = SegmentOptions::for_bound(options.max_wal_bytes, record_max);
+        if let Some(bytes) = options.segment_bytes {
+            segments.segment_bytes = bytes;
+        }
+        let checkpoint_bytes = DIRTY_ENTRY_BYTES * to_u64(frames) + RESERVE_BYTES_MIN;
+        let reserve_bytes = checkpoint_bytes.min(options.max_wal_bytes / RESERVE_SHARE);
+        Ok(Self {
+            page_bytes,
+            frames,
+            clean_frames: (frames / CLEAN_SHARE).max(CLEAN_FRAMES_MIN),
+            batch_pages,
+            ring_bytes,
+            reserve_bytes,
+            segments,
+        })
+    }
+}

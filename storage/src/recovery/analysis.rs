@@ -1,0 +1,255 @@
+//! Analysis: what the log says about transactions, pages and trees at the moment of the crash.
+//!
+//! It reads and changes nothing, so its result is a plan that can be printed before it is carried
+//! out. The tables of the last checkpoint describe the state around its begin record; every record
+//! from there on is then accounted for, so it does not matter that the tables were copied while
+//! transactions ran (the checkpoint is fuzzy).
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use seawall_wal::codec::{DecodeError, to_u64};
+use seawall_wal::control::MasterRecord;
+use seawall_wal::log::{LogFiles, LogRecord, RecordReader};
+use seawall_wal::record::{self, Body, CheckpointEnd, CommitInfo, Extent, Op, PageRef, Record};
+use seawall_wal::{Error, Lsn, PageId, Result, TreeId, TxnId};
+
+use crate::catalogue::row::tree_of;
+use crate::checkpoint::tables::{PendingFree, Tables, chunk_checksum};
+use crate::txn::ActiveTxn;
+
+/// What analysis found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Analysis {
+    /// Redo reads the log from here.
+    pub(crate) redo_lsn: Lsn,
+    /// End of the log.
+    pub(crate) end_lsn: Lsn,
+    /// Transactions to be undone.
+    pub(crate) losers: BTreeMap<TxnId, ActiveTxn>,
+    /// Pages that may lack changes, and from where on.
+    pub(crate) dirty: HashMap<PageId, Lsn>,
+    /// START of the last record that gave a page its whole content, or freed it: what lies below
+    /// does not matter for the page.
+    pub(crate) last_inits: HashMap<PageId, Lsn>,
+    /// Keys of each tree.
+    pub(crate) sizes: HashMap<TreeId, i64>,
+    /// Extents freed by commits and still marked as used.
+    pub(crate) pending_frees: Vec<PendingFree>,
+    /// No tree has had this id or a higher one.
+    pub(crate) next_tree: TreeId,
+    /// Wall time of the newest commit.
+    pub(crate) wall_ms: u64,
+    /// Doublewrite batches of the checkpoint's epoch up to this one are in place.
+    pub(crate) doublewrite: Option<(seawall_wal::Epoch, u64)>,
+    /// Records read.
+    pub(crate) records: u64,
+    /// Bytes of log from the redo point on.
+    pub(crate) log_bytes: u64,
+}
+
+/// Reads the log from the last checkpoint, or from its beginning, up to `end_lsn`.
+pub(crate) fn analyse(
+    files: &Arc<LogFiles>,
+    dir: &Path,
+    master: Option<&MasterRecord>,
+    first_tree: TreeId,
+    end_lsn: Lsn,
+) -> Result<Analysis> {
+    let mut analysis = Analysis { end_lsn, next_tree: first_tree, ..Analysis::default() };
+    let begin_lsn = match master {
+        Some(master) => {
+            analysis.take_checkpoint(files, dir, master)?;
+            analysis.redo_lsn = master.redo_lsn;
+            master.begin_lsn
+        }
+        None => {
+            analysis.redo_lsn = files.epochs()[0].entry.start_lsn;
+            analysis.redo_lsn
+        }
+    };
+    let hint = master.filter(|master| master.undo_lsn.is_none()).map(|master| master.start_at);
+    let mut reader = files.reader(analysis.redo_lsn, hint, Some(end_lsn))?;
+    let mut parts = RecordReader::new(Arc::clone(files));
+    while let Some(found) = reader.next_record()? {
+        let damaged = |error: DecodeError| damaged(dir, found.lsn, error);
+        let body = record::body_bytes(&found.header, found.bytes).map_err(damaged)?;
+        let record = record::decode(&found.header, &body).map_err(damaged)?;
+        analysis.log_bytes += found.end_lsn.since(found.lsn);
+        analysis.records += 1;
+        analysis.note_inits(found.lsn, record.body.page_refs());
+        if found.lsn >= begin_lsn {
+            analysis.note_record(&found, &record, &mut parts, dir)?;
+        }
+    }
+    Ok(analysis)
+}
+
+impl Analysis {
+    /// Takes over the tables of the checkpoint that the master record names.
+    fn take_checkpoint(
+        &mut self,
+        files: &Arc<LogFiles>,
+        dir: &Path,
+        master: &MasterRecord,
+    ) -> Result<()> {
+        let mut reader =
+            files.reader(master.begin_lsn, Some(master.begin_at), Some(master.end_lsn))?;
+        let mut tables = Tables::default();
+        let (mut chunks, mut checksum) = (0, 0);
+        let mut ended = None;
+        while let Some(found) = reader.next_record()? {
+            let damaged = |error: DecodeError| damaged(dir, found.lsn, error);
+            let body = record::body_bytes(&found.header, found.bytes).map_err(damaged)?;
+            match record::decode(&found.header, &body).map_err(damaged)?.body {
+                Body::CheckpointChunk(chunk) => {
+                    chunks += 1;
+                    checksum = chunk_checksum(checksum, chunk.data);
+                    tables.decode_chunk(chunk.section, chunk.data).map_err(damaged)?;
+                }
+                Body::CheckpointEnd(end) => ended = Some(end),
+                _ => {}
+            }
+        }
+        let Some(end) = ended.filter(|end| end.begin_lsn == master.begin_lsn) else {
+            let expected = format!("the end of the checkpoint that began at {}", master.begin_lsn);
+            return Err(Error::corrupt(dir, 0, expected, "none"));
+        };
+        if (end.chunks, end.chunks_checksum) != (chunks, checksum) {
+            let expected =
+                format!("{} chunks with checksum {:#x}", end.chunks, end.chunks_checksum);
+            let found = format!("{chunks} chunks with checksum {checksum:#x}");
+            return Err(Error::corrupt(dir, 0, expected, found));
+        }
+        self.take_tables(tables, &end);
+        Ok(())
+    }
+
+    fn take_tables(&mut self, tables: Tables, end: &CheckpointEnd) {
+        self.losers = tables.active.into_iter().map(|txn| (txn.id, txn)).collect();
+        self.dirty = tables.dirty.into_iter().map(|dirty| (dirty.page, dirty.rec_lsn)).collect();
+        self.pending_frees = tables.pending_frees;
+        let signed = |keys: u64| i64::try_from(keys).unwrap_or(i64::MAX);
+        self.sizes = tables.sizes.into_iter().map(|(tree, keys)| (tree, signed(keys))).collect();
+        self.next_tree = self.next_tree.max(tables.next_tree);
+        self.wall_ms = end.wall_ms;
+        self.doublewrite = Some((end.epoch, end.doublewrite_batch));
+    }
+
+    fn note_inits(&mut self, lsn: Lsn, refs: &[PageRef<'_>]) {
+        for page_ref in refs {
+            if page_ref.is_init {
+                self.last_inits.insert(page_ref.page, lsn);
+            }
+            for op in &*page_ref.ops {
+                if let Op::Release(extent) = op {
+                    for page in pages(extent) {
+                        self.last_inits.insert(page, lsn);
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_record(
+        &mut self,
+        found: &LogRecord<'_>,
+        record: &Record<'_>,
+        parts: &mut RecordReader,
+        dir: &Path,
+    ) -> Result<()> {
+        for page_ref in record.body.page_refs() {
+            self.dirty.entry(page_ref.page).or_insert(found.lsn);
+            page_ref.ops.iter().for_each(|op| self.note_tree(op));
+        }
+        match &record.body {
+            Body::Commit(commit) => {
+                self.losers.remove(&record.txn);
+                self.note_commit(found.end_lsn, commit);
+                self.note_parts(found.end_lsn, record.prev_lsn, commit.parts, parts, dir)?;
+            }
+            Body::AutoCommit { commit, .. } => self.note_commit(found.end_lsn, commit),
+            Body::RollbackEnd => {
+                self.losers.remove(&record.txn);
+            }
+            Body::Free { refs, .. } => self.note_freed(refs),
+            _ if !record.txn.is_none() => {
+                let txn = self.losers.entry(record.txn).or_insert(ActiveTxn {
+                    id: record.txn,
+                    first_lsn: found.lsn,
+                    last_lsn: found.lsn,
+                });
+                txn.last_lsn = txn.last_lsn.max(found.lsn);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_tree(&mut self, op: &Op<'_>) {
+        if let Op::Put { tree: TreeId::CATALOGUE, key, .. } = op
+            && let Some(tree) = tree_of(key)
+        {
+            self.next_tree = self.next_tree.max(TreeId::new(tree.get() + 1));
+        }
+    }
+
+    fn note_commit(&mut self, end: Lsn, commit: &CommitInfo) {
+        for delta in &commit.deltas {
+            *self.sizes.entry(delta.tree).or_default() += delta.delta;
+        }
+        self.note_pending(end, &commit.freed);
+        self.wall_ms = self.wall_ms.max(commit.wall_ms);
+    }
+
+    fn note_pending(&mut self, commit_lsn: Lsn, freed: &[Extent]) {
+        let free = |&extent: &Extent| PendingFree { extent, commit_lsn };
+        self.pending_frees.extend(freed.iter().map(free));
+    }
+
+    /// Walks back over the parts of a commit, which may lie before the checkpoint.
+    fn note_parts(
+        &mut self,
+        commit_lsn: Lsn,
+        mut lsn: Lsn,
+        parts: u64,
+        reader: &mut RecordReader,
+        dir: &Path,
+    ) -> Result<()> {
+        for _ in 0..parts {
+            let read = reader.read_record(lsn, None)?;
+            let damaged = |error: DecodeError| damaged(dir, lsn, error);
+            let body = read.body().map_err(damaged)?;
+            let record = record::decode(&read.header, &body).map_err(damaged)?;
+            let Body::CommitPart { freed, .. } = &record.body else {
+                let found = format!("a record of kind {:?}", record.body.kind());
+                return Err(Error::corrupt(dir, 0, format!("a commit part at {lsn}"), found));
+            };
+            self.note_pending(commit_lsn, freed);
+            lsn = record.prev_lsn;
+        }
+        Ok(())
+    }
+
+    fn note_freed(&mut self, refs: &[PageRef<'_>]) {
+        let released: Vec<_> = refs
+            .iter()
+            .flat_map(|page_ref| page_ref.ops.iter())
+            .filter_map(|op| match op {
+                Op::Release(extent) => Some(*extent),
+                _ => None,
+            })
+            .collect();
+        self.pending_frees.retain(|free| !released.contains(&free.extent));
+    }
+}
+
+fn pages(extent: &Extent) -> impl Iterator<Item = PageId> + use<> {
+    (extent.first.get()..extent.first.get() + extent.count).map(PageId::new)
+}
+
+fn damaged(dir: &Path, lsn: Lsn, error: DecodeError) -> Error {
+    let expected = format!("{} in the record at {lsn}", error.expected);
+    Error::corrupt(dir, to_u64(error.offset), expected, error.found)
+}
