@@ -59,6 +59,7 @@ impl KeyBounds {
         }
     }
 
+    #[cfg(test)]
     /// Whether `key` lies at or behind the lower bound.
     pub(crate) fn is_above_lower(&self, key: &[u8]) -> bool {
         match &self.lower {
@@ -68,6 +69,7 @@ impl KeyBounds {
         }
     }
 
+    #[cfg(test)]
     /// Whether `key` lies at or before the upper bound.
     pub(crate) fn is_below_upper(&self, key: &[u8]) -> bool {
         match &self.upper {
@@ -77,6 +79,7 @@ impl KeyBounds {
         }
     }
 
+    #[cfg(test)]
     /// Whether `key` lies in the range.
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
         self.is_above_lower(key) && self.is_below_upper(key)

@@ -1,14 +1,17 @@
 //! Seawall: an embedded transactional key-value database.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod catalogue;
+mod checkpoint;
+mod database;
 mod durability;
+mod engine;
 mod event;
 #[doc(hidden)]
 pub mod fork;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
 mod key_range;
 mod limits;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine that calls it is not there yet"))]
+mod open;
 mod options;
 #[doc(hidden)]
 pub mod page;
@@ -18,12 +21,18 @@ pub mod pagefile;
 pub mod planted;
 #[doc(hidden)]
 pub mod pool;
+mod recovery;
 mod report;
+mod space;
 mod transaction_options;
+mod tree;
+mod txn;
 mod value;
+mod version;
 #[doc(hidden)]
 pub mod writeback;
 
+pub use database::{CommitFuture, Database, Range, Savepoint, Snapshot, Transaction, Tree};
 pub use durability::{Durability, Isolation};
 pub use event::{Event, RecoveryPhase, StallReason};
 pub use key_range::KeyRange;

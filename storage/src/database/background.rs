@@ -1,0 +1,203 @@
+//! The threads: the log's flusher, the page cleaner with the checkpointer, and the collector. Each
+//! only calls the step of a state machine until it is told to stop; a database opened for tests has
+//! no threads, and the test calls the steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seawall_wal::sync::atomic::{AtomicBool, Ordering};
+use seawall_wal::sync::{Condvar, Mutex, thread};
+use seawall_wal::{Error, Lsn, Result};
+
+use super::core::Core;
+use crate::Event;
+use crate::engine::Collected;
+use crate::open::WalFull;
+use crate::writeback::cleaner::CleanerTarget;
+
+/// A checkpoint record is written at the latest after this much log.
+const CHECKPOINT_EVERY_BYTES: u64 = 32 << 20;
+/// The cleaner lets the log since the redo point grow to one part in this many of the bound.
+const REDO_SHARE: u64 = 2;
+/// Checkpoints are taken at least this often per bound of the log.
+const CHECKPOINT_SHARE: u64 = 8;
+/// Log that redo works off in a second, until a recovery has been measured.
+const REDO_BYTES_PER_S_ASSUMED: u64 = 50 << 20;
+/// What an open takes beside redo.
+const OPENING: Duration = Duration::from_millis(20);
+/// How long the maintainer and the collector doze when there is nothing to do.
+const DOZE: Duration = Duration::from_millis(20);
+
+/// What one step of the maintainer did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Maintained {
+    pub(crate) pages_written: usize,
+    pub(crate) has_checkpointed: bool,
+}
+
+/// Wakes the maintainer, and stops everybody.
+#[derive(Debug, Default)]
+struct Signal {
+    is_stopped: AtomicBool,
+    is_rung: Mutex<bool>,
+    rung: Condvar,
+}
+
+/// The running threads.
+#[derive(Debug)]
+pub(super) struct Background {
+    core: Arc<Core>,
+    signal: Arc<Signal>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl Signal {
+    fn ring(&self) {
+        *self.is_rung.lock() = true;
+        self.rung.notify_all();
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let mut is_rung = self.is_rung.lock();
+        if !*is_rung {
+            self.rung.wait_for(&mut is_rung, at_most);
+        }
+        *is_rung = false;
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::SeqCst)
+    }
+}
+
+impl Background {
+    pub(super) fn start(core: &Arc<Core>, on_wal_full: &WalFull) -> Self {
+        let signal = Arc::new(Signal::default());
+        let background =
+            Self { core: Arc::clone(core), signal: Arc::clone(&signal), threads: Mutex::default() };
+        let is_manual = core.options.manual_background;
+        let weak = Arc::downgrade(core);
+        on_wal_full.set(move || {
+            signal.ring();
+            if let (true, Some(core)) = (is_manual, weak.upgrade()) {
+                // Nobody else would: the one who waits makes the room.
+                if let Err(error) = core.make_log_room() {
+                    core.engine.log.poison(error);
+                }
+            }
+        });
+        if !is_manual && !core.options.read_only {
+            background.spawn("seawall-flusher", flush);
+            background.spawn("seawall-cleaner", maintain);
+            background.spawn("seawall-collect", collect);
+        }
+        background
+    }
+
+    fn spawn(&self, name: &str, run: fn(&Core, &Signal) -> Result<()>) {
+        let (core, signal) = (Arc::clone(&self.core), Arc::clone(&self.signal));
+        let body = move || {
+            if let Err(error) = run(&core, &signal) {
+                core.engine.log.poison(error.clone());
+                core.emit(&Event::Poisoned { error });
+            }
+        };
+        let spawned = thread::Builder::new().name(name.into()).spawn(body);
+        match spawned {
+            Ok(handle) => self.threads.lock().push(handle),
+            Err(error) => {
+                let source = Arc::new(error);
+                let error = Error::Io { path: self.core.path.clone(), source };
+                self.core.engine.log.poison(error);
+            }
+        }
+    }
+
+    /// Ends the threads and waits for them.
+    pub(super) fn stop(&self) {
+        self.signal.is_stopped.store(true, Ordering::SeqCst);
+        self.signal.ring();
+        self.core.engine.log.wake_flusher();
+        for handle in self.threads.lock().drain(..) {
+            // The last handle may go on one of these threads, inside of an event receiver.
+            if handle.thread().id() != thread::current().id() && handle.join().is_err() {
+                self.core.engine.log.poison(Error::Poisoned { source: None });
+            }
+        }
+    }
+}
+
+fn flush(core: &Core, signal: &Signal) -> Result<()> {
+    while !signal.is_stopped() {
+        let step = core.engine.log.step()?;
+        core.engine.log.wait_flusher(step.sleep);
+    }
+    Ok(())
+}
+
+fn maintain(core: &Core, signal: &Signal) -> Result<()> {
+    while !signal.is_stopped() {
+        let done = core.maintain_step()?;
+        if done == Maintained::default() {
+            signal.wait(DOZE);
+        }
+    }
+    Ok(())
+}
+
+fn collect(core: &Core, signal: &Signal) -> Result<()> {
+    while !signal.is_stopped() {
+        let done = core.collect_step()?;
+        if !done {
+            signal.wait(DOZE);
+        }
+    }
+    Ok(())
+}
+
+impl Core {
+    /// One step of page cleaner and checkpointer: a batch of pages, or a checkpoint, or nothing.
+    pub(crate) fn maintain_step(&self) -> Result<Maintained> {
+        let log = &self.engine.log;
+        let reserved = log.reserved_lsn();
+        let redo_bytes_max = self.options.max_wal_bytes / REDO_SHARE;
+        let target = Lsn::new(reserved.get().saturating_sub(redo_bytes_max));
+        let cleaner = &self.engine.cleaner;
+        let frames = CleanerTarget::CleanFrames(self.clean_frames);
+        let mut pages_written = 0;
+        for target in [frames, CleanerTarget::RedoLsn(target)] {
+            if !cleaner.is_reached(target) {
+                pages_written += cleaner.step(target)?.pages_written;
+            }
+        }
+        let since = self.checkpointer.bytes_since_last();
+        let is_due =
+            since >= CHECKPOINT_EVERY_BYTES.min(self.options.max_wal_bytes / CHECKPOINT_SHARE);
+        if is_due {
+            self.take_checkpoint()?;
+        }
+        Ok(Maintained { pages_written, has_checkpointed: is_due })
+    }
+
+    /// How long recovery would take now: the log to be redone at the rate last measured, and opening.
+    pub(super) fn estimated_recovery(&self, redo_bytes: u64) -> Duration {
+        let measured = self.checkpointer.control().state().rates.redo_bytes_per_s;
+        let rate = if measured == 0 { REDO_BYTES_PER_S_ASSUMED } else { measured };
+        OPENING + Duration::from_secs_f64(redo_bytes as f64 / rate as f64)
+    }
+
+    /// Cleans pages and takes checkpoints so that log can be given up.
+    fn make_log_room(&self) -> Result<()> {
+        let reserved = self.engine.log.reserved_lsn();
+        while !self.engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
+        self.take_checkpoint()?;
+        self.take_checkpoint()?;
+        Ok(())
+    }
+
+    /// One step of the collector. Returns whether there may be more to do at once.
+    pub(crate) fn collect_step(&self) -> Result<bool> {
+        let done = self.engine.collect_step()?;
+        Ok(done != Collected::default())
+    }
+}

@@ -1,0 +1,210 @@
+//! What every handle of a database shares, and how it is closed.
+//!
+//! Closing, in this order: no operation begins any more; live transactions are rolled back; writes
+//! that are under way end; the background threads end; every dirty page is written, a checkpoint
+//! taken, the log flushed; `control` notes the clean shutdown; the lock is released. A poisoned
+//! database, or an error on the way, skips the note: the next open recovers.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use seawall_wal::control::Shutdown;
+use seawall_wal::disk::DirectoryLock;
+use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard};
+use seawall_wal::{Error, Lsn, Result};
+
+use super::background::Background;
+use crate::checkpoint::Checkpointer;
+use crate::engine::{Engine, Unit};
+use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::open::{self, Opened};
+use crate::writeback::cleaner::CleanerTarget;
+use crate::{CheckpointReport, Event, Options, RecoveryReport};
+
+/// A transaction's unit, shared with the database so that closing can roll it back.
+pub(super) type LiveUnit = Arc<Mutex<Option<Unit>>>;
+
+/// An open database without its threads.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) checkpointer: Arc<Checkpointer>,
+    pub(crate) options: Options,
+    pub(super) path: PathBuf,
+    pub(super) report: RecoveryReport,
+    pub(super) clean_frames: usize,
+    lock: Mutex<Option<Box<dyn DirectoryLock>>>,
+    /// Held shared by every operation that may write; closing waits for them.
+    writes: RwLock<()>,
+    live: Mutex<HashMap<u64, Weak<Mutex<Option<Unit>>>>>,
+    next_live: AtomicU64,
+}
+
+/// What all handles hold; the last one to go closes the database.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) core: Arc<Core>,
+    background: Background,
+}
+
+impl Shared {
+    pub(super) fn open(options: &Options, dir: &std::path::Path) -> Result<Arc<Self>> {
+        let Opened { engine, checkpointer, report, lock, on_wal_full, clean_frames } =
+            open::open(options, dir)?;
+        let core = Arc::new(Core {
+            engine,
+            checkpointer,
+            options: options.clone(),
+            path: dir.to_path_buf(),
+            report,
+            clean_frames,
+            lock: Mutex::new(Some(lock)),
+            writes: RwLock::new(()),
+            live: Mutex::default(),
+            next_live: AtomicU64::new(0),
+        });
+        let background = Background::start(&core, &on_wal_full);
+        Ok(Arc::new(Self { core, background }))
+    }
+
+    /// Closes the database for every handle. Later calls do nothing.
+    pub(super) fn close(&self) -> Result<()> {
+        if !self.core.engine.close() {
+            return Ok(());
+        }
+        let rolled_back = self.core.roll_back_live();
+        let _no_writes = self.core.writes.write();
+        self.background.stop();
+        let closed = rolled_back.and_then(|()| self.core.shut_down());
+        drop(self.core.lock.lock().take());
+        closed
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            self.core.emit(&Event::Poisoned { error });
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn emit(&self, event: &Event) {
+        if let Some(on_event) = &self.options.on_event {
+            on_event(event);
+        }
+    }
+
+    /// Admits an operation that may write, for as long as the guard lives.
+    pub(crate) fn admit_write(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let guard = self.writes.read();
+        self.engine.check_writable()?;
+        Ok(guard)
+    }
+
+    /// Keeps a new transaction's unit in reach of [`Shared::close`].
+    pub(super) fn enlist(&self, unit: Unit) -> (u64, LiveUnit) {
+        let unit = Arc::new(Mutex::new(Some(unit)));
+        let id = self.next_live.fetch_add(1, Ordering::Relaxed);
+        self.live.lock().insert(id, Arc::downgrade(&unit));
+        (id, unit)
+    }
+
+    pub(super) fn delist(&self, id: u64) {
+        self.live.lock().remove(&id);
+    }
+
+    pub(super) fn live_count(&self) -> usize {
+        self.live.lock().len()
+    }
+
+    fn roll_back_live(&self) -> Result<()> {
+        let live: Vec<_> =
+            self.live.lock().drain().filter_map(|(_, unit)| unit.upgrade()).collect();
+        live.iter().try_for_each(|unit| match unit.lock().take() {
+            Some(unit) => self.engine.roll_back_unit(unit),
+            None => Ok(()),
+        })
+    }
+
+    fn shut_down(&self) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        if let Some(error) = self.engine.log.poisoned() {
+            return Err(error);
+        }
+        self.clean_up_to(self.engine.log.reserved_lsn())?;
+        self.checkpointer.take()?;
+        let lsn = self.engine.log.shutdown()?;
+        self.checkpointer.control().update(|state| state.shutdown = Shutdown::Clean { lsn })
+    }
+
+    /// Writes pages until none lacks a change below `lsn` on disk.
+    fn clean_up_to(&self, lsn: Lsn) -> Result<()> {
+        while !self.engine.cleaner.step(CleanerTarget::RedoLsn(lsn))?.is_reached {}
+        Ok(())
+    }
+
+    /// [`Database::checkpoint`](crate::Database::checkpoint): cleans up to the position of the call,
+    /// then takes two checkpoints, so that neither master record needs older log.
+    pub(super) fn checkpoint(&self) -> Result<CheckpointReport> {
+        let _writing = self.admit_write()?;
+        let started = Instant::now();
+        self.clean_up_to(self.engine.log.reserved_lsn())?;
+        let first = self.take_checkpoint()?;
+        let second = self.take_checkpoint()?;
+        Ok(CheckpointReport {
+            segments_recycled: first.segments_recycled + second.segments_recycled,
+            elapsed: started.elapsed(),
+            ..second
+        })
+    }
+
+    /// Takes a checkpoint and tells of it.
+    pub(super) fn take_checkpoint(&self) -> Result<CheckpointReport> {
+        self.emit(&Event::CheckpointBegin { begin_lsn: self.engine.log.reserved_lsn() });
+        let report = self.checkpointer.take()?;
+        self.emit(&Event::CheckpointEnd(report.clone()));
+        Ok(report)
+    }
+
+    /// Waits until what ends at `lsn` may be told, and turns a failed flush into "in doubt".
+    pub(crate) fn wait_for(&self, lsn: Lsn) -> Result<()> {
+        self.engine.log.wait_visible(lsn).map_err(|error| in_doubt(lsn, error))
+    }
+}
+
+/// The error of a commit whose flush failed.
+pub(super) fn in_doubt(lsn: Lsn, error: Error) -> Error {
+    Error::CommitUnknown { lsn, source: Arc::new(error) }
+}
+
+/// Refuses keys that no tree can hold.
+pub(crate) fn check_key(key: &[u8]) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::InvalidArgument("the key is empty".into()));
+    }
+    if key.len() > MAX_KEY_BYTES {
+        let why = format!("the key has {} bytes; at most {MAX_KEY_BYTES} are allowed", key.len());
+        return Err(Error::InvalidArgument(why));
+    }
+    Ok(())
+}
+
+/// Refuses values that no tree can hold.
+pub(crate) fn check_value(value: &[u8]) -> Result<()> {
+    if value.len() > MAX_VALUE_BYTES {
+        let why =
+            format!("the value has {} bytes; at most {MAX_VALUE_BYTES} are allowed", value.len());
+        return Err(Error::InvalidArgument(why));
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! The public interface: the database, its trees, snapshots, transactions and ranges.
+
+mod background;
+mod core;
+mod future;
+mod range;
+mod registered;
+mod snapshot;
+mod stats;
+mod transaction;
+mod tree;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use seawall_wal::{Error, Lsn, Result};
+
+use crate::catalogue::row::{NAMES, name_of};
+use crate::engine::{Rest, View, check_name};
+use crate::key_range::KeyBounds;
+use crate::{CheckpointReport, Options, RecoveryReport, Stats, TransactionOptions};
+
+use self::core::Shared;
+use self::registered::Registered;
+
+pub use self::future::CommitFuture;
+pub use self::range::Range;
+pub use self::snapshot::Snapshot;
+pub use self::transaction::{Savepoint, Transaction};
+pub use self::tree::Tree;
+
+/// First wait before a transaction is run again; it doubles up to [`BACK_OFF_MAX`].
+const BACK_OFF_MIN: Duration = Duration::from_micros(20);
+const BACK_OFF_MAX: Duration = Duration::from_millis(10);
+
+/// An open database. Cloning it is cheap; it is closed when the last handle to it goes (trees,
+/// snapshots, transactions and ranges are handles as well), or by [`Database::close`].
+///
+/// ```
+/// # fn main() -> seawall::Result<()> {
+/// # let dir = tempfile::tempdir().expect("a directory");
+/// let database = seawall::Database::open(dir.path().join("db"))?;
+/// let users = database.tree("users")?;
+/// users.insert("ada", "lovelace")?;
+/// assert_eq!(users.get("ada")?.as_deref(), Some(&b"lovelace"[..]));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Shared>,
+}
+
+impl Options {
+    /// Opens the database in `dir`, creating or recovering it as needed.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for options out of range and for a directory that is not a
+    /// database; [`Error::NotFound`] where there is none and none may be created;
+    /// [`Error::Locked`]; [`Error::RecoveryNeeded`]; [`Error::Corrupt`];
+    /// [`Error::UnsupportedFormat`]; [`Error::NoSpace`]; [`Error::Io`].
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Database> {
+        Ok(Database { shared: Shared::open(&self, dir.as_ref())? })
+    }
+}
+
+impl Database {
+    /// Opens the database in `dir` with the default [`Options`].
+    ///
+    /// # Errors
+    /// Those of [`Options::open`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(dir)
+    }
+
+    fn of(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.shared.core.path
+    }
+
+    /// What opening it found and did.
+    #[must_use]
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.shared.core.report
+    }
+
+    /// The tree of this name, created where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an empty name and one longer than
+    /// [`MAX_TREE_NAME_BYTES`](crate::MAX_TREE_NAME_BYTES).
+    pub fn tree(&self, name: &str) -> Result<Tree> {
+        match self.open_tree(name)? {
+            Some(tree) => Ok(tree),
+            None => self.transact(|transaction| transaction.tree(name)),
+        }
+    }
+
+    /// The tree of this name, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`Database::tree`].
+    pub fn open_tree(&self, name: &str) -> Result<Option<Tree>> {
+        check_name(name)?;
+        let engine = &self.shared.core.engine;
+        engine.check_open()?;
+        let registered = Registered::new(engine);
+        let info = engine.find_tree(name, View::At(registered.at(None)))?;
+        Ok(info.map(|info| Tree::new(&self.shared, info, name)))
+    }
+
+    /// The names of all trees, in order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub fn tree_names(&self) -> Result<Vec<String>> {
+        let engine = &self.shared.core.engine;
+        engine.check_open()?;
+        let registered = Registered::new(engine);
+        let mut bounds = KeyBounds::prefix(NAMES);
+        let mut names = Vec::new();
+        let mut leaf = crate::engine::LeafPairs::default();
+        loop {
+            leaf.clear();
+            let lower = bounds.lower.as_ref().map(|key| &key[..]);
+            let upper = bounds.upper.as_ref().map(|key| &key[..]);
+            let view = View::At(registered.at(None));
+            let rest =
+                engine.copy_first_leaf(&engine.catalogue, (lower, upper), view, &mut leaf)?;
+            for index in 0..leaf.len() {
+                let name = name_of(leaf.get(index).0).map_err(|error| {
+                    engine.corrupt_page(engine.catalogue.root, error.expected, error.found)
+                })?;
+                names.push(name.to_owned());
+            }
+            match rest {
+                Rest::Done => return Ok(names),
+                Rest::From(key) => bounds.lower = std::ops::Bound::Included(key.into()),
+            }
+        }
+    }
+
+    /// Drops a tree. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] while transactions write to it, after trying for a while.
+    pub fn drop_tree(&self, name: &str) -> Result<bool> {
+        self.transact(|transaction| transaction.drop_tree(name))
+    }
+
+    /// Begins a transaction with the database's isolation and durability.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn begin(&self) -> Result<Transaction> {
+        self.begin_with(TransactionOptions::new())
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn begin_with(&self, options: TransactionOptions) -> Result<Transaction> {
+        Transaction::begin(&self.shared, &options)
+    }
+
+    /// Runs `run` in a transaction and commits it; runs it again, with growing pauses, when it
+    /// conflicts with another one. An error of `run` rolls back.
+    ///
+    /// # Errors
+    /// Those of `run`; [`Error::Conflict`] when it still conflicts after the last try.
+    pub fn transact<T>(&self, run: impl FnMut(&mut Transaction) -> Result<T>) -> Result<T> {
+        self.transact_with(TransactionOptions::new(), run)
+    }
+
+    /// [`Database::transact`] with options, and with an error type of the caller's.
+    ///
+    /// # Errors
+    /// Those of [`Database::transact`].
+    pub fn transact_with<T, E: From<Error>>(
+        &self,
+        options: TransactionOptions,
+        mut run: impl FnMut(&mut Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut lsn = Lsn::NONE;
+        let result = self.try_transact(&options, &mut run, &mut lsn)?;
+        self.shared.core.wait_for(lsn)?;
+        Ok(result)
+    }
+
+    /// [`Database::transact_with`], which leaves the wait for the commit at `lsn` to the caller.
+    fn transact_noting<T>(
+        &self,
+        options: TransactionOptions,
+        run: &mut impl FnMut(&mut Transaction) -> Result<T>,
+        lsn: &mut Lsn,
+    ) -> Result<T> {
+        self.try_transact(&options, run, lsn)
+    }
+
+    fn try_transact<T, E: From<Error>>(
+        &self,
+        options: &TransactionOptions,
+        run: &mut impl FnMut(&mut Transaction) -> Result<T, E>,
+        lsn: &mut Lsn,
+    ) -> Result<T, E> {
+        let mut back_off = BackOff::new();
+        for tries in 0.. {
+            let mut transaction = self.begin_with(options.clone())?;
+            let result = run(&mut transaction);
+            let committed = match result {
+                Ok(result) => transaction.log_commit().map(|end| (result, end)),
+                Err(error) => {
+                    let has_conflicted = transaction.has_conflicted();
+                    drop(transaction);
+                    if !has_conflicted || tries >= options.max_retries {
+                        return Err(error);
+                    }
+                    back_off.wait();
+                    continue;
+                }
+            };
+            match committed {
+                Ok((result, end)) => {
+                    *lsn = end;
+                    return Ok(result);
+                }
+                Err(error) if error.is_conflict() && tries < options.max_retries => back_off.wait(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        unreachable!("the loop ends by a return")
+    }
+
+    /// The database as it is now, for as long as the snapshot lives.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.shared.core.engine.check_open()?;
+        Ok(Snapshot::new(&self.shared))
+    }
+
+    /// Where the database stands.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.core.stats()
+    }
+
+    /// Makes everything that has been committed durable. Returns the position up to which it is.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what made it so.
+    pub fn sync(&self) -> Result<Lsn> {
+        let engine = &self.shared.core.engine;
+        engine.check_open()?;
+        let lsn = engine.log.contiguous_lsn();
+        engine.log.wait_durable(lsn)?;
+        Ok(lsn)
+    }
+
+    /// [`Database::sync`] without waiting.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn sync_async(&self) -> Result<CommitFuture> {
+        let engine = &self.shared.core.engine;
+        engine.check_open()?;
+        Ok(CommitFuture::new(&self.shared, engine.log.contiguous_lsn(), true))
+    }
+
+    /// Writes every page that lacks a change up to now, takes a checkpoint and recycles the log.
+    /// Stops no transaction.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], or what made it so.
+    pub fn checkpoint(&self) -> Result<CheckpointReport> {
+        self.shared.core.checkpoint()
+    }
+
+    /// Closes the database for every handle: live transactions roll back, everything is written, and
+    /// the next open need not recover. Later calls on any handle give [`Error::Closed`].
+    ///
+    /// # Errors
+    /// What stood in the way of a clean shutdown: the next open recovers then.
+    pub fn close(self) -> Result<()> {
+        self.shared.close()
+    }
+}
+
+/// Growing pauses with jitter, so that transactions that met do not meet again.
+struct BackOff {
+    pause: Duration,
+    seed: u64,
+}
+
+impl BackOff {
+    fn new() -> Self {
+        Self { pause: BACK_OFF_MIN, seed: 0 }
+    }
+
+    fn wait(&mut self) {
+        let started = Instant::now();
+        let address = std::ptr::from_ref(self).addr() as u64;
+        self.seed = (self.seed ^ address).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
+        let share = u32::from(self.seed.to_le_bytes()[0]) + 1;
+        let pause = self.pause * share / 256;
+        while started.elapsed() < pause {
+            seawall_wal::sync::thread::park_timeout(pause - started.elapsed().min(pause));
+        }
+        self.pause = (2 * self.pause).min(BACK_OFF_MAX);
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("path", &self.path()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,371 @@
+//! A transaction: reads of one moment and of its own writes, writes that take place together.
+
+use std::cell::Cell as NotSync;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use seawall_wal::{Error, Lsn, Result};
+
+use super::core::{LiveUnit, Shared, check_key, check_value};
+use super::future::CommitFuture;
+use super::range::{Range, Reader, TrackedReads, TransactionReader};
+use super::registered::{resolve, value};
+use super::snapshot::check_same;
+use super::tree::Tree;
+use crate::engine::{Decision, Unit, UnitMark, check_name};
+use crate::key_range::{KeyBounds, KeyRange};
+use crate::page::inline_value_bytes_max;
+use crate::{Durability, TransactionOptions, Value};
+
+/// Keys that `remove_range` collects before it removes them.
+const REMOVE_BATCH: usize = 1024;
+
+/// A transaction. Dropping it rolls it back.
+///
+/// It sees the database as it was at its first read, and its own writes. Values are provisional
+/// until its commit returns. A write of a key that another transaction has written, and not ended, or
+/// has committed since this one's first read, is [`Error::Conflict`]: roll back and run it again, or
+/// use [`Database::transact`](crate::Database::transact), which does.
+pub struct Transaction {
+    shared: Arc<Shared>,
+    unit: LiveUnit,
+    live_id: u64,
+    durability: Durability,
+    /// Whether an operation gave `Conflict`. The cell also keeps the transaction to one thread at a
+    /// time: what it reads depends on what it wrote before.
+    has_conflicted: NotSync<bool>,
+}
+
+/// A point in a transaction to which it can be rolled back.
+#[derive(Clone, Debug)]
+pub struct Savepoint {
+    mark: UnitMark,
+    live_id: u64,
+}
+
+impl Transaction {
+    pub(super) fn begin(shared: &Arc<Shared>, options: &TransactionOptions) -> Result<Self> {
+        let core = &shared.core;
+        core.engine.check_open()?;
+        let isolation = options.isolation.unwrap_or(core.options.isolation);
+        let durability = options.durability.unwrap_or(core.options.durability);
+        let (live_id, unit) = core.enlist(Unit::new(isolation));
+        let shared = Arc::clone(shared);
+        Ok(Self { shared, unit, live_id, durability, has_conflicted: NotSync::new(false) })
+    }
+
+    /// Runs `act` on the unit, which closing the database takes away.
+    fn with<T>(&self, act: impl FnOnce(&mut Unit) -> Result<T>) -> Result<T> {
+        self.shared.core.engine.check_open()?;
+        let mut unit = self.unit.lock();
+        let result = act(unit.as_mut().ok_or(Error::Closed)?);
+        if result.as_ref().is_err_and(Error::is_conflict) {
+            self.has_conflicted.set(true);
+        }
+        result
+    }
+
+    /// Whether running it again may help, whatever became of the error.
+    pub(super) fn has_conflicted(&self) -> bool {
+        self.has_conflicted.get()
+    }
+
+    fn check(&self, unit: &Unit, tree: &Tree) -> Result<()> {
+        check_same(&self.shared, tree)?;
+        if unit.has_dropped(&tree.info) {
+            return Err(Error::NotFound { what: "the tree, which was dropped,".into() });
+        }
+        self.shared.core.engine.check_tree(&tree.info)
+    }
+
+    /// Puts a value under a key, whatever stands there.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]; [`Error::NoSpace`], after which the transaction may go on.
+    pub fn insert(
+        &mut self,
+        tree: &Tree,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        check_key(key)?;
+        check_value(value)?;
+        let engine = &self.shared.core.engine;
+        let _writing = self.shared.core.admit_write()?;
+        self.with(|unit| {
+            self.check(unit, tree)?;
+            if value.len() > inline_value_bytes_max(engine.page_bytes, key.len()) {
+                return engine.unit_write_large(unit, &tree.info, key, value);
+            }
+            engine.unit_write(unit, &tree.info, key, value.len(), |_| Decision::Put(value))?;
+            Ok(())
+        })
+    }
+
+    /// Removes a key. Returns whether it was there.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::insert`].
+    pub fn remove(&mut self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        check_key(key)?;
+        let _writing = self.shared.core.admit_write()?;
+        self.with(|unit| {
+            self.check(unit, tree)?;
+            self.shared.core.engine.unit_remove(unit, &tree.info, key)
+        })
+    }
+
+    /// Removes every key of a range. Returns how many there were.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::insert`].
+    pub fn remove_range(&mut self, tree: &Tree, range: impl KeyRange) -> Result<u64> {
+        let mut bounds = range.into_bounds();
+        let mut removed = 0;
+        loop {
+            let mut keys = Vec::new();
+            for pair in self.bounded(tree, bounds.clone())?.take(REMOVE_BATCH) {
+                keys.push(pair?.0);
+            }
+            for key in &keys {
+                removed += u64::from(self.remove(tree, key)?);
+            }
+            match keys.pop() {
+                Some(last) if keys.len() + 1 == REMOVE_BATCH => {
+                    bounds.lower = std::ops::Bound::Excluded(last);
+                }
+                _ => return Ok(removed),
+            }
+        }
+    }
+
+    /// The tree of this name, created with this transaction where it is missing.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::insert`]; [`Error::InvalidArgument`] for an empty or too long name.
+    pub fn tree(&mut self, name: &str) -> Result<Tree> {
+        check_name(name)?;
+        let core = &self.shared.core;
+        if let Some(info) = self.with(|unit| core.engine.unit_find_tree(unit, name))? {
+            return Ok(Tree::new(&self.shared, info, name));
+        }
+        let _writing = core.admit_write()?;
+        let info = self.with(|unit| core.engine.unit_open_tree(unit, name))?;
+        Ok(Tree::new(&self.shared, info, name))
+    }
+
+    /// Drops a tree when this transaction commits. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] while another transaction writes to it.
+    pub fn drop_tree(&mut self, name: &str) -> Result<bool> {
+        let _writing = self.shared.core.admit_write()?;
+        self.with(|unit| self.shared.core.engine.unit_drop_tree(unit, name))
+    }
+
+    /// Renames a tree when this transaction commits. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when there is a tree named `to`; [`Error::Conflict`] while another
+    /// transaction writes to it.
+    pub fn rename_tree(&mut self, from: &str, to: &str) -> Result<bool> {
+        let _writing = self.shared.core.admit_write()?;
+        self.with(|unit| self.shared.core.engine.unit_rename_tree(unit, from, to))
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// Those of [`Tree::get`].
+    pub fn get(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let mut out = Vec::new();
+        let is_there = self.get_into(tree, key.as_ref(), &mut out)?;
+        Ok(value(is_there, out))
+    }
+
+    fn get_into(&self, tree: &Tree, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        check_key(key)?;
+        let engine = &self.shared.core.engine;
+        self.with(|unit| {
+            self.check(unit, tree)?;
+            let found = engine.unit_lookup(unit, &tree.info, key, out)?;
+            resolve(engine, found, out)
+        })
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    /// Those of [`Tree::get`].
+    pub fn contains_key(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.get_with(tree, key, |_| ()).map(|found| found.is_some())
+    }
+
+    /// Calls `read` with the value of a key.
+    ///
+    /// # Errors
+    /// Those of [`Tree::get`].
+    pub fn get_with<R>(
+        &self,
+        tree: &Tree,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let mut out = Vec::new();
+        let is_there = self.get_into(tree, key.as_ref(), &mut out)?;
+        Ok(is_there.then(|| read(&out)))
+    }
+
+    /// The pairs of a range, from either end.
+    ///
+    /// # Errors
+    /// Those of [`Tree::range`].
+    pub fn range(&self, tree: &Tree, range: impl KeyRange) -> Result<Range<'_>> {
+        self.bounded(tree, range.into_bounds())
+    }
+
+    /// The pairs whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// Those of [`Tree::range`].
+    pub fn prefix(&self, tree: &Tree, prefix: impl AsRef<[u8]>) -> Result<Range<'_>> {
+        self.bounded(tree, KeyBounds::prefix(prefix.as_ref()))
+    }
+
+    fn bounded(&self, tree: &Tree, bounds: KeyBounds) -> Result<Range<'_>> {
+        let engine = &self.shared.core.engine;
+        let reader = self.with(|unit| {
+            self.check(unit, tree)?;
+            let at = engine.unit_view(unit);
+            let (read_lsn, low_lsn) = (at.read_lsn, at.low_lsn);
+            let is_tracked = unit.is_serializable();
+            let reads = is_tracked.then(|| TrackedReads::new(&unit.reads, tree.info.id, &bounds));
+            Ok(TransactionReader { read_lsn, low_lsn, own: Arc::clone(&unit.writer), reads })
+        })?;
+        Ok(Range::new(&self.shared, &tree.info, Reader::Transaction(reader), bounds))
+    }
+
+    /// Calls `visit` with each pair of a range, in order, until it breaks.
+    ///
+    /// # Errors
+    /// Those of [`Tree::get`].
+    pub fn scan<R>(
+        &self,
+        tree: &Tree,
+        range: impl KeyRange,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<R>,
+    ) -> Result<Option<R>> {
+        self.bounded(tree, range.into_bounds())?.visit(visit)
+    }
+
+    /// A point to which [`Transaction::rollback_to`] goes back.
+    #[must_use]
+    pub fn savepoint(&mut self) -> Savepoint {
+        let mark = self.unit.lock().as_ref().map_or_else(UnitMark::default, Unit::mark);
+        Savepoint { mark, live_id: self.live_id }
+    }
+
+    /// Undoes everything since the savepoint, which stays valid. Later savepoints do not.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a savepoint of another transaction.
+    pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
+        if savepoint.live_id != self.live_id {
+            let why = "the savepoint is of another transaction";
+            return Err(Error::InvalidArgument(why.into()));
+        }
+        let _writing = self.shared.core.admit_write()?;
+        self.with(|unit| self.shared.core.engine.undo_unit_to_mark(unit, &savepoint.mark))
+    }
+
+    /// Undoes everything, as dropping does, and tells of errors.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]: the next open undoes it.
+    pub fn rollback(self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&self) -> Result<()> {
+        self.shared.core.delist(self.live_id);
+        let unit = self.unit.lock().take();
+        match unit {
+            Some(unit) if unit.has_written() => {
+                let _writing = self.shared.core.admit_write()?;
+                self.shared.core.engine.roll_back_unit(unit)
+            }
+            Some(unit) => self.shared.core.engine.roll_back_unit(unit),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes everything take place, with the durability that the transaction was begun with.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], after which everything is undone; [`Error::CommitUnknown`].
+    pub fn commit(self) -> Result<Lsn> {
+        let durability = self.durability;
+        self.commit_with(durability)
+    }
+
+    /// [`Transaction::commit`] with another durability.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::commit`].
+    pub fn commit_with(self, durability: Durability) -> Result<Lsn> {
+        let lsn = self.log_commit_with(durability)?;
+        self.shared.core.wait_for(lsn)?;
+        Ok(lsn)
+    }
+
+    /// [`Transaction::commit`] without waiting for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`]; a failed flush shows in the future.
+    pub fn commit_async(self) -> Result<CommitFuture> {
+        let durability = self.durability;
+        let lsn = self.log_commit_with(durability)?;
+        Ok(CommitFuture::new(&self.shared, lsn, durability == Durability::Sync))
+    }
+
+    /// Logs the commit; the caller waits for it.
+    pub(super) fn log_commit(&self) -> Result<Lsn> {
+        self.log_commit_with(self.durability)
+    }
+
+    fn log_commit_with(&self, durability: Durability) -> Result<Lsn> {
+        let core = &self.shared.core;
+        core.engine.check_open()?;
+        let unit = self.unit.lock().take().ok_or(Error::Closed)?;
+        core.delist(self.live_id);
+        if !unit.has_written() {
+            return core.engine.commit_unit(unit, durability);
+        }
+        match core.admit_write() {
+            Ok(_writing) => core.engine.commit_unit(unit, durability),
+            Err(error) => {
+                // Poisoned or closed: what was written is undone by the next open.
+                drop(unit);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            // Whoever wants to know calls `rollback`; recovery undoes what is left.
+            drop(error);
+        }
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("durability", &self.durability).finish_non_exhaustive()
+    }
+}

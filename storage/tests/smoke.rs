@@ -1,0 +1,124 @@
+//! The main job: open, write, crash, recover, read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use seawall::{Database, Options, Result};
+use seawall_wal::disk::SimDisk;
+
+fn options(disk: &SimDisk) -> Options {
+    Options::new()
+        .disk_injected(Arc::new(disk.clone()))
+        .manual_background(true)
+        .unchecked_limits()
+        .cache_bytes(256 << 10)
+        .max_wal_bytes(4 << 20)
+        .segment_bytes(256 << 10)
+        .page_bytes(4096)
+}
+
+fn key(i: u32) -> [u8; 4] {
+    i.wrapping_mul(0x9e37_79b9).to_be_bytes()
+}
+
+#[test]
+fn what_was_inserted_is_read_back() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path().join("db"))?;
+    let tree = database.tree("t")?;
+    for i in 0..2000 {
+        tree.insert_with(key(i), i.to_string(), seawall::Durability::Relaxed)?;
+    }
+    for i in 0..2000 {
+        assert_eq!(tree.get(key(i))?.unwrap(), i.to_string().as_bytes());
+    }
+    assert_eq!(tree.len()?, 2000);
+    let keys: Vec<_> = tree.range(..)?.map(|pair| pair.unwrap().0).collect();
+    assert!(keys.is_sorted() && keys.len() == 2000);
+    let back: Vec<_> = tree.range(..)?.rev().map(|pair| pair.unwrap().0).collect();
+    assert!(back.iter().rev().eq(keys.iter()));
+    for i in 0..1000 {
+        assert!(tree.remove_with(key(i), seawall::Durability::Relaxed)?);
+    }
+    assert_eq!(tree.len()?, 1000);
+    database.close()?;
+    let database = Database::open(dir.path().join("db"))?;
+    assert!(database.recovery_report().clean);
+    let tree = database.open_tree("t")?.unwrap();
+    assert_eq!(tree.len()?, 1000);
+    assert_eq!(tree.range(..)?.count(), 1000);
+    Ok(())
+}
+
+#[test]
+fn acknowledged_writes_survive_a_power_cut_and_open_transactions_do_not() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    for i in 0..3000 {
+        tree.insert(key(i), vec![b'v'; 100])?;
+    }
+    let mut open = database.begin()?;
+    for i in 3000..3500 {
+        open.insert(&tree, key(i), vec![b'w'; 100])?;
+    }
+    open.remove(&tree, key(1))?;
+    tree.insert(b"last", b"one")?;
+    let crashed = disk.crash(seawall_wal::disk::sim::CrashPlan::NothingUnsynced);
+    let after = options(&crashed).open("/db")?;
+    let tree_after = after.open_tree("t")?.unwrap();
+    assert_eq!(tree_after.len()?, 3001);
+    assert_eq!(tree_after.range(..)?.count(), 3001);
+    assert!(tree_after.get(key(1))?.is_some());
+    assert_eq!(after.recovery_report().losers, 1);
+    drop(open);
+    assert_eq!(tree.len()?, 3001);
+    assert_eq!(tree.range(..)?.count(), 3001);
+    assert_eq!(database.path(), Path::new("/db"));
+    Ok(())
+}
+
+#[test]
+fn large_values_round_trip() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    let value: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    tree.insert("big", &value)?;
+    assert_eq!(tree.get("big")?.unwrap(), value);
+    tree.insert("big", &value[..5000])?;
+    assert_eq!(tree.get("big")?.unwrap(), value[..5000]);
+    let crashed = disk.crash(seawall_wal::disk::sim::CrashPlan::NothingUnsynced);
+    let after = options(&crashed).open("/db")?;
+    assert_eq!(after.tree("t")?.get("big")?.unwrap(), value[..5000]);
+    Ok(())
+}
+
+#[test]
+fn transactions_conflict_and_retry() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    tree.insert("a", "1")?;
+    let mut first = database.begin()?;
+    let mut second = database.begin()?;
+    assert_eq!(first.get(&tree, "a")?.unwrap(), b"1");
+    assert_eq!(second.get(&tree, "a")?.unwrap(), b"1");
+    first.insert(&tree, "a", "2")?;
+    assert!(second.insert(&tree, "a", "3").unwrap_err().is_conflict());
+    first.commit()?;
+    drop(second);
+    assert_eq!(tree.get("a")?.unwrap(), b"2");
+    // Write skew.
+    tree.insert("b", "0")?;
+    let mut first = database.begin()?;
+    let mut second = database.begin()?;
+    first.get(&tree, "a")?;
+    second.get(&tree, "b")?;
+    first.insert(&tree, "b", "x")?;
+    second.insert(&tree, "a", "y")?;
+    first.commit()?;
+    assert!(second.commit().unwrap_err().is_conflict());
+    assert_eq!(tree.get("a")?.unwrap(), b"2");
+    Ok(())
+}
