@@ -1,13 +1,14 @@
-//! Durable commits per second, beside bare synced writes of the same size in the same run.
+//! Durable commits per second, beside bare synced writes of the same size.
 //!
 //! ```text
-//! cargo run --release -p seawall-wal --example commit_rate -- [DIR] [SECONDS]
+//! cargo run --release -p seawall-wal --example commit_rate -- [DIR] [SLICE_MS]
 //! ```
 //!
 //! DIR must be on the disk to be measured; the default is a temporary directory there where the
 //! system keeps those. The bare rate is that of one thread overwriting 4 KiB blocks of a file in
-//! turn, each in one synced write past the page cache. A commit appends a record of 150 bytes and
-//! waits until it is durable and visible.
+//! turn, each in one synced write past the page cache. A commit appends a record of about 150 bytes
+//! and waits until it is durable and visible. Both are measured in turns, since a disk is not as fast
+//! at one time as at another; what is shown is the middle of the rounds.
 
 use std::error::Error;
 use std::io::{Write, stdout};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::EpochEntry;
-use seawall_wal::disk::{Access, AlignedBuf, BLOCK_BYTES, BlockingDisk, Disk, OpenMode};
+use seawall_wal::disk::{Access, AlignedBuf, BLOCK_BYTES, BlockingDisk, Disk, DiskFile, OpenMode};
 use seawall_wal::log::{CreditRequest, Log, LogOptions, Purpose, SegmentOptions, Segments};
 use seawall_wal::record::{Body, RecordEncoder, record_bytes_max};
 use seawall_wal::{DatabaseId, Epoch, EpochNonce, Lsn, TxnId};
@@ -30,23 +31,33 @@ const PAGE_BYTES: usize = 4096;
 const NOTE: [u8; 110] = [b'x'; 110];
 const BARE_BYTES: usize = 64 << 20;
 const MAX_WAL_BYTES: u64 = 512 << 20;
+const ROUNDS: usize = 11;
 
-fn bare_rate(disk: &dyn Disk, dir: &Path, time: Duration) -> Outcome<f64> {
-    let path = dir.join("bare");
-    let file = disk.open(&path, OpenMode::Create, Access::Direct)?;
-    let zeros = AlignedBuf::new(BARE_BYTES);
-    file.write_at(&zeros, 0)?;
-    file.sync()?;
-    let block = AlignedBuf::new(BLOCK_BYTES);
-    let start = Instant::now();
-    let mut count = 0;
-    while start.elapsed() < time {
-        file.write_sync_at(&block, count * to_u64(BLOCK_BYTES) % to_u64(BARE_BYTES))?;
-        count += 1;
+/// A file to overwrite.
+struct Bare {
+    file: Arc<dyn DiskFile>,
+    block: AlignedBuf,
+    count: u64,
+}
+
+impl Bare {
+    fn create(disk: &dyn Disk, dir: &Path) -> Outcome<Self> {
+        let file = disk.open(&dir.join("bare"), OpenMode::Create, Access::Direct)?;
+        file.write_at(&AlignedBuf::new(BARE_BYTES), 0)?;
+        file.sync()?;
+        Ok(Self { file, block: AlignedBuf::new(BLOCK_BYTES), count: 0 })
     }
-    let rate = rate(count, start.elapsed());
-    disk.remove_file(&path)?;
-    Ok(rate)
+
+    fn rate(&mut self, time: Duration) -> Outcome<f64> {
+        let start = Instant::now();
+        let before = self.count;
+        while start.elapsed() < time {
+            let offset = self.count * to_u64(BLOCK_BYTES) % to_u64(BARE_BYTES);
+            self.file.write_sync_at(&self.block, offset)?;
+            self.count += 1;
+        }
+        Ok(rate(self.count - before, start.elapsed()))
+    }
 }
 
 fn rate(count: u64, elapsed: Duration) -> f64 {
@@ -135,31 +146,37 @@ fn commit_rate(log: &Arc<Log>, threads: u32, time: Duration) -> Outcome<f64> {
     })
 }
 
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 fn main() -> Outcome<()> {
     let mut args = std::env::args().skip(1);
     let parent = args.next().map_or_else(std::env::temp_dir, Into::into);
-    let seconds = args.next().map_or(Ok(2), |seconds| seconds.parse())?;
-    let time = Duration::from_secs(seconds);
+    let slice_ms = args.next().map_or(Ok(200), |slice| slice.parse())?;
+    let slice = Duration::from_millis(slice_ms);
     let dir = parent.join(format!("seawall-commit-rate-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let disk: Arc<dyn Disk> = Arc::new(BlockingDisk::new());
-    let mut out = stdout();
     let log = Arc::new(start_log(Arc::clone(&disk), &dir.join("wal"))?);
-    let bare = bare_rate(disk.as_ref(), &dir, time)?;
-    writeln!(out, "bare synced 4 KiB writes: {bare:8.0}/s")?;
+    let mut bare = Bare::create(disk.as_ref(), &dir)?;
+    let mut out = stdout();
     for threads in [1, 4, 16, 64] {
         let before = log.stats();
-        let rate = commit_rate(&log, threads, time)?;
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            rounds.push((bare.rate(slice)?, commit_rate(&log, threads, slice)?));
+        }
         let after = log.stats();
+        let commits = middle(rounds.iter().map(|(_, commits)| *commits).collect());
+        let ratio = middle(rounds.iter().map(|(bare, commits)| commits / bare).collect());
         let frames = after.frames - before.frames;
-        let ratio = rate / bare;
         writeln!(
             out,
-            "{threads:3} threads: {rate:8.0} commits/s, {ratio:5.2} of bare, {frames} frames"
+            "{threads:3} threads: {commits:8.0} commits/s, {ratio:6.2} of bare, {frames} frames"
         )?;
     }
-    let bare = bare_rate(disk.as_ref(), &dir, time)?;
-    writeln!(out, "bare again:               {bare:8.0}/s")?;
     log.shutdown()?;
     std::fs::remove_dir_all(&dir)?;
     Ok(())

@@ -9,18 +9,16 @@
 //! It writes nothing: the frame goes to the disk outside of the writer's mutex.
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
-use std::path::PathBuf;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
-use std::{fmt, io};
 
 use crate::codec::{to_u64, to_usize};
 use crate::control::EpochEntry;
 use crate::disk::{AlignedBuf, BLOCK_BYTES};
 use crate::record::RECORD_ALIGN;
-use crate::{Epoch, Error, Lsn, Result};
+use crate::{Epoch, Lsn, Result};
 
-use super::credit::{CreditPool, Demand, FrameCost};
+use super::credit::{CreditPool, Demand, FrameCost, no_space};
 use super::frame::{
     FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, FrameHeader, IN_FLIGHT_BYTES_MAX,
     IN_FLIGHT_FRAMES_MAX, frame_bytes,
@@ -145,7 +143,6 @@ pub(super) struct Builder<S> {
     /// Frames that `durable_lsn` did not cover when last looked at: end, and file bytes before.
     uncovered: VecDeque<(Lsn, u64)>,
     buffers: Vec<AlignedBuf>,
-    last_path: PathBuf,
 }
 
 impl<S: Space> Builder<S> {
@@ -162,7 +159,6 @@ impl<S: Space> Builder<S> {
             file_bytes: 0,
             uncovered: VecDeque::new(),
             buffers: Vec::new(),
-            last_path: PathBuf::from("wal"),
         }
     }
 
@@ -198,7 +194,7 @@ impl<S: Space> Builder<S> {
         if !credits.allows(&cost, demand) {
             return match demand {
                 Demand::Idle => Ok(Built::NotWorthIt),
-                Demand::Waited => Err(self.no_space()),
+                Demand::Waited => Err(no_space()),
             };
         }
         let place = self.space.place(cost.frame_bytes, self.framed, durable)?;
@@ -206,12 +202,6 @@ impl<S: Space> Builder<S> {
         let frame = self.fill(ring, &cut, place, durable);
         credits.framed(&cost, self.space.available_bytes());
         Ok(Built::Frame(frame))
-    }
-
-    fn no_space(&self) -> Error {
-        let why = "the log is full up to what rollbacks and commits under way need";
-        let source = io::Error::new(io::ErrorKind::StorageFull, why);
-        Error::io(&self.last_path, source)
     }
 
     /// As many records as fit.
@@ -288,7 +278,6 @@ impl<S: Space> Builder<S> {
         if end > durable {
             self.uncovered.push_back((end, start));
         }
-        self.last_path = place.file.path().to_path_buf();
         let lsn = std::mem::replace(&mut self.framed, end);
         Frame { buffer, length, lsn, end, place }
     }

@@ -15,8 +15,9 @@
 //! * Any other frame costs at most `o` more than it releases. The flusher's own frames may only take
 //!   this from slack above both reserves; frames that somebody waits for may also take it from the
 //!   frame reserve ([`FRAME_RESERVE`] overheads), and below that not at all ([`Error::NoSpace`]).
-//! * A normal credit must leave both reserves in slack, a credit of [`Purpose::Reserve`] only the
-//!   frame reserve.
+//! * A normal credit must leave both reserves in slack, and waits until it can. A credit of
+//!   [`Purpose::Reserve`] may take all of it, and never waits for files: those who would make room
+//!   ask for it, so nobody else will.
 //!
 //! So slack never falls below zero, and the sum of all placed frames never exceeds what the segments
 //! have. What an emptied log needs first (checkpoint, purge, free and compensation records) always
@@ -28,6 +29,8 @@
 //! [`Segments::available_bytes`]: super::Segments::available_bytes
 
 use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::codec::to_u64;
@@ -54,7 +57,8 @@ pub enum Purpose {
     /// Ordinary writes.
     #[default]
     Normal,
-    /// What empties a full log: checkpoint, purge, free and compensation records.
+    /// What empties a full log: checkpoint, purge, free and compensation records. Where even the
+    /// reserve is used up it is [`Error::NoSpace`], at once.
     Reserve,
 }
 
@@ -134,6 +138,12 @@ struct Books {
     end: Option<Error>,
 }
 
+/// The error for a log that is full.
+pub(super) fn no_space() -> Error {
+    let why = "the log has reached its bound";
+    Error::io(Path::new("wal"), io::Error::new(io::ErrorKind::StorageFull, why))
+}
+
 impl Books {
     fn slack_parts(&self, limits: &CreditLimits) -> u64 {
         let lost = limits.segment_count * FRAME_OVERHEAD_MAX;
@@ -162,7 +172,7 @@ impl CreditLimits {
         let frames = FRAME_RESERVE * FRAME_OVERHEAD_MAX;
         match purpose {
             Purpose::Normal => (self.reserve_bytes + frames) * PARTS,
-            Purpose::Reserve => frames * PARTS,
+            Purpose::Reserve => 0,
         }
     }
 }
@@ -257,15 +267,15 @@ impl CreditPool {
 
     /// Grants a credit, or waits for it. While the ring is short, `write` is called, outside the
     /// mutex, to build a frame; it says whether it did. While the files are short, `on_full` is
-    /// called once.
+    /// called, and again when what is available has changed and does not suffice.
     pub(super) fn take(
         self: &Arc<Self>,
         request: &CreditRequest,
         mut write: impl FnMut() -> Result<bool>,
-        on_full: impl FnOnce(),
+        on_full: impl Fn(),
     ) -> Result<Credit> {
         let mut ticket = Ticket { pool: self, number: None };
-        let mut on_full = Some(on_full);
+        let mut available_when_asked = None;
         let mut is_checked = false;
         loop {
             let mut books = self.books.lock();
@@ -295,11 +305,13 @@ impl CreditPool {
                 books.queue.push_back(number);
             }
             match shortage {
-                Some(Shortage::Files) if on_full.is_some() => {
+                Some(Shortage::Files) if request.purpose == Purpose::Reserve => {
+                    return Err(no_space());
+                }
+                Some(Shortage::Files) if available_when_asked != Some(books.available) => {
+                    available_when_asked = Some(books.available);
                     drop(books);
-                    if let Some(on_full) = on_full.take() {
-                        on_full();
-                    }
+                    on_full();
                 }
                 Some(Shortage::Ring) => self.wait_for_ring(books, &mut write)?,
                 _ => self.changed.wait(&mut books),
@@ -462,5 +474,169 @@ impl SetAside {
 impl Drop for SetAside {
     fn drop(&mut self) {
         self.pool.give_back(0, self.bytes * CHARGE_PARTS);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use crate::log::frame::frame_bytes;
+
+    const RESERVE: u64 = 64 << 10;
+
+    fn pool(file_bytes: u64) -> Arc<CreditPool> {
+        let limits = CreditLimits {
+            ring_bytes: 1 << 20,
+            reserve_bytes: RESERVE,
+            segment_count: 0,
+            capacity_bytes: file_bytes,
+        };
+        CreditPool::new(limits, file_bytes)
+    }
+
+    /// Takes a credit where it is to be had at once.
+    fn try_take(pool: &Arc<CreditPool>, request: &CreditRequest) -> Option<Credit> {
+        let mut books = pool.books.lock();
+        let shortage = books.shortage(request, &pool.limits);
+        shortage.is_none().then(|| pool.grant(&mut books, request))
+    }
+
+    /// A place for frames that must never run out.
+    struct File {
+        left: u64,
+    }
+
+    impl File {
+        /// Builds a frame of these records: length, and whether it has prepaid a frame.
+        fn frame(&mut self, pool: &CreditPool, records: &[(u64, bool)], demand: Demand) -> bool {
+            let payload_bytes = records.iter().map(|(length, _)| length).sum();
+            let cost = FrameCost {
+                payload_bytes,
+                prepaid_count: to_u64(records.iter().filter(|(_, is_prepaid)| *is_prepaid).count()),
+                frame_bytes: to_u64(frame_bytes(crate::codec::to_usize(payload_bytes))),
+            };
+            if !pool.allows(&cost, demand) {
+                return false;
+            }
+            self.left = self.left.checked_sub(cost.frame_bytes).expect("the file is full");
+            pool.framed(&cost, self.left);
+            true
+        }
+    }
+
+    fn slack(pool: &CreditPool) -> u64 {
+        pool.books.lock().slack_parts(&pool.limits)
+    }
+
+    #[test]
+    fn every_synchronous_commit_granted_fits_in_a_frame_of_its_own() {
+        let mut file = File { left: 1 << 20 };
+        let pool = pool(file.left);
+        let request =
+            CreditRequest { payload_bytes: 40, is_sync_commit: true, ..Default::default() };
+        let mut records = Vec::new();
+        while let Some(mut credit) = try_take(&pool, &request) {
+            records.push((40, credit.spend(40)));
+        }
+        assert!(records.len() > 100);
+        let before = slack(&pool);
+        for record in &records {
+            assert!(file.frame(&pool, &[*record], Demand::Waited));
+        }
+        assert!(slack(&pool) >= before);
+    }
+
+    #[test]
+    fn a_shared_frame_refunds_all_prepayments_but_one() {
+        let mut file = File { left: 1 << 20 };
+        let pool = pool(file.left);
+        let request =
+            CreditRequest { payload_bytes: 40, is_sync_commit: true, ..Default::default() };
+        let empty = slack(&pool);
+        let records: Vec<_> =
+            (0..50).map(|_| (40, try_take(&pool, &request).unwrap().spend(40))).collect();
+        assert!(file.frame(&pool, &records, Demand::Waited));
+        assert_eq!(empty - slack(&pool), to_u64(frame_bytes(50 * 40)) * PARTS);
+    }
+
+    #[test]
+    fn what_is_not_spent_returns() {
+        let pool = pool(1 << 20);
+        let empty = slack(&pool);
+        let request =
+            CreditRequest { payload_bytes: 4096, is_sync_commit: true, ..Default::default() };
+        let mut credit = try_take(&pool, &request).unwrap();
+        let set_aside = credit.set_aside(1024);
+        assert!(slack(&pool) < empty);
+        drop(credit);
+        drop(set_aside);
+        assert_eq!(slack(&pool), empty);
+        assert_eq!(pool.books.lock().ring_free, 1 << 20);
+    }
+
+    #[test]
+    fn short_frames_that_nobody_waits_for_leave_both_reserves() {
+        let mut file = File { left: 1 << 20 };
+        let pool = pool(file.left);
+        let request = CreditRequest { payload_bytes: 40, ..Default::default() };
+        let mut count = 0;
+        while let Some(mut credit) = try_take(&pool, &request) {
+            let record = (40, credit.spend(40));
+            if !file.frame(&pool, &[record], Demand::Idle) {
+                assert!(file.frame(&pool, &[record], Demand::Waited));
+                break;
+            }
+            count += 1;
+        }
+        assert!(count > 100);
+        assert!(file.left >= RESERVE + (FRAME_RESERVE - 1) * FRAME_OVERHEAD_MAX);
+    }
+
+    #[test]
+    fn whatever_is_granted_and_framed_the_file_never_runs_out() {
+        for seed in 1..200_u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut random = |below: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) % below
+            };
+            let mut file = File { left: 600 << 10 };
+            let pool = pool(file.left);
+            let mut waiting: Vec<(u64, bool)> = Vec::new();
+            let mut kept = Vec::new();
+            for _ in 0..2000 {
+                let purpose = if random(10) == 0 { Purpose::Reserve } else { Purpose::Normal };
+                let is_sync_commit = random(2) == 0;
+                let words = if random(20) == 0 { 20_000 } else { 200 };
+                let payload_bytes = 40 + random(words) * 8;
+                let request = CreditRequest { payload_bytes, is_sync_commit, purpose };
+                if let Some(mut credit) = try_take(&pool, &request) {
+                    let length = 40 + random((payload_bytes - 40) / 8 + 1) * 8;
+                    let is_prepaid = credit.spend(crate::codec::to_usize(length));
+                    waiting.push((length, is_prepaid));
+                    if random(5) == 0 {
+                        kept.push(credit);
+                    }
+                }
+                if random(3) == 0 && !waiting.is_empty() {
+                    let count = crate::codec::to_usize(random(to_u64(waiting.len())) + 1);
+                    let demand = if random(2) == 0 { Demand::Idle } else { Demand::Waited };
+                    if file.frame(&pool, &waiting[..count], demand) {
+                        waiting.drain(..count);
+                    }
+                }
+                if random(50) == 0 {
+                    kept.clear();
+                }
+            }
+            // All that is left fits in one go, whatever was done before.
+            assert!(
+                waiting.is_empty()
+                    || slack(&pool) < FRAME_OVERHEAD_MAX * PARTS
+                    || file.frame(&pool, &waiting, Demand::Waited),
+                "seed {seed}"
+            );
+        }
     }
 }

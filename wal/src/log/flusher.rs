@@ -10,8 +10,8 @@
 //! 5. writes a stamp when the log has been idle for [`STAMP_DELAY`] after a flush.
 //!
 //! A frame that the books of credit do not allow for this purpose is put off; the next step tries
-//! again. A spare that cannot be made for lack of space is tried again after [`RETRY_DELAY`]. With
-//! `is_stepped` in the options no clock is read and everything is due at once.
+//! again. Where a segment or a spare cannot be made, that is tried again after [`RETRY_DELAY`]; who
+//! waits for it in person gets the error. With `is_stepped` in the options no clock is read and everything is due at once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +20,10 @@ use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::sync::{Condvar, Mutex};
 use crate::{Error, Lsn, Result};
 
-use super::Log;
 use super::credit::Demand;
 use super::frontier::Frontier;
 use super::waiters::Goal;
+use super::{Log, Segments};
 
 /// Longest time a relaxed commit stays in the ring.
 const WRITE_INTERVAL: Duration = Duration::from_millis(2);
@@ -150,19 +150,30 @@ impl Log {
     /// number of threads may call it; one is enough.
     ///
     /// # Errors
-    /// [`Error::Poisoned`]; [`Error::NoSpace`] when an asked flush needs a segment that cannot be
-    /// made, to be tried again.
+    /// [`Error::Poisoned`]: there is nothing left to do.
     pub fn step(&self) -> Result<FlusherStep> {
         self.frontier.check()?;
         let now = (!self.options.is_stepped).then(Instant::now);
         let mut clock = Clock { now, sleep: IDLE_SLEEP };
         let mut schedule = self.schedule.lock();
+        match self.do_what_is_due(&mut schedule, &mut clock) {
+            Ok(is_busy) => Ok(FlusherStep { is_busy, sleep: clock.sleep }),
+            Err(Error::NoSpace { .. }) => {
+                drop(schedule);
+                self.ask_for_space();
+                Ok(FlusherStep { is_busy: false, sleep: RETRY_DELAY })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn do_what_is_due(&self, schedule: &mut Schedule, clock: &mut Clock) -> Result<bool> {
         let mut is_busy = self.flush_requested()?;
-        is_busy |= self.write_relaxed(&mut schedule, &mut clock)?;
-        is_busy |= self.sync_relaxed(&mut schedule, &mut clock)?;
-        is_busy |= self.make_spare(&mut schedule, &mut clock)?;
-        is_busy |= self.stamp_idle(&mut schedule, &mut clock)?;
-        Ok(FlusherStep { is_busy, sleep: clock.sleep })
+        is_busy |= self.write_relaxed(schedule, clock)?;
+        is_busy |= self.sync_relaxed(schedule, clock)?;
+        is_busy |= self.make_spare(schedule, clock);
+        is_busy |= self.stamp_idle(schedule, clock)?;
+        Ok(is_busy)
     }
 
     /// Sleeps until there may be something for [`Log::step`] to do, `at_most` as long as that said.
@@ -203,7 +214,6 @@ impl Log {
         schedule.unwritten_since = None;
         let is_written = self.writer.pursue(Goal::Written, contiguous, Demand::Idle)?;
         if !is_written {
-            self.ask_for_space();
             clock.sleep = clock.sleep.min(WRITE_INTERVAL);
         }
         Ok(is_written)
@@ -227,26 +237,22 @@ impl Log {
         Ok(true)
     }
 
-    fn make_spare(&self, schedule: &mut Schedule, clock: &mut Clock) -> Result<bool> {
+    fn make_spare(&self, schedule: &mut Schedule, clock: &mut Clock) -> bool {
         if schedule.spare_not_before.is_some()
             && !clock.is_due(&mut schedule.spare_not_before, Duration::ZERO)
         {
-            return Ok(false);
+            return false;
         }
         schedule.spare_not_before = None;
-        let Some(plan) = self.writer.with_space(super::Segments::plan_spare) else {
-            return Ok(false);
-        };
+        let Some(plan) = self.writer.with_space(Segments::plan_spare) else { return false };
         let built = plan.build();
         let finished = self.writer.with_space(|segments| segments.finish_spare(plan, built));
-        match finished {
-            Ok(()) => Ok(true),
-            Err(Error::NoSpace { .. }) => {
-                schedule.spare_not_before = clock.now.map(|now| now + RETRY_DELAY);
-                Ok(false)
-            }
-            Err(error) => Err(self.writer.poison(error)),
+        if finished.is_err() {
+            // The log does not own this space yet, so nothing is lost (W2). Should the segment be
+            // needed before a spare can be made, the one who needs it makes it, or gets the error.
+            schedule.spare_not_before = clock.now.map(|now| now + RETRY_DELAY);
         }
+        finished.is_ok()
     }
 
     fn stamp_idle(&self, schedule: &mut Schedule, clock: &mut Clock) -> Result<bool> {

@@ -88,7 +88,7 @@ pub struct LogOptions {
     /// File bytes kept for [`Purpose::Reserve`].
     pub reserve_bytes: u64,
     /// Called by a thread that is about to wait for file space, outside of all locks of the log: a
-    /// checkpoint should run.
+    /// checkpoint should be made to run, elsewhere.
     pub on_wal_full: Option<Arc<dyn Fn() + Send + Sync>>,
     /// For tests that drive every step: nothing depends on the time.
     #[doc(hidden)]
@@ -293,8 +293,8 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Poisoned`], [`Error::Closed`] after [`Log::shutdown`], [`Error::NoSpace`] when the
-    /// ring is full and cannot be written for lack of space, [`Error::InvalidArgument`] when the
-    /// request can never be granted.
+    /// ring is full and cannot be written for lack of space, or the reserve is used up,
+    /// [`Error::InvalidArgument`] when the request can never be granted.
     pub fn credit(&self, request: &CreditRequest) -> Result<Credit> {
         self.credits.take(request, || self.writer.write_some(), || self.ask_for_space())
     }

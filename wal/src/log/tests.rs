@@ -1,5 +1,6 @@
 //! The append side as a whole, on the simulated disk.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,9 +11,10 @@ use std::time::Duration;
 
 use crate::codec::{to_u64, to_usize};
 use crate::control::{ControlState, Identity, Shutdown};
-use crate::disk::sim::{EIO, Fault, FaultEffect, OperationKind};
+use crate::disk::sim::{EIO, Fault, FaultEffect, OperationKind, SimFork};
 use crate::disk::{Disk, SimDisk};
-use crate::record::{self, Body, RecordEncoder};
+use crate::record::{Body, RecordEncoder};
+use crate::sync::Mutex;
 use crate::{EpochNonce, Error, Lsn, TxnId};
 
 use super::frame::FRAME_PAYLOAD_BYTES_MAX;
@@ -291,6 +293,8 @@ fn a_segment_that_cannot_be_made_is_no_space_and_the_records_wait_in_the_ring() 
     let refused = refused.expect("the disk is full");
     assert!(log.visible_lsn() < refused);
     assert!(log.poisoned().is_none());
+    let is_busy = log.step().unwrap().is_busy;
+    assert!(!is_busy, "the flusher waits for space");
     disk.set_capacity(None);
     log.wait_durable(refused).unwrap();
     for (lsn, index, _) in &at {
@@ -342,6 +346,21 @@ fn a_full_log_leaves_the_reserve_and_goes_on_after_truncation() {
         }
         writer.join().unwrap();
     });
+}
+
+#[test]
+fn the_reserve_is_refused_at_once_when_it_is_used_up() {
+    let (log, _) = start_with(&SimDisk::new(), tight());
+    let mut credits = Vec::new();
+    let refused = loop {
+        match log.credit(&request(1 << 12, Purpose::Reserve)) {
+            Ok(mut credit) => credits.push(credit.set_aside(1 << 12)),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
+    drop(credits);
+    assert!(log.credit(&request(1 << 12, Purpose::Normal)).is_ok());
 }
 
 #[test]
@@ -422,9 +441,47 @@ fn every_commit_of_many_threads_returns_durable_and_visible() {
     assert_eq!(log.durable_lsn(), end);
 }
 
-/// What a record of the crash test says.
-fn crash_note(index: usize) -> Vec<u8> {
-    noise(index * 97 % 3000, index)
+/// A record whose appender was told that it is durable.
+struct Acknowledged {
+    /// Operations of the disk by then.
+    operation: u64,
+    lsn: Lsn,
+    end: Lsn,
+    bytes: Vec<u8>,
+}
+
+/// What survives a crash is a prefix of the log, with all that was acknowledged before.
+fn check_crashes(forks: &[SimFork], state: &ControlState, acknowledged: &[Acknowledged]) {
+    let start = state.epochs[0].start_lsn;
+    for fork in forks {
+        for (plan, crashed) in fork.disk().crash_states(0..2) {
+            let context = format!("{} at {}: {plan:?}", fork.operation(), fork.describe());
+            let end = testing::end(&crashed, state)
+                .unwrap_or_else(|error| panic!("{context}: {error}"))
+                .end_lsn;
+            let files = testing::files(&crashed, state).unwrap();
+            let mut reader = files.reader(start, None, Some(end)).unwrap();
+            let mut survivors = BTreeMap::new();
+            let mut at = start;
+            while let Some(found) = reader.next_record().unwrap() {
+                assert_eq!(found.lsn, at, "{context}");
+                at = found.end_lsn;
+                survivors.insert(found.lsn, found.bytes.to_vec());
+            }
+            assert_eq!(if at == start { Lsn::NONE } else { at }, end, "{context}");
+            for known in acknowledged.iter().filter(|known| known.operation < fork.operation()) {
+                let survivor = survivors.get(&known.lsn);
+                let survivor =
+                    survivor.unwrap_or_else(|| panic!("{context}: {} is lost", known.end));
+                assert!(survivor == &known.bytes, "{context}: {} differs", known.lsn);
+            }
+        }
+    }
+}
+
+fn acknowledge(disk: &SimDisk, log: &Log, lsn: Lsn, end: Lsn) -> Acknowledged {
+    let operation = disk.operation_count();
+    Acknowledged { operation, lsn, end, bytes: log.read(lsn).unwrap().bytes }
 }
 
 #[test]
@@ -432,13 +489,12 @@ fn every_acknowledged_record_survives_a_crash_at_any_operation() {
     let disk = SimDisk::new();
     let (log, state) = start_with(&disk, small_segments());
     disk.record_forks();
-    // (operations at that time, END of a durable record)
     let mut acknowledged = Vec::new();
-    let mut records = Vec::new();
+    let mut unacknowledged = Vec::new();
     for index in 0..120 {
         let is_sync = index % 4 == 0;
-        let (lsn, end, _) = append(&log, &crash_note(index), is_sync);
-        records.push((lsn, end));
+        let (lsn, end, _) = append(&log, &noise(index * 97 % 3000, index), is_sync);
+        unacknowledged.push((lsn, end));
         if is_sync {
             log.wait_durable(end).unwrap();
         } else if index % 5 == 0 {
@@ -446,39 +502,40 @@ fn every_acknowledged_record_survives_a_crash_at_any_operation() {
         } else if index % 7 == 0 {
             settle(&log);
         }
-        if log.durable_lsn() > log.epoch().start_lsn {
-            acknowledged.push((disk.operation_count(), log.durable_lsn()));
-        }
+        let durable = unacknowledged.extract_if(.., |(_, end)| *end <= log.durable_lsn());
+        acknowledged.extend(durable.map(|(lsn, end)| acknowledge(&disk, &log, lsn, end)));
     }
-    let forks = disk.take_forks();
-    assert!(forks.len() > 100);
-    for fork in &forks {
-        let durable = acknowledged
-            .iter()
-            .rfind(|(operation, _)| *operation < fork.operation())
-            .map_or(Lsn::NONE, |&(_, durable)| durable);
-        for (plan, crashed) in fork.disk().crash_states(0..2) {
-            let context = format!("{} at {}: {plan:?}", fork.operation(), fork.describe());
-            let end =
-                testing::end(&crashed, &state).unwrap_or_else(|error| panic!("{context}: {error}"));
-            assert!(end.end_lsn >= durable, "{context}: {} < {durable}", end.end_lsn);
-            let files = testing::files(&crashed, &state).unwrap();
-            let mut reader =
-                files.reader(state.epochs[0].start_lsn, None, Some(end.end_lsn)).unwrap();
-            let first = reader.next_record().unwrap();
-            let mut expected = records.iter().enumerate();
-            let mut at = first.map(|record| record.end_lsn);
-            while let Some(found) = reader.next_record().unwrap() {
-                let (index, &(lsn, record_end)) = expected.next().unwrap();
-                assert_eq!((found.lsn, found.end_lsn), (lsn, record_end), "{context}");
-                let body = record::body_bytes(&found.header, found.bytes).unwrap();
-                let body = record::decode(&found.header, &body).unwrap().body;
-                assert_eq!(body, Body::Note(&crash_note(index)), "{context}");
-                at = Some(found.end_lsn);
-            }
-            assert_eq!(at.unwrap_or(Lsn::NONE), end.end_lsn, "{context}");
+    assert!(acknowledged.len() > 100);
+    check_crashes(&disk.take_forks(), &state, &acknowledged);
+}
+
+#[test]
+fn every_commit_of_many_threads_survives_a_crash_after_its_return() {
+    let disk = SimDisk::new();
+    let (log, state) = start_with(&disk, LogOptions { is_stepped: false, ..small_segments() });
+    disk.record_forks_where(|number| number % 5 == 0);
+    let acknowledged = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for number in 0..6 {
+            let (log, disk, acknowledged) = (&log, &disk, &acknowledged);
+            scope.spawn(move || {
+                for index in 0..30 {
+                    let is_sync = (index + number) % 3 != 0;
+                    let bytes = noise(index * 97 % 2000, index);
+                    let (lsn, end, _) = append(log, &bytes, is_sync);
+                    if is_sync {
+                        log.wait_durable(end).unwrap();
+                        let known = acknowledge(disk, log, lsn, end);
+                        acknowledged.lock().push(known);
+                    }
+                    if index % 10 == number {
+                        log.step().unwrap();
+                    }
+                }
+            });
         }
-    }
+    });
+    check_crashes(&disk.take_forks(), &state, &acknowledged.lock());
 }
 
 #[test]

@@ -140,6 +140,31 @@ pub(super) enum Designated {
     Flusher,
 }
 
+impl Designated {
+    fn wake(first: Option<Wake>) -> Self {
+        match first {
+            None => Self::Nobody,
+            Some(Wake::Task(_)) => Self::Flusher,
+            Some(wake) => {
+                wake.wake();
+                Self::Thread
+            }
+        }
+    }
+}
+
+/// The first thread among waiters, or a task where there is no thread.
+fn first_waiter<'a>(waiting: impl Iterator<Item = (&'a Key, &'a Wake)>) -> Option<Wake> {
+    let mut task = None;
+    for (_, wake) in waiting {
+        if matches!(wake, Wake::Thread(_)) {
+            return Some(wake.clone());
+        }
+        task = task.or(Some(wake));
+    }
+    task.cloned()
+}
+
 /// All waiters of a log.
 #[derive(Debug)]
 pub(super) struct Waiters {
@@ -216,24 +241,25 @@ impl Waiters {
         woken.into_iter().for_each(Wake::wake);
     }
 
-    /// Wakes the first of those who wait for an LSN above `above` and at most `up_to` to be durable
-    /// or written, so that it does the next step itself. It stays registered.
-    pub(super) fn designate(&self, above: Lsn, up_to: Lsn) -> Designated {
+    /// Wakes the first thread that waits for an LSN above `framed` to be durable or written, so that
+    /// it writes the next frame itself. It stays registered.
+    pub(super) fn designate_writer(&self, framed: Lsn) -> Designated {
         let queues = self.queues.lock();
-        let range = (above.advance(1), 0)..=(up_to, u64::MAX);
-        let first = |queue: &BTreeMap<Key, Wake>| {
-            queue.range(range.clone()).next().map(|(_, wake)| wake.clone())
-        };
-        let designated = first(&queues.durable).or_else(|| first(&queues.written));
+        let above = (framed.advance(1), 0)..;
+        let waiting = queues.durable.range(above.clone()).chain(queues.written.range(above));
+        let first = first_waiter(waiting);
         drop(queues);
-        match designated {
-            None => Designated::Nobody,
-            Some(Wake::Task(_)) => Designated::Flusher,
-            Some(wake) => {
-                wake.wake();
-                Designated::Thread
-            }
-        }
+        Designated::wake(first)
+    }
+
+    /// Wakes the first thread that waits for an LSN above `durable` and at most `written` to be
+    /// durable, so that it syncs what is written. It stays registered.
+    pub(super) fn designate_syncer(&self, durable: Lsn, written: Lsn) -> Designated {
+        let queues = self.queues.lock();
+        let range = (durable.advance(1), 0)..=(written, u64::MAX);
+        let first = first_waiter(queues.durable.range(range));
+        drop(queues);
+        Designated::wake(first)
     }
 
     /// Wakes everyone who waits for anything; what they wait for will not come (poison).

@@ -87,6 +87,13 @@ enum Work {
     PutOff,
 }
 
+/// What came of the wish for another frame.
+enum Next {
+    Work(Work),
+    TooFarAhead,
+    NotWorthIt,
+}
+
 /// Numbers since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -231,9 +238,11 @@ impl<S: Space> Writer<S> {
         }
         let framed = state.builder.framed();
         let work = match self.build(&mut state, framed, true, Demand::Idle) {
-            Ok(Some(work)) => work,
+            Ok(Next::Work(work)) => work,
             // A stamp can wait for space.
-            Ok(None) | Err(Error::NoSpace { .. }) => return Ok(false),
+            Ok(Next::TooFarAhead | Next::NotWorthIt) | Err(Error::NoSpace { .. }) => {
+                return Ok(false);
+            }
             Err(error) => return Err(self.poison(error)),
         };
         drop(state);
@@ -291,9 +300,9 @@ impl<S: Space> Writer<S> {
         if lsn > framed && contiguous > framed && state.has_slot() {
             let is_synced = goal == Goal::Durable && state.is_prefix_synced();
             match self.build(state, contiguous, is_synced, demand) {
-                Ok(Some(work)) => return Ok(work),
-                Ok(None) if demand == Demand::Idle => return Ok(Work::PutOff),
-                Ok(None) => is_sync_needed = true,
+                Ok(Next::Work(work)) => return Ok(work),
+                Ok(Next::NotWorthIt) => return Ok(Work::PutOff),
+                Ok(Next::TooFarAhead) => is_sync_needed = true,
                 Err(error) => return Err(self.refuse(framed, error)),
             }
         }
@@ -305,24 +314,27 @@ impl<S: Space> Writer<S> {
         Ok(Work::Wait)
     }
 
-    /// Builds a frame and notes it as in flight; none when it has to wait.
+    /// Builds a frame and notes it as in flight.
     fn build(
         &self,
         state: &mut State<S>,
         contiguous: Lsn,
         is_synced: bool,
         demand: Demand,
-    ) -> Result<Option<Work>> {
+    ) -> Result<Next> {
         let durable = self.frontier.durable();
         let built = state.builder.build(&self.ring, &self.credits, contiguous, durable, demand)?;
-        let Built::Frame(frame) = built else { return Ok(None) };
-        let frame = Arc::new(frame);
+        let frame = match built {
+            Built::Frame(frame) => Arc::new(frame),
+            Built::TooFarAhead => return Ok(Next::TooFarAhead),
+            Built::NotWorthIt => return Ok(Next::NotWorthIt),
+        };
         let flight = Flight { frame: Arc::clone(&frame), is_synced, is_done: false };
         state.in_flight.push_back(flight);
         if state.builder.framed() < contiguous {
             self.designate(state);
         }
-        Ok(Some(Work::Write(frame, is_synced)))
+        Ok(Next::Work(Work::Write(frame, is_synced)))
     }
 
     /// A frame could not be placed: short of space, or broken.
@@ -414,7 +426,7 @@ impl<S: Space> Writer<S> {
         let waiters = self.frontier.waiters();
         let framed = state.builder.framed();
         if state.has_slot() && self.frontier.contiguous() > framed {
-            if waiters.designate(framed, Lsn::MAX) == Designated::Flusher {
+            if waiters.designate_writer(framed) == Designated::Flusher {
                 self.bell.ring();
             }
             self.credits.nudge_ring_waiters();
@@ -423,7 +435,7 @@ impl<S: Space> Writer<S> {
         if !state.unsynced.is_empty()
             && !state.is_syncing
             && written > durable
-            && waiters.designate(durable, written) == Designated::Flusher
+            && waiters.designate_syncer(durable, written) == Designated::Flusher
         {
             self.bell.ring();
         }
