@@ -1,7 +1,8 @@
 //! Seawall: an embedded transactional key-value database.
 #![deny(unsafe_op_in_unsafe_fn)]
 
-mod catalogue;
+#[doc(hidden)]
+pub mod catalogue;
 mod checkpoint;
 mod database;
 mod durability;

@@ -1,7 +1,7 @@
 //! The catalogue: which trees exist, where their roots are, how many keys they hold.
 
 mod registry;
-pub(crate) mod row;
+pub mod row;
 mod size;
 
 pub(crate) use registry::{ExclusiveTree, Registry, SharedTree, TreeInfo};

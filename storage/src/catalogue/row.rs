@@ -43,7 +43,7 @@ pub(crate) fn name_key(name: &str) -> Vec<u8> {
 pub(crate) const NAMES: &[u8] = &[NAME];
 
 /// The name in a key of a name's row.
-pub(crate) fn name_of(key: &[u8]) -> Result<&str, DecodeError> {
+pub fn name_of(key: &[u8]) -> Result<&str, DecodeError> {
     match key.split_first() {
         Some((&NAME, name)) => std::str::from_utf8(name)
             .map_err(|error| DecodeError::new(1, "a name in UTF-8", error.to_string())),
@@ -57,7 +57,8 @@ pub(crate) fn encode_name_value(tree: TreeId) -> Vec<u8> {
     value
 }
 
-pub(crate) fn decode_name_value(value: &[u8]) -> Result<TreeId, DecodeError> {
+/// The tree in the value of a name's row.
+pub fn decode_name_value(value: &[u8]) -> Result<TreeId, DecodeError> {
     let mut reader = Reader::new(value);
     let tree = TreeId::new(reader.varint()?);
     reader.finish()?;

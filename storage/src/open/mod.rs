@@ -109,7 +109,7 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
         }
         Place::Empty => {}
     }
-    let lock = take_lock(disk, &layout.lock)?;
+    let lock = take_lock(disk, &layout.lock, options.read_only)?;
     // Somebody else may have created it between the look and the lock.
     layout.look(disk)?;
     match Control::open(disk, dir, options.read_only)? {
@@ -124,8 +124,9 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
     }
 }
 
-fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DirectoryLock>> {
-    disk.lock(path).map_err(|error| {
+fn take_lock(disk: &dyn Disk, path: &Path, to_read: bool) -> Result<Box<dyn DirectoryLock>> {
+    let lock = if to_read { disk.lock_to_read(path) } else { disk.lock(path) };
+    lock.map_err(|error| {
         if error.kind() == std::io::ErrorKind::WouldBlock {
             Error::Locked { path: path.to_path_buf() }
         } else {
