@@ -1,0 +1,41 @@
+//! The subcommands, one file each.
+
+mod checkpoint;
+mod del;
+mod dump;
+mod get;
+mod load;
+mod put;
+mod scan;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// A subcommand with its arguments. The help of each stands with its arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Get(get::Get),
+    Put(put::Put),
+    Del(del::Del),
+    Scan(scan::Scan),
+    Load(load::Load),
+    Dump(dump::Dump),
+    Checkpoint(checkpoint::Checkpoint),
+}
+
+impl Command {
+    /// Does what was asked for.
+    pub(crate) fn run(&self, out: &mut Output) -> Result<(), Failure> {
+        match self {
+            Self::Get(get) => get.run(out),
+            Self::Put(put) => put.run(out),
+            Self::Del(del) => del.run(out),
+            Self::Scan(scan) => scan.run(out),
+            Self::Load(load) => load.run(out),
+            Self::Dump(dump) => dump.run(out),
+            Self::Checkpoint(checkpoint) => checkpoint.run(out),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Opening the database that a command names.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use seawall::{Database, Error, Event, Options, Tree};
+use seawall_wal::control::CONTROL_NAME;
+
+use crate::failure::Failure;
+use crate::output::{self, Unit};
+
+/// The tree that is meant when none is named.
+const TREE_DEFAULT: &str = "default";
+
+/// The directory of a database.
+#[derive(Args, Debug)]
+pub(crate) struct DatabaseArg {
+    /// Directory of the database
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+/// A tree of a database.
+#[derive(Args, Debug)]
+pub(crate) struct TreeArg {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArg,
+    /// Name of the tree
+    #[arg(long, short, value_name = "TREE", default_value = TREE_DEFAULT)]
+    pub(crate) tree: String,
+}
+
+/// Whether a directory that holds no database may become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Create,
+    Refuse,
+}
+
+impl DatabaseArg {
+    /// Opens for writing; recovers where needed, with progress on stderr.
+    pub(crate) fn open(&self, missing: Missing) -> Result<Database, Failure> {
+        self.open_with(Options::new(), missing)
+    }
+
+    /// Opens for writing with other options than the defaults.
+    pub(crate) fn open_with(
+        &self,
+        options: Options,
+        missing: Missing,
+    ) -> Result<Database, Failure> {
+        if missing == Missing::Refuse {
+            self.require()?;
+        }
+        let bar = output::progress("recovery", 0, Unit::Count);
+        let shown = bar.clone();
+        let opened = options
+            .create_if_missing(missing == Missing::Create)
+            .on_event(move |event| show_recovery(&shown, event))
+            .open(&self.dir);
+        bar.finish_and_clear();
+        opened.map_err(|error| self.failure(error))
+    }
+
+    /// Opens for reading only where that is possible; a database that was not shut down cleanly is
+    /// recovered first, which needs writing.
+    pub(crate) fn open_for_reading(&self) -> Result<Database, Failure> {
+        match self.open_unchanged()? {
+            Some(database) => Ok(database),
+            None => self.open(Missing::Refuse),
+        }
+    }
+
+    /// Opens without changing a byte; `None` when the database must be written before it can be
+    /// read: when it needs recovery.
+    pub(crate) fn open_unchanged(&self) -> Result<Option<Database>, Failure> {
+        self.require()?;
+        match Options::new().create_if_missing(false).read_only(true).open(&self.dir) {
+            Ok(database) => Ok(Some(database)),
+            Err(Error::RecoveryNeeded | Error::ReadOnly) => Ok(None),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Whether there is a database at all.
+    pub(crate) fn require(&self) -> Result<(), Failure> {
+        if self.dir.join(CONTROL_NAME).is_file() { Ok(()) } else { Err(self.not_a_database()) }
+    }
+
+    /// The failure of a directory that holds no database.
+    pub(crate) fn not_a_database(&self) -> Failure {
+        Failure::Unavailable(format!("{} is not a database", self.dir.display()))
+    }
+
+    fn failure(&self, error: Error) -> Failure {
+        match error {
+            Error::NotFound { .. } => self.not_a_database(),
+            Error::InvalidArgument(why) => Failure::Unavailable(why),
+            other => other.into(),
+        }
+    }
+}
+
+fn show_recovery(bar: &ProgressBar, event: &Event) {
+    if let Event::RecoveryProgress { phase, done, total } = event {
+        bar.set_message(format!("recovery, {phase}"));
+        bar.set_length(*total);
+        bar.set_position(*done);
+    }
+}
+
+impl TreeArg {
+    /// The tree, which must be there.
+    pub(crate) fn existing(&self, database: &Database) -> Result<Tree, Failure> {
+        match database.open_tree(&self.tree)? {
+            Some(tree) => Ok(tree),
+            None => Err(Failure::Failed(format!("there is no tree named {}", self.tree))),
+        }
+    }
+}

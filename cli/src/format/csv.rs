@@ -1,0 +1,158 @@
+//! Comma-separated pairs: two columns, key and value, without a header.
+//!
+//! Quoting is that of RFC 4180: a field in double quotes may hold commas and line breaks, and a
+//! double quote in it is doubled. Fields need not be text. What is written quotes every field and
+//! ends each line with a line feed; a carriage return inside a field stays one.
+
+use std::cell::Cell;
+use std::io::{self, BufRead, Read, Write};
+use std::rc::Rc;
+
+use csv::{ByteRecord, QuoteStyle, ReaderBuilder, WriterBuilder};
+
+use super::{Entry, FormatError, PAIR_TEXT_BYTES_MAX, Position};
+
+/// Size of the parser's own buffer.
+const BUFFER_BYTES: usize = 64 << 10;
+/// What may be read for one pair: its text, and what the buffer takes in beyond it.
+const ALLOWANCE_BYTES: u64 = PAIR_TEXT_BYTES_MAX + BUFFER_BYTES as u64;
+
+/// Reads pairs.
+pub(super) struct CsvReader<R> {
+    reader: csv::Reader<Allowance<R>>,
+    left: Rc<Cell<u64>>,
+    record: ByteRecord,
+    start: Position,
+    is_done: bool,
+}
+
+/// Lets a bounded number of bytes through, so that a quote that is never closed does not gather the
+/// whole input in memory.
+struct Allowance<R> {
+    input: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Allowance<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buf)?;
+        let left = self.left.get().checked_sub(seawall_wal::codec::to_u64(count));
+        let too_long = || io::Error::other(format!("longer than {PAIR_TEXT_BYTES_MAX} bytes"));
+        self.left.set(left.ok_or_else(too_long)?);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> CsvReader<R> {
+    pub(super) fn new(input: R, start: Position) -> Self {
+        let left = Rc::new(Cell::new(ALLOWANCE_BYTES));
+        let reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .buffer_capacity(BUFFER_BYTES)
+            .from_reader(Allowance { input, left: Rc::clone(&left) });
+        Self { reader, left, record: ByteRecord::new(), start, is_done: false }
+    }
+
+    fn here(&self) -> Position {
+        let within = self.reader.position();
+        Position {
+            offset: self.start.offset + within.byte(),
+            lines: self.start.lines + within.line() - 1,
+        }
+    }
+
+    fn entry(&mut self) -> Result<Option<Entry>, FormatError> {
+        let at = self.here();
+        self.left.set(ALLOWANCE_BYTES);
+        let is_there = self
+            .reader
+            .read_byte_record(&mut self.record)
+            .map_err(|error| FormatError::new(at, error))?;
+        if !is_there {
+            return Ok(None);
+        }
+        let at = self.record.position().map_or(at, |within| Position {
+            offset: self.start.offset + within.byte(),
+            lines: self.start.lines + within.line() - 1,
+        });
+        match (self.record.get(0), self.record.get(1), self.record.len()) {
+            (Some(key), Some(value), 2) => {
+                Entry::new(at, key.to_vec(), value.to_vec(), self.here()).map(Some)
+            }
+            (.., columns) => Err(FormatError::new(at, format!("{columns} columns instead of two"))),
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for CsvReader<R> {
+    type Item = Result<Entry, FormatError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let entry = self.entry().transpose();
+        self.is_done = !matches!(entry, Some(Ok(_)));
+        entry
+    }
+}
+
+/// Writes pairs.
+pub(crate) struct CsvWriter<W: Write>(csv::Writer<W>);
+
+impl<W: Write> CsvWriter<W> {
+    pub(super) fn new(out: W) -> Self {
+        let mut builder = WriterBuilder::new();
+        builder.has_headers(false).quote_style(QuoteStyle::Always).buffer_capacity(BUFFER_BYTES);
+        Self(builder.from_writer(out))
+    }
+
+    pub(super) fn write(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        Ok(self.0.write_record([key, value])?)
+    }
+
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pair = (Vec<u8>, Vec<u8>);
+
+    fn all(text: &str) -> Vec<Result<Pair, String>> {
+        CsvReader::new(text.as_bytes(), Position::default())
+            .map(|entry| entry.map(|e| (e.key, e.value)).map_err(|error| error.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn quoted_and_plain_fields_are_read() {
+        let pairs = all("a,b\r\n\"c,\n\"\"\",\"\"\n");
+        assert_eq!(pairs[0], Ok((b"a".to_vec(), b"b".to_vec())));
+        assert_eq!(pairs[1], Ok((b"c,\n\"".to_vec(), b"".to_vec())));
+        assert_eq!(pairs.len(), 2);
+    }
+
+    #[test]
+    fn every_field_is_quoted() {
+        let mut out = Vec::new();
+        let mut writer = CsvWriter::new(&mut out);
+        writer.write(b"k\"", b"").unwrap();
+        writer.finish().unwrap();
+        drop(writer);
+        assert_eq!(out, b"\"k\"\"\",\"\"\n");
+    }
+
+    #[test]
+    fn another_number_of_columns_is_refused() {
+        assert_eq!(
+            all("a,b\na,b,c\n")[1],
+            Err("line 2 (byte 4): 3 columns instead of two".to_owned())
+        );
+        assert!(all("a\n")[0].is_err());
+    }
+}

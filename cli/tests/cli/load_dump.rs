@@ -1,0 +1,140 @@
+//! Loading, resuming and dumping.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Place, argument};
+
+/// Pairs in key order in the canonical form.
+fn canonical(count: u32) -> String {
+    (0..count).fold(String::new(), |mut text, number| {
+        writeln!(text, "{{\"key\":\"key {number:08}\",\"value_base64\":\"AAE=\"}}").unwrap();
+        text
+    })
+}
+
+#[test]
+fn a_dump_has_the_bytes_of_its_canonical_input() {
+    let place = Place::new();
+    let input = "{\"key\":\"a/ü\\\"\\\\\",\"value_base64\":\"\"}\n\
+                 {\"key_base64\":\"YgA=\",\"value_base64\":\"AP/+\"}\n\
+                 {\"key\":\"c\",\"value_base64\":\"dGV4dA==\"}\n";
+    let file = place.file("in.ndjson", input);
+    let summary = place.run("load", &[argument(&file)]).text();
+    assert!(summary.starts_with("loaded 3 pairs, "), "{summary}");
+    assert_eq!(place.run("dump", &[]).text(), input);
+}
+
+#[test]
+fn every_format_loads_back_exactly() {
+    let pairs = "{\"key_base64\":\"AAkKDVwiLA==\",\"value_base64\":\"77u/AAkKDVwiLA==\"}\n\
+                 {\"key\":\"plain\",\"value_base64\":\"\"}\n";
+    let first = Place::new();
+    first.run_with_stdin("load", &["-"], pairs.as_bytes()).ok();
+    for format in ["tsv", "ndjson", "csv"] {
+        let dump = first.run("dump", &["--format", format]).ok();
+        let second = Place::new();
+        // The name says what the format is.
+        let file = second.file(&format!("pairs.{format}"), dump);
+        second.run("load", &[argument(&file)]).ok();
+        assert_eq!(second.run("dump", &[]).text(), pairs, "{format}");
+    }
+}
+
+#[test]
+fn a_later_pair_of_the_same_key_wins() {
+    let place = Place::new();
+    place.run_with_stdin("load", &["-", "--format", "tsv"], b"k\t1\nk\t2\n").ok();
+    assert_eq!(place.run("get", &["k"]).text(), "2\n");
+}
+
+#[test]
+fn a_bad_line_is_named_and_what_is_in_front_of_it_stays() {
+    let place = Place::new();
+    let file = place.file("in.tsv", "a\t1\nb\t2\nc 3\nd\t4\n");
+    let message = place.run("load", &[argument(&file), "--batch", "2"]).failed(1);
+    assert!(message.contains("line 3 (byte 8)"), "{message}");
+    assert!(message.contains("the 2 pairs in front of it are loaded"), "{message}");
+    assert_eq!(place.run("scan", &["--keys"]).text(), "a\nb\n");
+}
+
+#[test]
+fn a_missing_input_creates_no_database() {
+    let place = Place::new();
+    place.run("load", &[argument(&place.path("nowhere.tsv"))]).failed(1);
+    assert!(!place.database().exists());
+}
+
+#[test]
+fn stdin_cannot_be_resumed() {
+    let place = Place::new();
+    place.run("load", &["-", "--resume"]).failed(2);
+    assert!(!place.database().exists());
+}
+
+#[test]
+fn a_load_that_was_killed_goes_on_where_it_stopped() {
+    let place = Place::new();
+    let input = canonical(3000);
+    let file = place.file("in.ndjson", &input);
+    let arguments = [argument(&file), "--resume", "--batch", "20"];
+    for round in 0..10 {
+        let mut load = place.command("load", &arguments);
+        let mut child = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_millis(4 * round);
+        while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+            thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.run("load", &arguments).ok();
+    assert!(place.run("dump", &[]).text() == input, "the dump differs from the input");
+}
+
+#[test]
+fn a_finished_load_run_again_does_nothing() {
+    let place = Place::new();
+    let file = place.file("in.ndjson", canonical(50));
+    place.run("load", &[argument(&file), "--resume"]).ok();
+    place.run("del", &["key 00000007"]).ok();
+    let summary = place.run("load", &[argument(&file), "--resume"]).text();
+    assert!(summary.starts_with("loaded 0 pairs"), "{summary}");
+    assert!(summary.ends_with("; 50 pairs were there from an earlier run\n"), "{summary}");
+    place.run("get", &["key 00000007"]).failed(1);
+}
+
+#[test]
+fn a_changed_input_is_refused_until_it_is_loaded_anew() {
+    let place = Place::new();
+    let file = place.file("in.ndjson", canonical(50));
+    place.run("load", &[argument(&file), "--resume"]).ok();
+    fs::write(&file, canonical(51)).unwrap();
+    let message = place.run("load", &[argument(&file), "--resume"]).failed(1);
+    assert!(message.contains("has changed"), "{message}");
+    place.run("load", &[argument(&file)]).ok();
+    place.run("load", &[argument(&file), "--resume"]).ok();
+    assert_eq!(place.run("dump", &[]).text(), canonical(51));
+}
+
+#[test]
+fn one_file_loads_into_two_trees_with_a_record_each() {
+    let place = Place::new();
+    let file = place.file("in.ndjson", canonical(5));
+    for tree in ["a", "b"] {
+        let summary = place.run("load", &["--tree", tree, argument(&file), "--resume"]).text();
+        assert!(summary.starts_with("loaded 5 pairs"), "{summary}");
+    }
+}
+
+#[test]
+fn the_summary_is_there_for_machines() {
+    let place = Place::new();
+    let summary = place.run_with_stdin("load", &["-", "--json"], canonical(7).as_bytes()).text();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["pairs"], 7);
+    assert_eq!(summary["input_bytes"], canonical(7).len());
+}

@@ -1,0 +1,8 @@
+//! The built command, end to end, each test on a database of its own.
+
+#[cfg(test)]
+mod load_dump;
+#[cfg(test)]
+mod pairs;
+#[cfg(test)]
+mod support;
