@@ -7,6 +7,7 @@ mod command;
 mod database;
 mod failure;
 mod format;
+mod inspect;
 mod output;
 
 use std::process::ExitCode;

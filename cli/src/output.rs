@@ -7,11 +7,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::bytes;
 use crate::failure::Failure;
 use crate::format::Format;
 
 /// How often a progress bar is drawn at most, per second.
 const DRAWS_PER_SECOND: u8 = 5;
+/// Bytes of a value that are shown beside others.
+const SHOWN_BYTES_MAX: usize = 40;
 
 /// Where a command's results go.
 pub(crate) struct Output {
@@ -94,6 +97,14 @@ pub(crate) fn progress(what: &str, total: u64, unit: Unit) -> ProgressBar {
 pub(crate) enum Unit {
     Bytes,
     Count,
+}
+
+/// A value in the notation of arguments, cut where it is long.
+pub(crate) fn shortened(value: &[u8]) -> String {
+    if value.len() <= SHOWN_BYTES_MAX {
+        return bytes::show(value);
+    }
+    format!("{}.. ({} bytes)", bytes::show(&value[..SHOWN_BYTES_MAX]), value.len())
 }
 
 /// A duration as machines get it.

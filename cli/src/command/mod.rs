@@ -5,8 +5,13 @@ mod del;
 mod dump;
 mod get;
 mod load;
+mod log;
+mod page;
 mod put;
+mod recover;
 mod scan;
+mod stat;
+mod verify;
 
 use clap::Subcommand;
 
@@ -22,6 +27,11 @@ pub(crate) enum Command {
     Scan(scan::Scan),
     Load(load::Load),
     Dump(dump::Dump),
+    Recover(recover::Recover),
+    Verify(verify::Verify),
+    Stat(stat::Stat),
+    Log(log::Log),
+    Page(page::Page),
     Checkpoint(checkpoint::Checkpoint),
 }
 
@@ -35,6 +45,11 @@ impl Command {
             Self::Scan(scan) => scan.run(out),
             Self::Load(load) => load.run(out),
             Self::Dump(dump) => dump.run(out),
+            Self::Recover(recover) => recover.run(out),
+            Self::Verify(verify) => verify.run(out),
+            Self::Stat(stat) => stat.run(out),
+            Self::Log(log) => log.run(out),
+            Self::Page(page) => page.run(out),
             Self::Checkpoint(checkpoint) => checkpoint.run(out),
         }
     }

@@ -82,6 +82,11 @@ impl Place {
         run(&mut self.command(command, arguments))
     }
 
+    /// Runs `seawall log WHAT DB ARGUMENTS..`.
+    pub(crate) fn run_log(&self, what: &str, arguments: &[&str]) -> Run {
+        run(binary().args(["log", what]).arg(self.database()).args(arguments))
+    }
+
     /// `seawall COMMAND DB ARGUMENTS..` with bytes on stdin.
     pub(crate) fn run_with_stdin(&self, command: &str, arguments: &[&str], stdin: &[u8]) -> Run {
         let mut process = self.command(command, arguments);

@@ -1,0 +1,223 @@
+//! `seawall verify`: is everything there, and is it right?
+//!
+//! The files are read as they are, so that a database can be verified that will not open: the log up to
+//! its end, and every page by itself. Where recovery is due, a damaged page is no finding if its image
+//! lies in the doublewrite file, or if redo gives it its whole content: a crash tore it, and recovery
+//! mends it.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use seawall::page::{self, PageView, Verified};
+use seawall::pagefile::PageFile;
+use seawall::{Error, Lsn, VerifyReport};
+use seawall_wal::PageId;
+use seawall_wal::disk::AlignedBuf;
+use seawall_wal::log::LogFiles;
+use seawall_wal::record;
+
+use crate::database::DatabaseArg;
+use crate::failure::Failure;
+use crate::inspect::{Files, undecodable};
+use crate::output::{self, Output, Unit};
+
+/// Pages that are read side by side.
+const BATCH_PAGES: u64 = 64;
+/// Findings that are told one by one.
+const FINDINGS_MAX: usize = 1000;
+
+/// Check the log and every page; changes nothing
+#[derive(Args, Debug)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    database: DatabaseArg,
+}
+
+impl Verify {
+    pub(crate) fn run(&self, out: &mut Output) -> Result<(), Failure> {
+        let bar = output::progress("verify", 0, Unit::Count);
+        let report = verify_files(&Files::open(&self.database)?, &bar)?;
+        bar.finish_and_clear();
+        out.result(&report)?;
+        match report.findings.len() {
+            0 => Ok(()),
+            count => Err(Failure::Failed(format!("{count} findings"))),
+        }
+    }
+}
+
+fn verify_files(files: &Files, bar: &ProgressBar) -> Result<VerifyReport, Failure> {
+    let started = Instant::now();
+    let mut findings = Findings::default();
+    let log = check_log(files, &mut findings)?;
+    let pages = check_pages(files, &log, &mut findings, bar)?;
+    let mut report = VerifyReport::default();
+    report.pages = pages;
+    report.records = log.records;
+    report.findings = findings.into_sentences();
+    report.elapsed = started.elapsed();
+    Ok(report)
+}
+
+/// What is wrong; of endless damage the first part, and how much more there is.
+#[derive(Default)]
+struct Findings {
+    sentences: Vec<String>,
+    more: u64,
+}
+
+impl Findings {
+    fn add(&mut self, finding: impl Display) {
+        if self.sentences.len() < FINDINGS_MAX {
+            self.sentences.push(finding.to_string());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// What an operation gives; a failure of it is a finding.
+    fn or_add<T>(&mut self, result: Result<T, Failure>) -> Result<Option<T>, Failure> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Failure::Failed(finding)) => {
+                self.add(finding);
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn into_sentences(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.sentences.push(format!("and {} more", self.more));
+        }
+        self.sentences
+    }
+}
+
+/// What the log says about the pages.
+#[derive(Default)]
+struct LogFacts {
+    records: u64,
+    /// Its end, where it is in order up to there.
+    end_lsn: Option<Lsn>,
+    /// Pages that redo gives their whole content: what stands in the file does not matter.
+    initialised: BTreeSet<PageId>,
+}
+
+/// Reads the log to its end.
+fn check_log(files: &Files, findings: &mut Findings) -> Result<LogFacts, Failure> {
+    let mut facts = LogFacts::default();
+    let Some(log) = findings.or_add(files.log())? else { return Ok(facts) };
+    let Some(stopped_lsn) = findings.or_add(read_log(files, &log, &mut facts))? else {
+        return Ok(facts);
+    };
+    let Some(end) = findings.or_add(files.log_end(&log))? else { return Ok(facts) };
+    facts.end_lsn = Some(end.end_lsn);
+    match stopped_lsn {
+        // The end is looked for from the last checkpoint on; this is in front of it.
+        Some((lsn, finding)) if lsn < end.end_lsn => findings.add(finding),
+        _ => {}
+    }
+    Ok(facts)
+}
+
+/// Reads every record; where reading stopped and why, if a frame was read in the last epoch.
+fn read_log(
+    files: &Files,
+    log: &Arc<LogFiles>,
+    facts: &mut LogFacts,
+) -> Result<Option<(Lsn, Error)>, Failure> {
+    let redo_lsn = files.state().master.map_or(Lsn::NONE, |master| master.redo_lsn);
+    let mut reader = log.reader(files.log_start(log), None, None)?;
+    while let Some(found) = reader.next_record()? {
+        facts.records += 1;
+        if found.lsn < redo_lsn {
+            continue;
+        }
+        let body = record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
+        let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
+        let refs = decoded.body.page_refs().iter();
+        facts.initialised.extend(refs.filter(|page| page.is_init).map(|page| page.page));
+    }
+    let stop = reader.stop().filter(|stop| !stop.is_epoch_empty);
+    Ok(stop.map(|stop| (stop.lsn, stop.finding.clone())))
+}
+
+/// Reads every page; how many there are.
+fn check_pages(
+    files: &Files,
+    log: &LogFacts,
+    findings: &mut Findings,
+    bar: &ProgressBar,
+) -> Result<u64, Failure> {
+    let Some(pages) = findings.or_add(files.pages())? else { return Ok(0) };
+    let slots = findings.or_add(files.doublewrite_slots())?.unwrap_or_default();
+    let mut restorable = BTreeSet::new();
+    if files.needs_recovery() {
+        restorable.extend(slots.iter().map(|slot| slot.page));
+        restorable.extend(&log.initialised);
+    }
+    bar.set_length(pages.pages());
+    let mut first = 0;
+    while first < pages.pages() {
+        let end = pages.pages().min(first + BATCH_PAGES);
+        let mut batch: Vec<_> = (first..end)
+            .map(|page| (PageId::new(page), AlignedBuf::new(files.page_bytes())))
+            .collect();
+        let read = pages.read_pages(&mut batch);
+        for ((page, bytes), read) in batch.iter().zip(read) {
+            let finding = match read {
+                Err(error) => Some(error),
+                Ok(Verified::NeverWritten) => None,
+                Ok(Verified::Page(_)) => finding_in(&pages, *page, bytes, log.end_lsn),
+            };
+            if let Some(finding) = finding.filter(|_| !restorable.contains(page)) {
+                findings.add(finding);
+            }
+        }
+        bar.set_position(end);
+        first = end;
+    }
+    Ok(pages.pages())
+}
+
+/// What is wrong with a page whose checksum is right.
+fn finding_in(pages: &PageFile, page: PageId, bytes: &[u8], end_lsn: Option<Lsn>) -> Option<Error> {
+    let offset = pages.offset(page);
+    if let Err(finding) = page::check(bytes) {
+        return Some(finding.in_file(pages.path(), offset));
+    }
+    let (page_lsn, end_lsn) = (PageView::new(bytes).page_lsn(), end_lsn?);
+    (page_lsn > end_lsn).then(|| {
+        let expected = format!("a page_lsn up to the end of the log at {end_lsn}");
+        Error::corrupt(pages.path(), offset, expected, page_lsn.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FINDINGS_MAX, Failure, Findings};
+
+    #[test]
+    fn endless_damage_is_summed_up() {
+        let mut findings = Findings::default();
+        (0..FINDINGS_MAX + 2).for_each(|number| findings.add(number));
+        let sentences = findings.into_sentences();
+        assert_eq!(sentences.len(), FINDINGS_MAX + 1);
+        assert_eq!(sentences[FINDINGS_MAX], "and 2 more");
+    }
+
+    #[test]
+    fn a_failed_operation_is_a_finding_but_a_database_in_use_is_not() {
+        let mut findings = Findings::default();
+        assert_eq!(findings.or_add(Ok(7)).unwrap(), Some(7));
+        assert!(findings.or_add::<()>(Err(Failure::Failed("damaged".into()))).unwrap().is_none());
+        assert!(findings.or_add::<()>(Err(Failure::Unavailable("in use".into()))).is_err());
+        assert_eq!(findings.into_sentences(), ["damaged"]);
+    }
+}

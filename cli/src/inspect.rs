@@ -1,0 +1,237 @@
+//! The files of a database, read without opening it: for the commands that never change a byte and
+//! also work where opening fails.
+//!
+//! The database's lock is held meanwhile, so that nothing changes underneath.
+
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use seawall::catalogue::row;
+use seawall::page::{LeafView, PAGE_BYTES, PageKind, Verified};
+use seawall::pagefile::{PageFile, PageFormat};
+use seawall::writeback::doublewrite::{DoublewriteFile, Slot};
+use seawall::{Database, DiskKind, Error, Lsn};
+use seawall_wal::codec::to_usize;
+use seawall_wal::control::{Control, ControlState, Shutdown};
+use seawall_wal::disk::{self, Access, AlignedBuf, DirectoryLock, Disk, OpenMode};
+use seawall_wal::log::{LogEnd, LogFiles, LogRecord, TailCase, TailQuery, find_end};
+use seawall_wal::record::record_bytes_max;
+use seawall_wal::{PageId, TreeId};
+
+use crate::database::DatabaseArg;
+use crate::failure::Failure;
+
+// Names of the files in a database's directory.
+const LOCK_NAME: &str = "LOCK";
+const PAGES_NAME: &str = "pages";
+const DOUBLEWRITE_NAME: &str = "doublewrite";
+const WAL_NAME: &str = "wal";
+const UNDO_NAME: &str = "undo";
+
+/// The files of a database.
+pub(crate) struct Files {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    state: ControlState,
+    _lock: Option<Box<dyn DirectoryLock>>,
+}
+
+/// Lengths of the files, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sizes {
+    pub(crate) pages: u64,
+    pub(crate) doublewrite: u64,
+    pub(crate) wal: u64,
+    pub(crate) undo: u64,
+}
+
+impl Files {
+    /// Reads `control`.
+    pub(crate) fn open(database: &DatabaseArg) -> Result<Self, Failure> {
+        database.require()?;
+        let dir = database.dir.clone();
+        let disk = disk::select(DiskKind::Blocking).map_err(|error| Error::io(&dir, error))?;
+        let lock = lock(&*disk, &dir.join(LOCK_NAME))?;
+        let Some(control) = Control::open(&*disk, &dir, true)? else {
+            return Err(database.not_a_database());
+        };
+        let state = control.state();
+        let page_bytes = to_usize(u64::from(state.identity.page_bytes));
+        if !PAGE_BYTES.contains(&page_bytes) {
+            let path = control.path().display().to_string();
+            return Err(Failure::Failed(format!("{path} names a page size of {page_bytes}")));
+        }
+        Ok(Self { dir, disk, state, _lock: lock })
+    }
+
+    /// What `control` says.
+    pub(crate) const fn state(&self) -> &ControlState {
+        &self.state
+    }
+
+    /// Bytes of a page.
+    pub(crate) fn page_bytes(&self) -> usize {
+        to_usize(u64::from(self.state.identity.page_bytes))
+    }
+
+    /// Whether opening the database for writing would recover it.
+    pub(crate) fn needs_recovery(&self) -> bool {
+        !matches!(self.state.shutdown, Shutdown::Clean { .. })
+    }
+
+    /// The page file.
+    pub(crate) fn pages(&self) -> Result<PageFile, Failure> {
+        let format = PageFormat::new(self.state.identity.database, self.page_bytes());
+        let path = self.dir.join(PAGES_NAME);
+        let disk = Arc::clone(&self.disk);
+        Ok(PageFile::open(disk, &path, OpenMode::ReadOnly, Access::Direct, format)?)
+    }
+
+    /// Page images in the doublewrite file.
+    pub(crate) fn doublewrite_slots(&self) -> Result<Vec<Slot>, Failure> {
+        let file = DoublewriteFile {
+            disk: &*self.disk,
+            path: &self.dir.join(DOUBLEWRITE_NAME),
+            access: Access::Direct,
+            database: self.state.identity.database,
+            page_bytes: self.page_bytes(),
+        };
+        Ok(file.scan()?)
+    }
+
+    /// The log.
+    pub(crate) fn log(&self) -> Result<Arc<LogFiles>, Failure> {
+        let ControlState { identity, epochs, .. } = &self.state;
+        let record_bytes_max = record_bytes_max(self.page_bytes());
+        let disk = Arc::clone(&self.disk);
+        let dir = self.dir.join(WAL_NAME);
+        Ok(LogFiles::open(disk, &dir, identity.database, epochs, record_bytes_max)?)
+    }
+
+    /// Where the log ends, by the same decision that recovery makes.
+    pub(crate) fn log_end(&self, log: &Arc<LogFiles>) -> Result<LogEnd, Failure> {
+        Ok(find_end(log, &TailQuery::new(&self.state))?)
+    }
+
+    /// The lowest position that the log still holds.
+    pub(crate) fn log_start(&self, log: &LogFiles) -> Lsn {
+        let first_epoch = log.epochs()[0].entry;
+        if log.segments().contains_key(&first_epoch.segment) {
+            return first_epoch.start_lsn;
+        }
+        let known = |identity| log.epochs().iter().any(|epoch| epoch.identity == identity);
+        let headers = log.segments().values().filter_map(|info| info.header.as_ref().ok());
+        let first = headers.filter(|header| known(header.identity)).map(|header| header.first_lsn);
+        first.min().unwrap_or(first_epoch.start_lsn)
+    }
+
+    /// Names and numbers of trees, from those leaves of the catalogue that have reached the page file.
+    pub(crate) fn tree_ids(&self) -> Result<Vec<(String, TreeId)>, Failure> {
+        let pages = self.pages()?;
+        let mut page = AlignedBuf::new(self.page_bytes());
+        let mut names = Vec::new();
+        for number in 0..pages.pages() {
+            if !matches!(
+                pages.read_page(PageId::new(number), &mut page),
+                Ok(Verified::Page(PageKind::Leaf))
+            ) {
+                continue;
+            }
+            let leaf = LeafView::new(&page);
+            if leaf.page().tree() == TreeId::CATALOGUE {
+                names.extend((0..leaf.count()).filter_map(|slot| name_in(leaf, slot)));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Lengths of the files; a file or folder that is not there has none.
+    pub(crate) fn sizes(&self) -> Result<Sizes, Failure> {
+        Ok(Sizes {
+            pages: self.size_of(PAGES_NAME)?,
+            doublewrite: self.size_of(DOUBLEWRITE_NAME)?,
+            wal: self.size_of_folder(WAL_NAME)?,
+            undo: self.size_of_folder(UNDO_NAME)?,
+        })
+    }
+
+    fn size_of(&self, name: impl Into<PathBuf>) -> Result<u64, Failure> {
+        let path = self.dir.join(name.into());
+        match self.disk.size(&path) {
+            Ok(size) => Ok(size.length_bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(Error::io(&path, error).into()),
+        }
+    }
+
+    fn size_of_folder(&self, name: &str) -> Result<u64, Failure> {
+        let path = self.dir.join(name);
+        let names = match self.disk.list(&path) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(Error::io(&path, error).into()),
+        };
+        names.iter().map(|file| self.size_of(path.join(file))).sum()
+    }
+}
+
+/// Turns what is wrong with a record's body, whose checksum is right, into a failure.
+pub(crate) fn undecodable<E: Display>(found: &LogRecord<'_>) -> impl Fn(E) -> Failure {
+    let lsn = found.lsn;
+    move |error| Failure::Failed(format!("the record at {lsn} cannot be read: {error}"))
+}
+
+/// Why the log ends where it does, in words.
+pub(crate) fn describe_end(case: TailCase) -> &'static str {
+    match case {
+        TailCase::CleanEnd => "where a clean shutdown noted it",
+        TailCase::OpenEnd => "nothing follows",
+        TailCase::TornTail => "what follows was never finished, and is cut",
+        TailCase::NewerEpoch => "an epoch follows that the control file does not know",
+        TailCase::LostDurable => "log that was durable is gone",
+        TailCase::BeyondClean => "log follows the end that a clean shutdown noted",
+    }
+}
+
+/// The name and number in a row of the catalogue; `None` for another row.
+fn name_in(leaf: LeafView<'_>, slot: usize) -> Option<(String, TreeId)> {
+    let cell = leaf.cell_at(slot);
+    let key = leaf.key_at(slot).to_vec();
+    let name = row::name_of(&key).ok().filter(|_| !cell.is_ghost)?;
+    Some((name.to_owned(), row::decode_name_value(cell.value).ok()?))
+}
+
+/// Takes the lock of a database; one that has no lock file was never opened where it lies now.
+fn lock(disk: &dyn Disk, path: &Path) -> Result<Option<Box<dyn DirectoryLock>>, Failure> {
+    match disk.lock_to_read(path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Ok(None),
+            io::ErrorKind::WouldBlock => Err(Error::Locked { path: path.to_path_buf() }.into()),
+            _ => Err(Error::io(path, error).into()),
+        },
+    }
+}
+
+/// A database opened for reading only, or why that is not possible.
+pub(crate) enum Opened {
+    Yes(Database),
+    /// It was not shut down cleanly.
+    NeedsRecovery,
+    /// The reason, for a person.
+    No(String),
+}
+
+impl DatabaseArg {
+    /// Opens for reading only, where a database that will not open is not the end.
+    pub(crate) fn try_open_unchanged(&self) -> Result<Opened, Failure> {
+        match self.open_unchanged() {
+            Ok(Some(database)) => Ok(Opened::Yes(database)),
+            Ok(None) => Ok(Opened::NeedsRecovery),
+            Err(Failure::Failed(why)) => Ok(Opened::No(why)),
+            Err(other) => Err(other),
+        }
+    }
+}

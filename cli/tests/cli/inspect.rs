@@ -1,0 +1,227 @@
+//! The commands that look at a database without changing it, and recovery.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use seawall::{Database, Options};
+use serde_json::Value;
+
+use crate::support::Place;
+
+const PAGE_BYTES: u64 = 8192;
+
+/// A database with two trees, shut down cleanly.
+fn clean() -> Place {
+    let place = Place::new();
+    let database = Database::open(place.database()).unwrap();
+    fill(&database);
+    database.close().unwrap();
+    place
+}
+
+fn fill(database: &Database) {
+    let fruit = database.tree("fruit").unwrap();
+    let tools = database.tree("tools").unwrap();
+    for number in 0..200 {
+        fruit.insert(format!("fruit {number:03}"), [7; 100]).unwrap();
+    }
+    tools.insert("hammer", "heavy").unwrap();
+}
+
+/// A database as a crash leaves it, with a transaction that did not commit.
+fn crashed() -> Place {
+    let place = Place::new();
+    let source = place.path("source");
+    let database = Database::open(&source).unwrap();
+    fill(&database);
+    let fruit = database.tree("fruit").unwrap();
+    let mut loser = database.begin().unwrap();
+    loser.insert(&fruit, "loser", "never").unwrap();
+    // A durable commit behind it takes its record along.
+    fruit.insert("last", "durable").unwrap();
+    copy_folder(&source, &place.database());
+    drop(loser);
+    database.close().unwrap();
+    place
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(contents(&path));
+        } else {
+            files.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    files
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Flips a byte of a file.
+fn damage(path: &Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x55], offset).unwrap();
+}
+
+#[test]
+fn inspection_changes_no_byte() {
+    for place in [clean(), crashed()] {
+        let before = contents(&place.database());
+        for (command, arguments) in
+            [("verify", &[][..]), ("stat", &[]), ("page", &["1"]), ("recover", &["--dry-run"])]
+        {
+            place.run(command, arguments).ok();
+            assert!(contents(&place.database()) == before, "{command} changed a file");
+        }
+        for what in ["dump", "stat"] {
+            place.run_log(what, &[]).ok();
+            assert!(contents(&place.database()) == before, "log {what} changed a file");
+        }
+    }
+}
+
+#[test]
+fn a_sound_database_verifies() {
+    let place = clean();
+    let report = json(&place.run("verify", &["--json"]).text());
+    assert_eq!(report["findings"], Value::Array(Vec::new()));
+    assert!(report["pages"].as_u64().unwrap() > 0 && report["records"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_damaged_page_is_found_and_named() {
+    let place = clean();
+    damage(&place.database().join("pages"), PAGE_BYTES + 500);
+    let run = place.run("verify", &[]);
+    let found = String::from_utf8(run.stdout.clone()).unwrap();
+    assert!(found.contains("pages is damaged at byte"), "{found}");
+    run.failed(1);
+    assert!(place.run("page", &["1"]).failed(1).contains("damaged"));
+}
+
+#[test]
+fn a_damaged_control_file_is_named() {
+    let place = clean();
+    let path = place.database().join("control");
+    let length = fs::metadata(&path).unwrap().len();
+    for offset in (0..length).step_by(512) {
+        damage(&path, offset + 20);
+    }
+    for command in ["verify", "stat", "get"] {
+        let arguments: &[&str] = if command == "get" { &["k"] } else { &[] };
+        let message = place.run(command, arguments).failed(1);
+        assert!(message.contains("control"), "{message}");
+    }
+}
+
+#[test]
+fn stat_lists_trees_and_files() {
+    let place = clean();
+    let stat = json(&place.run("stat", &["--json"]).text());
+    assert_eq!(stat["page_bytes"], PAGE_BYTES);
+    assert_eq!(stat["trees"][0]["name"], "fruit");
+    assert_eq!(stat["trees"][1]["name"], "tools");
+    assert!(stat["page_file_bytes"].as_u64().unwrap() > 0);
+    let text = place.run("stat", &[]).text();
+    assert!(text.contains("shutdown              clean"), "{text}");
+}
+
+#[test]
+fn stat_of_a_crashed_database_says_that_it_needs_recovery() {
+    let place = crashed();
+    let stat = json(&place.run("stat", &["--json"]).text());
+    assert_eq!(stat["not_open"], "it needs recovery");
+}
+
+#[test]
+fn the_plan_of_recovery_names_what_recovery_then_does() {
+    let place = crashed();
+    let plan = json(&place.run("recover", &["--dry-run", "--json"]).text());
+    assert_eq!(plan["clean"], false);
+    assert_eq!(plan["losers"], 1);
+    assert_eq!(plan["records_to_undo"], 1);
+    let report = json(&place.run("recover", &["--json"]).text());
+    assert_eq!(report["clean"], false);
+    assert_eq!(report["losers"], 1);
+    assert_eq!(report["end_lsn"], plan["end_lsn"]);
+    assert_eq!(place.run("get", &["-t", "fruit", "last"]).text(), "durable\n");
+    place.run("get", &["-t", "fruit", "loser"]).failed(1);
+    assert!(place.run("recover", &["--dry-run"]).text().contains("nothing to recover"));
+}
+
+#[test]
+fn reading_a_crashed_database_recovers_it() {
+    let place = crashed();
+    assert_eq!(place.run("get", &["-t", "tools", "hammer"]).text(), "heavy\n");
+    place.run("verify", &[]).ok();
+}
+
+#[test]
+fn the_log_shows_what_happened_to_a_key() {
+    let place = crashed();
+    let text = place.run_log("dump", &["--key", "hammer"]).text();
+    assert_eq!(text.lines().filter(|line| line.contains("key hammer")).count(), 1, "{text}");
+    assert!(text.contains("write insert  after heavy"), "{text}");
+    let record = json(&place.run_log("dump", &["--key", "hammer", "--json"]).text());
+    let lsn = record["lsn"].as_u64().unwrap().to_string();
+    let end = (record["lsn"].as_u64().unwrap() + 1).to_string();
+    let one = place.run_log("stat", &["--from", &lsn, "--to", &end, "--json"]).text();
+    assert_eq!(json(&one)["total"]["records"], 1);
+    let tree = record["pages"][0]["ops"][0]["fields"]["tree"].to_string();
+    let other = place.run_log("dump", &["--tree", &tree, "--key", "last"]).text();
+    assert_eq!(other, "");
+    // The name is known although the catalogue is not in the page file.
+    let named = place.run_log("dump", &["--tree", "tools"]).text();
+    assert!(named.contains("key hammer") && !named.contains("key last"), "{named}");
+    place.run_log("dump", &["--tree", "nothing"]).failed(1);
+}
+
+#[test]
+fn a_page_shows_its_keys() {
+    let place = clean();
+    let catalogue = place.run("page", &["1"]).text();
+    assert!(catalogue.starts_with("page 1: leaf, tree 0"), "{catalogue}");
+    assert!(catalogue.contains("nfruit"), "{catalogue}");
+    let pages = fs::metadata(place.database().join("pages")).unwrap().len() / PAGE_BYTES;
+    assert!(place.run("page", &[&pages.to_string()]).failed(1).contains("the file has pages"));
+}
+
+#[test]
+fn a_checkpoint_leaves_nothing_to_redo() {
+    let place = clean();
+    let report = json(&place.run("checkpoint", &["--json"]).text());
+    assert!(report["begin_lsn"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn another_page_size_is_read_as_it_is() {
+    let place = Place::new();
+    let database = Options::new().page_bytes(4096).open(place.database()).unwrap();
+    fill(&database);
+    database.close().unwrap();
+    assert_eq!(json(&place.run("stat", &["--json"]).text())["page_bytes"], 4096);
+    place.run("page", &["1"]).ok();
+    place.run("verify", &[]).ok();
+}
