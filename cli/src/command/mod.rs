@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod bench;
 mod checkpoint;
 mod del;
 mod dump;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Log(log::Log),
     Page(page::Page),
     Checkpoint(checkpoint::Checkpoint),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -51,6 +53,7 @@ impl Command {
             Self::Log(log) => log.run(out),
             Self::Page(page) => page.run(out),
             Self::Checkpoint(checkpoint) => checkpoint.run(out),
+            Self::Bench(bench) => bench.run(out),
         }
     }
 }
