@@ -1,5 +1,5 @@
 //! The frame: what one write to the log looks like. This module owns its format and says when a
-//! frame is valid; where frames lie is the business of [`segments`](super::segments).
+//! frame is valid; where frames lie is the business of [`Segments`](super::Segments).
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
