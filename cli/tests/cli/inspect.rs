@@ -136,6 +136,41 @@ fn a_damaged_control_file_is_named() {
     }
 }
 
+/// Offsets spread over a file without a pattern: multiples of an odd constant, modulo its length.
+fn offsets(length: u64, count: u64) -> impl Iterator<Item = u64> {
+    (1..=count).map(move |number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % length)
+}
+
+#[test]
+fn a_changed_byte_anywhere_is_an_answer_and_never_a_panic() {
+    let place = crashed();
+    let log = place.database().join("wal").join("00000000000000000001.wal");
+    for (path, length) in [
+        (place.database().join("control"), 8192),
+        (place.database().join("pages"), 8 * PAGE_BYTES),
+        (place.database().join("doublewrite"), 4096),
+        (log, 1 << 16),
+    ] {
+        for offset in offsets(length, 6) {
+            damage(&path, offset);
+            let runs = [
+                place.run("verify", &[]),
+                place.run("stat", &[]),
+                place.run("page", &["2"]),
+                place.run("recover", &["--dry-run"]),
+                place.run_log("dump", &[]),
+            ];
+            for run in runs {
+                let place = format!("byte {offset} of {}: {}", path.display(), run.stderr);
+                assert!(matches!(run.code, Some(0 | 1)), "{place}");
+            }
+            damage(&path, offset);
+        }
+    }
+    place.run("recover", &[]).ok();
+    assert_eq!(place.run("get", &["-t", "fruit", "last"]).text(), "durable\n");
+}
+
 #[test]
 fn stat_lists_trees_and_files() {
     let place = clean();

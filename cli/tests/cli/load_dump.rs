@@ -45,6 +45,21 @@ fn every_format_loads_back_exactly() {
 }
 
 #[test]
+fn values_of_any_size_load_and_dump_exactly() {
+    let place = Place::new();
+    let sizes = [0, 1, 1000, 2000, 8192, 65_536, 1 << 20, 3 << 20];
+    let mut input = Vec::new();
+    for (number, size) in sizes.into_iter().enumerate() {
+        input.extend_from_slice(format!("key {number}\t").as_bytes());
+        input.extend((b' '..=b'Z').cycle().skip(number).take(size));
+        input.push(b'\n');
+    }
+    place.run_with_stdin("load", &["-", "--format", "tsv"], &input).ok();
+    assert!(place.run("dump", &["--format", "tsv"]).ok() == input, "the dump differs");
+    place.run("verify", &[]).ok();
+}
+
+#[test]
 fn a_later_pair_of_the_same_key_wins() {
     let place = Place::new();
     place.run_with_stdin("load", &["-", "--format", "tsv"], b"k\t1\nk\t2\n").ok();
