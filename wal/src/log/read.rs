@@ -14,6 +14,7 @@ use crate::record::{self, Header, Record, header};
 use crate::{Error, Result};
 
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use super::waiters::Goal;
 use super::writer::no_record;
 use super::{Log, segment};
 
@@ -54,6 +55,11 @@ impl Log {
         let mut bytes = Vec::new();
         if lsn < self.entry.start_lsn {
             return self.read_earlier(lsn);
+        }
+        if lsn < self.frontier.reserved() {
+            // The record is there, but the one in front of it may still be on its way: others are
+            // between reserve and publish for no longer than a copy takes.
+            self.frontier.wait(Goal::Published, lsn.advance(1))?;
         }
         if self.writer.copy_unwritten(lsn, &mut bytes)? {
             return self.verify(lsn, bytes).map_err(|_| no_record(lsn));

@@ -114,6 +114,26 @@ fn a_durable_record_is_read_back_from_the_file() {
 }
 
 #[test]
+fn a_record_behind_one_that_is_not_published_yet_is_read_once_that_is() {
+    let log = start(&SimDisk::new());
+    let mut encoder = RecordEncoder::new();
+    let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(b"in front"));
+    let request = CreditRequest {
+        payload_bytes: to_u64(record.padded_length()),
+        ..CreditRequest::default()
+    };
+    let mut credit = log.credit(&request).unwrap();
+    let in_front = log.reserve(&mut credit, record.padded_length());
+    let (lsn, ..) = append(&log, b"behind", false);
+    assert!(log.contiguous_lsn() < lsn);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| note(&log, lsn));
+        log.publish(in_front, record);
+        assert_eq!(reader.join().unwrap(), b"behind");
+    });
+}
+
+#[test]
 fn records_of_all_sizes_survive_many_segments() {
     let disk = SimDisk::new();
     let log = start(&disk);
