@@ -29,6 +29,7 @@ mod transaction_options;
 mod tree;
 mod txn;
 mod value;
+mod verify;
 mod version;
 #[doc(hidden)]
 pub mod writeback;

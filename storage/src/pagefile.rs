@@ -187,6 +187,11 @@ impl PageFile {
         })
     }
 
+    /// The disk that it lies on.
+    pub(crate) const fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
     /// The file's handle and its disk, for the one who writes pages.
     pub(crate) fn handle(&self) -> (&dyn Disk, &dyn DiskFile) {
         (&*self.disk, &*self.file)

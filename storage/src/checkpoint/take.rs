@@ -6,7 +6,8 @@
 //! 3. The dirty table is copied: every page changed below `begin_lsn` is in it, or on disk (C1).
 //! 4. The tables go into the log in chunks, then the end record; the log is flushed up to it.
 //! 5. The master record names the checkpoint. If we crash before, the one before still holds.
-//! 6. The log below everything that either master record needs is given up (C3).
+//! 6. The log below everything that either master record needs, and that nobody holds, is given up
+//!    (C3).
 //!
 //! An error before step 5 leaves the checkpoint before in force; an error in step 5 poisons, because
 //! what the next open will find is not known.
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::control::{Control, LogPosition, MasterRecord};
+use seawall_wal::control::{Control, ControlState, LogPosition, MasterRecord};
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::{Body, CheckpointChunk, CheckpointEnd};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::{Lsn, Result};
 
+use super::holds::{LogHold, LogHolds};
 use super::tables::{Chunk, DirtyPage, FramePlace, Tables, chunk_checksum};
 use crate::CheckpointReport;
 use crate::engine::{Appended, Chain, Engine};
@@ -31,6 +33,9 @@ use crate::planted::{Bug, is_planted};
 const FENCE_RECORD_BYTES: u64 = 256;
 /// Envelope, section, number, length and padding around a chunk's entries.
 const CHUNK_OVERHEAD_BYTES: u64 = 64;
+/// A hold on the log is revoked when less than this many eighths of the bound is left: the permanent
+/// reserve, and the log up to the checkpoint after the next.
+const HOLD_ROOM_EIGHTHS: u64 = 3;
 
 /// Takes checkpoints, one at a time.
 #[derive(Debug)]
@@ -38,13 +43,32 @@ pub(crate) struct Checkpointer {
     engine: Arc<Engine>,
     control: Arc<Control>,
     turn: Mutex<()>,
+    holds: LogHolds,
+    max_wal_bytes: u64,
     /// END of the last checkpoint's end record.
     last_end: AtomicU64,
 }
 
 impl Checkpointer {
-    pub(crate) fn new(engine: Arc<Engine>, control: Arc<Control>) -> Self {
-        Self { engine, control, turn: Mutex::new(()), last_end: AtomicU64::new(0) }
+    pub(crate) fn new(engine: Arc<Engine>, control: Arc<Control>, max_wal_bytes: u64) -> Self {
+        Self {
+            engine,
+            control,
+            turn: Mutex::new(()),
+            holds: LogHolds::default(),
+            max_wal_bytes,
+            last_end: AtomicU64::new(0),
+        }
+    }
+
+    /// Keeps the log from where the last checkpoint's recovery would begin, and returns what
+    /// `control` says with that checkpoint. Waits for a checkpoint that is being taken.
+    pub(crate) fn hold_log(&self) -> (LogHold<'_>, ControlState) {
+        // Only a checkpoint gives log up, so the position is still there when the hold stands.
+        let _turn = self.turn.lock();
+        let state = self.control.state();
+        let start_lsn = state.master.as_ref().map_or(Lsn::NONE, MasterRecord::start_lsn);
+        (self.holds.hold(start_lsn), state)
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -73,10 +97,23 @@ impl Checkpointer {
         }
         self.publish(&end, appended)?;
         let keep_lsn = needed_lsn(&end).min(self.control.needed_lsn());
-        let segments_recycled = engine.log.truncate(keep_lsn)?;
+        let segments_recycled = self.truncate(keep_lsn)?;
         self.last_end.store(appended.end.get(), Ordering::SeqCst);
         engine.counters.checkpoint();
         Ok(report(&tables, &end, appended, segments_recycled, started))
+    }
+
+    /// Step 6. Holds are kept while the log has room for writers without what they hold.
+    fn truncate(&self, keep_lsn: Lsn) -> Result<u64> {
+        let log = &self.engine.log;
+        let held_lsn = self.holds.lowest();
+        let recycled = log.truncate(keep_lsn.min(held_lsn))?;
+        let room_bytes = self.max_wal_bytes / 8 * HOLD_ROOM_EIGHTHS;
+        if held_lsn >= keep_lsn || log.available_bytes() >= room_bytes {
+            return Ok(recycled);
+        }
+        self.holds.revoke_below(keep_lsn);
+        Ok(recycled + log.truncate(keep_lsn)?)
     }
 
     /// Steps 1 to 4, but for the flush.

@@ -1,7 +1,7 @@
 //! The public interface: the database, its trees, snapshots, transactions and ranges.
 
 mod background;
-mod core;
+pub(crate) mod core;
 mod future;
 mod range;
 mod registered;
@@ -20,7 +20,10 @@ use seawall_wal::{Error, Lsn, Result};
 use crate::catalogue::row::{NAMES, name_of};
 use crate::engine::{Rest, View, check_name};
 use crate::key_range::KeyBounds;
-use crate::{CheckpointReport, Options, RecoveryReport, Stats, TransactionOptions};
+use crate::{
+    CheckpointReport, Options, RecoveryReport, Stats, TransactionOptions, VerifyProgress,
+    VerifyReport,
+};
 
 use self::core::Shared;
 use self::registered::Registered;
@@ -77,6 +80,12 @@ impl Database {
 
     fn of(shared: &Arc<Shared>) -> Self {
         Self { shared: Arc::clone(shared) }
+    }
+
+    /// What lies below the interface, for tests beside the code.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn shared_core(&self) -> &core::Core {
+        &self.shared.core
     }
 
     /// Where it is.
@@ -283,6 +292,18 @@ impl Database {
     /// [`Error::Poisoned`], or what made it so.
     pub fn checkpoint(&self) -> Result<CheckpointReport> {
         self.shared.core.checkpoint()
+    }
+
+    /// Verifies every page, tree, value and log record, and calls `f` with the progress. Stops no
+    /// writer; with none the verification is exact, with some it reports nothing false. It reads
+    /// everything, through the cache.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::NoSpace`] where writers needed the log that the verification
+    /// held: run it again. Damage is no error: it is in the report.
+    pub fn verify(&self, mut f: impl FnMut(&VerifyProgress)) -> Result<VerifyReport> {
+        let core = &self.shared.core;
+        crate::verify::verify(&core.engine, &core.checkpointer, &mut f)
     }
 
     /// Closes the database for every handle: live transactions roll back, everything is written, and

@@ -33,7 +33,7 @@ mod unit;
 mod validate;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -57,6 +57,7 @@ pub(crate) use collect::Collected;
 pub(crate) use counters::Counters;
 pub(crate) use ddl::check_name;
 use dismantle::Doomed;
+pub(crate) use overflow::OverflowLink;
 pub(crate) use read::{Found, LeafPairs, ReadAt, Rest, View};
 pub(crate) use undo::Undo;
 pub(crate) use unit::{Unit, UnitMark};
@@ -195,6 +196,10 @@ impl Engine {
     /// Refuses everything from now on. Returns whether this call was the first.
     pub(crate) fn close(&self) -> bool {
         !self.is_closed.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn wal_dir(&self) -> &Path {
+        &self.wal_dir
     }
 
     pub(crate) fn corrupt_page(

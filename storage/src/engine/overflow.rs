@@ -69,7 +69,7 @@ impl OverflowLink {
         Ok(Self { length, first_lsn, last_lsn, extents })
     }
 
-    fn pages(&self) -> impl Iterator<Item = PageId> {
+    pub(crate) fn pages(&self) -> impl Iterator<Item = PageId> {
         let pages = |extent: &Extent| extent.first.get()..extent.first.get() + extent.count;
         self.extents.iter().flat_map(pages).map(PageId::new)
     }

@@ -160,6 +160,17 @@ impl Engine {
         }
     }
 
+    /// How many keys of a leaf the reader sees.
+    pub(crate) fn count_seen(&self, tree: &TreeInfo, page: &SharedPage<'_>, at: ReadAt<'_>) -> u64 {
+        let leaf = LeafView::new(page.bytes());
+        let mut count = 0;
+        for slot in 0..leaf.count() {
+            let key = || VersionKey::new(tree.id, &leaf.key_at(slot).to_vec());
+            self.see_cell(page, slot, at, key, |_, _| count += 1);
+        }
+        count
+    }
+
     /// Copies what the reader sees of the first leaf of the range, in ascending order.
     pub(crate) fn copy_first_leaf(
         &self,

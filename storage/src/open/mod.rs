@@ -202,7 +202,9 @@ impl Opening<'_> {
 impl Base {
     fn opened(self, engine: Engine, control: Control, lock: Box<dyn DirectoryLock>) -> Opened {
         let engine = Arc::new(engine);
-        let checkpointer = Arc::new(Checkpointer::new(Arc::clone(&engine), Arc::new(control)));
+        let max_wal_bytes = self.sizing.segments.max_wal_bytes;
+        let checkpointer =
+            Arc::new(Checkpointer::new(Arc::clone(&engine), Arc::new(control), max_wal_bytes));
         Opened {
             engine,
             checkpointer,

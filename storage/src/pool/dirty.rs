@@ -103,6 +103,20 @@ pub struct WriteBegun {
     pub is_recreated: bool,
 }
 
+/// How a page's copy on disk stands to the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDisk {
+    /// It is the page.
+    Current,
+    /// It lacks changes; where redo would re-create the page whole, it may be anything.
+    Older {
+        /// Whether it may be anything.
+        is_recreated: bool,
+    },
+    /// It is being written, and may be torn.
+    BeingWritten,
+}
+
 /// How a write ended for its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
@@ -313,6 +327,19 @@ impl DirtyTable {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.shards.len()
+    }
+
+    /// How the page's copy on disk stands to the page; momentary.
+    #[must_use]
+    pub fn on_disk(&self, page: PageId) -> OnDisk {
+        let shard = self.shard(page).lock();
+        match shard.entries.get(&page) {
+            None => OnDisk::Current,
+            Some(Entry { state: State::Dirty, is_recreated, .. }) => {
+                OnDisk::Older { is_recreated: *is_recreated }
+            }
+            Some(_) => OnDisk::BeingWritten,
+        }
     }
 
     /// Every entry of a shard, in any state, oldest first.

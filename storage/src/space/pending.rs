@@ -49,6 +49,11 @@ impl PendingFrees {
         self.entries.lock().retain(|entry| entry.extent != free.extent);
     }
 
+    /// Every extent whose commit has been decided, and not been undone.
+    pub(crate) fn committed(&self) -> Vec<PendingFree> {
+        self.as_of(Lsn::MAX)
+    }
+
     /// Extents whose commit is at or below `lsn`, for a checkpoint.
     pub(crate) fn as_of(&self, lsn: Lsn) -> Vec<PendingFree> {
         let entries = self.entries.lock();

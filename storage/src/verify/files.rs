@@ -1,0 +1,137 @@
+//! Checks that need only files: every page's checksum and place, and the log's records. They read
+//! past the pool, so that damage under a resident page is found too, and they work as well where no
+//! engine runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use seawall_wal::control::{ControlState, MasterRecord};
+use seawall_wal::disk::{AlignedBuf, Disk};
+use seawall_wal::log::{LogFiles, LogRecord};
+use seawall_wal::record::{self, record_bytes_max};
+use seawall_wal::sync::thread;
+use seawall_wal::{Error, Lsn, PageId, Result};
+
+use crate::page::Verified;
+use crate::pagefile::PageFile;
+use crate::pool::dirty::OnDisk;
+
+/// Pages read side by side.
+const BATCH_PAGES: usize = 32;
+/// Reads of a page that looks damaged, before it counts as damaged.
+const TRIES: u32 = 8;
+
+/// Checks pages of the page file as they are on disk, all of which are in use. `on_disk` says how
+/// each stands to its newest content: one that is being written is read again, and left out if it
+/// still is, since the doublewrite file covers it. Calls `found` with each finding, and `progress`
+/// with the number of pages done since the last call.
+///
+/// # Errors
+/// None for damage and unreadable pages, which are findings.
+pub(super) fn check_pages(
+    file: &PageFile,
+    pages: &[PageId],
+    on_disk: impl Fn(PageId) -> OnDisk,
+    mut found: impl FnMut(String),
+    mut progress: impl FnMut(usize),
+) {
+    let buffer = || AlignedBuf::new(file.page_bytes());
+    let mut buffers: Vec<_> = (0..BATCH_PAGES).map(|_| (PageId::NONE, buffer())).collect();
+    for batch in pages.chunks(BATCH_PAGES) {
+        for ((id, _), &page) in buffers.iter_mut().zip(batch) {
+            *id = page;
+        }
+        let answers = file.read_pages(&mut buffers[..batch.len()]);
+        for ((page, buffer), answer) in buffers.iter_mut().zip(answers) {
+            if let Some(finding) = judge(file, *page, buffer, answer, &on_disk) {
+                found(finding);
+            }
+        }
+        progress(batch.len());
+    }
+}
+
+/// What is wrong with a page that was read, for good.
+fn judge(
+    file: &PageFile,
+    page: PageId,
+    buffer: &mut AlignedBuf,
+    mut answer: Result<Verified>,
+    on_disk: &impl Fn(PageId) -> OnDisk,
+) -> Option<String> {
+    for _ in 0..TRIES {
+        let state = on_disk(page);
+        let error = match (answer, state) {
+            (Ok(Verified::Page(_)), _) | (_, OnDisk::Older { is_recreated: true }) => return None,
+            (Ok(Verified::NeverWritten), _) => {
+                let expected = format!("page {page}, which is in use");
+                Error::corrupt(file.path(), file.offset(page), expected, "zeros")
+            }
+            (Err(error), _) => error,
+        };
+        // A write that began and ended around the first read would have torn what it saw.
+        let before = buffer.to_vec();
+        thread::yield_now();
+        answer = file.read_page(page, buffer);
+        let is_settled = state != OnDisk::BeingWritten && on_disk(page) == state;
+        if is_settled && before == **buffer && answer.is_err() == !is_zero(buffer) {
+            return Some(name_page(page, &error));
+        }
+    }
+    None
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+/// A finding's sentence, which names the page.
+fn name_page(page: PageId, error: &Error) -> String {
+    format!("page {page}: {error}")
+}
+
+/// Opens the log that `control` describes, for reading.
+pub(super) fn open_log(
+    disk: &Arc<dyn Disk>,
+    wal_dir: &Path,
+    state: &ControlState,
+) -> Result<Arc<LogFiles>> {
+    let identity = state.identity;
+    let page_bytes = seawall_wal::codec::to_usize(u64::from(identity.page_bytes));
+    let record_max = record_bytes_max(page_bytes);
+    LogFiles::open(Arc::clone(disk), wal_dir, identity.database, &state.epochs, record_max)
+}
+
+/// Decodes every record from where the last checkpoint's recovery would begin up to `until`, and
+/// calls `each` with it.
+///
+/// # Errors
+/// [`Error::Corrupt`] for the first record that cannot be read; those of reading.
+pub(super) fn read_log(
+    files: &Arc<LogFiles>,
+    state: &ControlState,
+    from: Lsn,
+    until: Lsn,
+    mut each: impl FnMut(&LogRecord<'_>, &record::Record<'_>),
+) -> Result<()> {
+    let start = state.master.as_ref().map(|master| (master.start_lsn(), master.start_at));
+    let hint = start.filter(|(start_lsn, _)| *start_lsn <= from).map(|(_, start_at)| start_at);
+    let mut reader = files.reader(from, hint, Some(until))?;
+    while let Some(found) = reader.next_record()? {
+        let damaged = |error: seawall_wal::codec::DecodeError| {
+            let path = files.path(found.frame_at.segment);
+            let expected = format!("{} in the record at {}", error.expected, found.lsn);
+            Error::corrupt(&path, found.frame_at.offset, expected, error.found)
+        };
+        let body = record::body_bytes(&found.header, found.bytes).map_err(damaged)?;
+        let decoded = record::decode(&found.header, &body).map_err(damaged)?;
+        each(&found, &decoded);
+    }
+    Ok(())
+}
+
+/// Where the log that the state in force needs begins.
+pub(super) fn log_start(state: &ControlState) -> Lsn {
+    let first = state.epochs.first().map_or(Lsn::NONE, |epoch| epoch.start_lsn);
+    state.master.as_ref().map_or(first, MasterRecord::start_lsn).max(first)
+}
