@@ -160,11 +160,17 @@ impl Engine {
         }
     }
 
-    /// How many keys of a leaf the reader sees.
-    pub(crate) fn count_seen(&self, tree: &TreeInfo, page: &SharedPage<'_>, at: ReadAt<'_>) -> u64 {
+    /// How many keys of a leaf, from `from` on, the reader sees.
+    pub(crate) fn count_seen(
+        &self,
+        tree: &TreeInfo,
+        page: &SharedPage<'_>,
+        from: &[u8],
+        at: ReadAt<'_>,
+    ) -> u64 {
         let leaf = LeafView::new(page.bytes());
         let mut count = 0;
-        for slot in 0..leaf.count() {
+        for slot in leaf.lower_bound(from)..leaf.count() {
             let key = || VersionKey::new(tree.id, &leaf.key_at(slot).to_vec());
             self.see_cell(page, slot, at, key, |_, _| count += 1);
         }

@@ -25,9 +25,7 @@ const TRIES: u32 = 8;
 /// each stands to its newest content: one that is being written is read again, and left out if it
 /// still is, since the doublewrite file covers it. Calls `found` with each finding, and `progress`
 /// with the number of pages done since the last call.
-///
-/// # Errors
-/// None for damage and unreadable pages, which are findings.
+/// Unreadable pages are findings as well.
 pub(super) fn check_pages(
     file: &PageFile,
     pages: &[PageId],
@@ -74,15 +72,12 @@ fn judge(
         thread::yield_now();
         answer = file.read_page(page, buffer);
         let is_settled = state != OnDisk::BeingWritten && on_disk(page) == state;
-        if is_settled && before == **buffer && answer.is_err() == !is_zero(buffer) {
+        let is_same = before == **buffer && !matches!(answer, Ok(Verified::Page(_)));
+        if is_settled && is_same {
             return Some(name_page(page, &error));
         }
     }
     None
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == 0)
 }
 
 /// A finding's sentence, which names the page.

@@ -29,7 +29,8 @@ mod findings;
 mod moved;
 mod owners;
 mod scan;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod tree;
 mod value;
@@ -181,12 +182,12 @@ impl Scan<'_> {
         let reader = Reader::new(self.engine);
         self.trees += 1;
         let mut walk = TreeWalk::new(self, tree, reader.at());
-        walk.run(|walk, leaf| {
+        walk.run(|walk, leaf, from| {
             if let Some(rows) = &mut rows {
                 let findings = collect_rows(walk.scan.engine, leaf, rows);
                 walk.findings.extend(findings.into_iter().map(|text| (Vec::new(), text)));
             }
-            for cell in link_cells(leaf) {
+            for cell in link_cells(leaf, from) {
                 match value::own_value(walk.scan, tree, &cell) {
                     Ok(link) => {
                         let finding = value::check_value(walk.scan, tree, &cell, &link)?;
@@ -256,7 +257,7 @@ impl Scan<'_> {
                 pages.extend((0..inner.count()).map(|slot| inner.child_page(slot)));
                 continue;
             }
-            for cell in link_cells(LeafView::new(copy.bytes())) {
+            for cell in link_cells(LeafView::new(copy.bytes()), &[]) {
                 if let Err(finding) = value::own_value(self, &tree, &cell) {
                     self.suspect(vec![page], finding);
                     self.is_whole = false;

@@ -65,7 +65,8 @@ pub(super) fn pages_of(
     is_inside.then(|| (extent.first.get()..end).map(PageId::new))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -169,15 +169,10 @@ fn long_keys_and_a_tall_tree_verify_clean() {
     let database = open(&SimDisk::new());
     let tree = database.tree("t").unwrap();
     for i in 0..1500_u32 {
-        let mut key = vec![b'k'; 700];
-        key.extend_from_slice(&key_suffix(i));
-        tree.insert_with(&key, i.to_string(), crate::Durability::Relaxed).unwrap();
+        let long = [&[b'k'; 700][..], &key(i)[..]].concat();
+        tree.insert_with(&long, i.to_string(), crate::Durability::Relaxed).unwrap();
     }
     assert_clean(&database);
-}
-
-fn key_suffix(i: u32) -> [u8; 4] {
-    key(i)
 }
 
 #[test]
@@ -414,8 +409,12 @@ fn a_small_pool_is_enough() {
 #[test]
 fn nothing_false_is_found_while_writers_are_at_work() {
     let disk = SimDisk::new();
-    let database =
-        options(&disk).manual_background(false).max_wal_bytes(64 << 20).open("/db").unwrap();
+    let database = options(&disk)
+        .manual_background(false)
+        .cache_bytes(4 << 20)
+        .max_wal_bytes(64 << 20)
+        .open("/db")
+        .unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for writer in 0..3_u32 {
@@ -431,7 +430,7 @@ fn nothing_false_is_found_while_writers_are_at_work() {
             });
         }
         let mut verified = 0;
-        for _ in 0..40 {
+        for _ in 0..12 {
             match database.verify(|_| {}) {
                 Ok(report) => {
                     if !report.findings.is_empty() {

@@ -90,14 +90,15 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
         }
     }
 
-    /// Walks the whole tree, and calls `each_leaf` with a copy of each leaf, outside of all latches.
+    /// Walks the whole tree, and calls `each_leaf` with a copy of each leaf, and the key from
+    /// which on its cells were not seen before, outside of all latches.
     /// Findings stand if the tree was not dismantled meanwhile.
     ///
     /// # Errors
     /// What is no damage: the database was closed, or every frame of the pool is pinned.
     pub(super) fn run(
         &mut self,
-        mut each_leaf: impl FnMut(&mut Self, LeafView<'_>) -> Result<()>,
+        mut each_leaf: impl FnMut(&mut Self, LeafView<'_>, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let mut from = Vec::new();
         loop {
@@ -110,7 +111,10 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
                 self.check_copy(copy);
             }
             if let (true, Some(leaf)) = (is_leaf, visited.fresh.last()) {
-                each_leaf(self, LeafView::new(leaf.bytes()))?;
+                // A merge may have brought back keys that were seen on the leaf before.
+                let leaf = LeafView::new(leaf.bytes());
+                self.scan.records += to_u64(leaf.count() - leaf.lower_bound(&from));
+                each_leaf(self, leaf, &from)?;
             }
             match visited.high {
                 Some(high) if high > from => from = high,
@@ -182,7 +186,7 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
                 visited.fresh.push(PageBuf::copy_of(page.bytes()));
             }
             if is_leaf {
-                visited.live = engine.count_seen(self.tree, &page, self.at);
+                visited.live = engine.count_seen(self.tree, &page, from, self.at);
                 visited.high = place.high;
                 return Visit::Leaf(visited);
             }
@@ -274,16 +278,12 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
             let error = finding.in_file(file.path(), file.offset(page));
             self.findings.push((vec![page], format!("page {page}: {error}")));
         }
-        if level == 0 {
-            let leaf = LeafView::new(copy.bytes());
-            self.scan.records += to_u64(leaf.count());
-        }
     }
 }
 
-/// The cells of a leaf whose values lie in overflow pages.
-pub(super) fn link_cells(leaf: LeafView<'_>) -> Vec<LinkCell> {
-    let cells = (0..leaf.count()).map(|slot| (slot, leaf.cell_at(slot)));
+/// The cells of a leaf from `from` on whose values lie in overflow pages.
+pub(super) fn link_cells(leaf: LeafView<'_>, from: &[u8]) -> Vec<LinkCell> {
+    let cells = (leaf.lower_bound(from)..leaf.count()).map(|slot| (slot, leaf.cell_at(slot)));
     let links = cells.filter(|(_, cell)| cell.is_overflow && !cell.is_ghost);
     let copied = links.map(|(slot, cell)| LinkCell {
         leaf: leaf.page().page_id(),

@@ -118,10 +118,8 @@ fn a_record_behind_one_that_is_not_published_yet_is_read_once_that_is() {
     let log = start(&SimDisk::new());
     let mut encoder = RecordEncoder::new();
     let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(b"in front"));
-    let request = CreditRequest {
-        payload_bytes: to_u64(record.padded_length()),
-        ..CreditRequest::default()
-    };
+    let request =
+        CreditRequest { payload_bytes: to_u64(record.padded_length()), ..CreditRequest::default() };
     let mut credit = log.credit(&request).unwrap();
     let in_front = log.reserve(&mut credit, record.padded_length());
     let (lsn, ..) = append(&log, b"behind", false);
