@@ -23,13 +23,18 @@ impl FrameIndex {
     }
 
     /// Notes that the frame at `at` begins at `lsn`. Frames are noted in the order of the log;
-    /// those close behind a noted one are left out.
+    /// those close behind a noted one are left out. A frame that begins where a noted one does, in
+    /// a later segment, takes its place: that one is a stamp, which holds no record.
     pub fn note(&mut self, lsn: Lsn, at: LogPosition) {
         if let Some((last_lsn, last)) = self.entries.back() {
-            let is_earlier = *last_lsn >= lsn || *last >= at;
-            let is_close = last.segment == at.segment && at.offset - last.offset < INDEX_STEP_BYTES;
+            let is_earlier = *last_lsn > lsn || *last >= at;
+            let is_close = last.segment == at.segment
+                && (*last_lsn == lsn || at.offset - last.offset < INDEX_STEP_BYTES);
             if is_earlier || is_close {
                 return;
+            }
+            if *last_lsn == lsn {
+                self.entries.pop_back();
             }
         }
         self.entries.push_back((lsn, at));
@@ -70,6 +75,21 @@ mod tests {
 
     const fn at(segment: u64, offset: u64) -> LogPosition {
         LogPosition { segment, offset }
+    }
+
+    #[test]
+    fn a_segment_that_begins_behind_a_noted_stamp_is_noted() {
+        let mut index = FrameIndex::new();
+        index.note(Lsn::new(100), at(1, 4096));
+        let stamp = at(1, 4096 + INDEX_STEP_BYTES);
+        index.note(Lsn::new(500), stamp);
+        index.note(Lsn::new(500), at(2, 8192));
+        assert_eq!(index.locate(Lsn::new(500)), Some((Lsn::new(500), at(2, 8192))));
+        assert_eq!(index.locate(Lsn::new(499)), Some((Lsn::new(100), at(1, 4096))));
+        // In the same segment the way leads over the stamp.
+        let second = at(2, 8192 + 2 * INDEX_STEP_BYTES);
+        index.note(Lsn::new(500), second);
+        assert_eq!(index.locate(Lsn::new(500)), Some((Lsn::new(500), at(2, 8192))));
     }
 
     #[test]
