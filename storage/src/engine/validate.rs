@@ -12,8 +12,8 @@ use super::unit::Unit;
 use crate::page::{LeafView, PageRead};
 use crate::pool::SharedPage;
 use crate::tree::Seek;
-use crate::txn::{CommitCell, ReadRange, Validation};
-use crate::version::{Head, VersionKey};
+use crate::txn::{ReadRange, Validation};
+use crate::version::VersionKey;
 
 impl Engine {
     /// Starts the validation of a unit and compares everything it read with what is committed by
@@ -26,7 +26,7 @@ impl Engine {
         }
         let validation = self.gate.validate();
         for key in reads.points() {
-            if self.is_newer(key, at.read_lsn, &unit.writer) {
+            if self.is_newer(key, at.read_lsn) {
                 return Err(self.conflict());
             }
         }
@@ -39,17 +39,16 @@ impl Engine {
         Ok(Some(validation))
     }
 
-    /// Whether somebody else's commit beyond `read_lsn` wrote the key. Versions above a registered
-    /// snapshot are not collected, so the newest one tells.
-    fn is_newer(&self, key: &VersionKey, read_lsn: Lsn, own: &CommitCell) -> bool {
-        matches!(self.versions.head(key, Some(own)), Head::Committed(lsn) if lsn > read_lsn)
+    /// Whether a commit beyond `read_lsn` wrote the key, be there an open write on top of it or not.
+    /// Versions above a registered snapshot are not collected, so the newest one tells.
+    fn is_newer(&self, key: &VersionKey, read_lsn: Lsn) -> bool {
+        self.versions.newest_commit(key).is_some_and(|lsn| lsn > read_lsn)
     }
 
     /// Whether no key of the range was written, or became part of it, by a commit since the
     /// snapshot. Keys on the pages are a superset of the keys of any version (T3).
     fn is_range_unchanged(&self, range: &ReadRange, at: ReadAt<'_>) -> Result<bool> {
         let Some(tree) = self.trees.get(range.tree) else { return Ok(true) };
-        let own = at.own.expect("a unit's view names its writer");
         let mut from = match &range.lower {
             Bound::Included(key) | Bound::Excluded(key) => key.clone(),
             Bound::Unbounded => Vec::new(),
@@ -61,7 +60,7 @@ impl Engine {
             if page_lsn(&page) > at.low_lsn {
                 for slot in 0..leaf.count() {
                     key.set_key(&leaf.key_at(slot).to_vec());
-                    if range.contains(&key) && self.is_newer(&key, at.read_lsn, own) {
+                    if range.contains(&key) && self.is_newer(&key, at.read_lsn) {
                         return Ok(false);
                     }
                 }

@@ -140,6 +140,17 @@ impl VersionStore {
         }
     }
 
+    /// The newest commit of the key that is kept. It may stand below the head of a writer that is
+    /// not done; versions beyond a registered snapshot are not collected.
+    pub(crate) fn newest_commit(&self, key: &VersionKey) -> Option<Lsn> {
+        let shard = self.shard(&key.0).lock();
+        let chain = shard.chains.get(&key.0[..])?;
+        chain.iter().rev().find_map(|version| match version.writer.fate() {
+            Fate::Committed(lsn) => Some(lsn),
+            Fate::Active | Fate::RolledBack => None,
+        })
+    }
+
     /// Makes `writer` the head of the key's chain, with the cell's content before its first write.
     /// The caller holds the leaf exclusively and has found no foreign active head.
     pub(crate) fn push(
@@ -334,6 +345,15 @@ mod tests {
         let due = store.take_purgeable(10);
         assert_eq!(due, [key]);
         assert_eq!((due[0].tree(), due[0].key()), (TREE, &b"k"[..]));
+    }
+
+    #[test]
+    fn a_commit_is_found_below_an_open_write() {
+        let (store, key, second) = store_with_two_versions();
+        assert_eq!(store.newest_commit(&key), Some(Lsn::new(100)));
+        second.commit(Lsn::new(200));
+        assert_eq!(store.newest_commit(&key), Some(Lsn::new(200)));
+        assert_eq!(store.newest_commit(&VersionKey::new(TREE, b"other")), None);
     }
 
     #[test]
