@@ -25,6 +25,8 @@ pub mod pool;
 mod recovery;
 mod report;
 mod space;
+#[doc(hidden)]
+pub mod testing;
 mod transaction_options;
 mod tree;
 mod txn;

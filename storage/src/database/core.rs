@@ -169,7 +169,7 @@ impl Core {
     }
 
     /// Takes a checkpoint and tells of it.
-    pub(super) fn take_checkpoint(&self) -> Result<CheckpointReport> {
+    pub(crate) fn take_checkpoint(&self) -> Result<CheckpointReport> {
         self.emit(&Event::CheckpointBegin { begin_lsn: self.engine.log.reserved_lsn() });
         let report = self.checkpointer.take()?;
         self.emit(&Event::CheckpointEnd(report.clone()));

@@ -82,8 +82,7 @@ impl Database {
         Self { shared: Arc::clone(shared) }
     }
 
-    /// What lies below the interface, for tests beside the code.
-    #[cfg(all(test, not(loom)))]
+    /// What lies below the interface, for tests and their seams.
     pub(crate) fn shared_core(&self) -> &core::Core {
         &self.shared.core
     }

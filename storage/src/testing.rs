@@ -1,0 +1,47 @@
+//! Seams for the suites: the steps of the background work, called by hand.
+//!
+//! They are for a database opened with `manual_background`, where nobody else calls them, so that a
+//! seed decides when each takes place.
+
+use crate::{CheckpointReport, Database, Result};
+
+/// One step of page cleaner and checkpointer. Returns whether it did anything.
+///
+/// # Errors
+/// What poisons the database when its own thread meets it.
+pub fn maintain_step(database: &Database) -> Result<bool> {
+    let done = database.shared_core().maintain_step()?;
+    Ok(done.pages_written > 0 || done.has_checkpointed)
+}
+
+/// One step of the collector of versions, ghosts, freed pages and dropped trees. Returns whether
+/// there may be more to do at once.
+///
+/// # Errors
+/// What poisons the database when its own thread meets it.
+pub fn collect_step(database: &Database) -> Result<bool> {
+    database.shared_core().collect_step()
+}
+
+/// One step of the log's flusher.
+///
+/// # Errors
+/// What poisons the database when its own thread meets it.
+pub fn flush_step(database: &Database) -> Result<()> {
+    database.shared_core().engine.log.step().map(|_| ())
+}
+
+/// Takes a checkpoint of the pages as they are: none is written for it.
+///
+/// # Errors
+/// Those of [`Database::checkpoint`].
+pub fn take_checkpoint(database: &Database) -> Result<CheckpointReport> {
+    database.shared_core().take_checkpoint()
+}
+
+/// Lets go of a database as a kill does: nothing is written any more. Every handle to it is of no
+/// use afterwards.
+pub fn abandon(database: Database) {
+    database.shared_core().engine.log.poison(crate::Error::Poisoned { source: None });
+    drop(database);
+}
