@@ -1,1 +1,18 @@
-//! Harness shared by the suites: model, simulator and crash runner.
+//! Harness shared by the suites: what the engine is compared with, and what tries to break it.
+//!
+//! [`operation`] says what can be done to a database, [`generate`] draws workloads of it by seed and
+//! [`scenario`] writes them by hand. A [`session`] does the operations and compares every answer
+//! with the [`oracle`]; [`transaction`] is its idea of a transaction. The [`crash`] runner cuts the
+//! power at every operation of the disk. [`kill`] does it to real processes.
+
+pub mod check;
+pub mod crash;
+pub mod failure;
+pub mod generate;
+pub mod operation;
+pub mod oracle;
+pub mod random;
+pub mod scenario;
+pub mod session;
+pub mod settings;
+pub mod transaction;

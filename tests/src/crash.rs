@@ -1,0 +1,284 @@
+//! The crash runner: cuts the power at every operation of a run, in several ways, and asks what is
+//! left.
+//!
+//! A scenario runs once on a simulated disk that keeps a fork before each operation. Each fork gives
+//! several crashed disks, by [`CrashPlan`]; each is opened, and must hold a state that R3 allows:
+//! every acknowledged synchronous commit, all others whole or absent, a prefix of commit order. Then
+//! the recovery itself is cut at each of its operations, and must come to the same state (R2); and
+//! the recovery from that one, where [`Effort`] says so.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use seawall_wal::disk::SimDisk;
+use seawall_wal::disk::sim::{CrashPlan, SimFork};
+
+use crate::check::{read_all, verify};
+use crate::ensure;
+use crate::failure::{Failure, Outcome};
+use crate::oracle::{Forest, Oracle, difference};
+use crate::scenario::Scenario;
+use crate::session::Session;
+use crate::settings::Settings;
+
+/// Threads that try crash states.
+const THREADS: usize = 2;
+/// Failures after which a run gives up.
+const FAILURES_MAX: usize = 5;
+/// Crashed states that are written to, closed and opened again: one in this many.
+const GO_ON_ONE_IN: u64 = 16;
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Seeds of the plans that have one, for each cut.
+    pub seeds: u64,
+    /// Of the crashed states, the recovery of one in this many is cut as well; 0 is none.
+    pub second_one_in: u64,
+    /// Of those again, one in this many; 0 is none.
+    pub third_one_in: u64,
+    /// Stop at the first failure.
+    pub is_first_failure_enough: bool,
+}
+
+/// Crash states that were tried, by depth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Operations of the disk at which the power was cut.
+    pub cuts: u64,
+    /// States after one crash, after a crash of the recovery, after a crash of that recovery.
+    pub states: [u64; 3],
+}
+
+impl Counts {
+    /// All crash states.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.states.iter().sum()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.cuts += other.cuts;
+        self.states.iter_mut().zip(other.states).for_each(|(sum, count)| *sum += count);
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [one, two, three] = self.states;
+        let total = self.total();
+        write!(f, "{total} (cuts {}, depth one {one}, two {two}, three {three})", self.cuts)
+    }
+}
+
+/// What the crash runner found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What was tried.
+    pub counts: Counts,
+    /// What went wrong, each with the place.
+    pub failures: Vec<Failure>,
+}
+
+impl Report {
+    /// Adds what another run found.
+    pub fn add(&mut self, other: Self) {
+        self.counts.add(&other.counts);
+        self.failures.extend(other.failures);
+    }
+}
+
+/// A scenario that has run.
+struct Recorded<'a> {
+    scenario: &'a Scenario,
+    forks: Vec<SimFork>,
+    /// The disk when everything was done.
+    last: SimDisk,
+    oracle: Oracle,
+}
+
+/// Runs scenarios, and crashes them everywhere.
+#[must_use]
+pub fn run(scenarios: &[Scenario], effort: Effort) -> Report {
+    let mut report = Report::default();
+    for scenario in scenarios {
+        match contain(|| record(scenario)) {
+            Ok(recorded) => {
+                report.add(try_cuts(&recorded, effort));
+            }
+            Err(why) => report.failures.push(why.at(scenario.name)),
+        }
+    }
+    report
+}
+
+/// Runs `body`; a panic is a failure.
+pub fn contain<T>(body: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Failure::new(format!("panic: {}", text.unwrap_or_default())))
+    })
+}
+
+fn record(scenario: &Scenario) -> Outcome<Recorded<'_>> {
+    let disk = SimDisk::new();
+    if scenario.is_creation_recorded {
+        disk.record_forks();
+    }
+    let mut session = Session::create_on(disk.clone(), &scenario.settings)?;
+    session.run(&scenario.prepare)?;
+    if !scenario.is_creation_recorded {
+        disk.record_forks();
+    }
+    session.run(&scenario.operations)?;
+    let forks = disk.take_forks();
+    let last = disk.fork();
+    session.compare_all()?;
+    Ok(Recorded { scenario, forks, last, oracle: session.oracle.clone() })
+}
+
+/// Tries every cut of a run.
+fn try_cuts(recorded: &Recorded<'_>, effort: Effort) -> Report {
+    let next = AtomicUsize::new(0);
+    let is_over = AtomicBool::new(false);
+    let report = Mutex::new(Report::default());
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index > recorded.forks.len() || is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            let found = try_cut(recorded, index, effort);
+            let mut report = report.lock().expect("nothing panics under the lock");
+            report.add(found);
+            let enough = if effort.is_first_failure_enough { 1 } else { FAILURES_MAX };
+            if report.failures.len() >= enough {
+                is_over.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(work);
+        }
+    });
+    report.into_inner().expect("nothing panics under the lock")
+}
+
+/// Cuts the power before the fork's operation, or after the last one.
+fn try_cut(recorded: &Recorded<'_>, index: usize, effort: Effort) -> Report {
+    let (disk, cut, what) = match recorded.forks.get(index) {
+        Some(fork) => (fork.disk(), fork.operation(), fork.describe()),
+        None => (&recorded.last, recorded.last.operation_count() + 1, "the end".into()),
+    };
+    let mut trial = Trial { recorded, effort, cut, report: Report::default() };
+    trial.report.counts.cuts = 1;
+    for (plan, crashed) in disk.crash_states(cut..cut + effort.seeds) {
+        if let Err(why) = trial.first(plan, &crashed) {
+            let name = recorded.scenario.name;
+            let place = format!("scenario {name}, cut {cut} before {what}, {plan:?}");
+            trial.report.failures.push(why.at(place));
+        }
+    }
+    trial.report
+}
+
+/// One cut of a run.
+struct Trial<'a> {
+    recorded: &'a Recorded<'a>,
+    effort: Effort,
+    cut: u64,
+    report: Report,
+}
+
+impl Trial<'_> {
+    fn settings(&self) -> &Settings {
+        &self.recorded.scenario.settings
+    }
+
+    /// A number that is the same in every run and different for every state.
+    fn turn(&self) -> u64 {
+        self.report.counts.total().wrapping_add(self.cut.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn first(&mut self, plan: CrashPlan, crashed: &SimDisk) -> Outcome {
+        let turn = self.turn();
+        self.report.counts.states[0] += 1;
+        let is_cut_again = is_one_in(self.effort.second_one_in, turn);
+        if is_cut_again {
+            crashed.record_forks();
+        }
+        let goes_on = is_one_in(GO_ON_ONE_IN, turn / 3);
+        let oracle = &self.recorded.oracle;
+        let (found, forks) = recover(crashed, self.settings(), goes_on)?;
+        oracle.survivor(self.cut, &found)?;
+        forks.iter().try_for_each(|fork| self.again(fork, &found, plan))
+    }
+
+    /// Cuts a recovery that led to `found` before the fork's operation.
+    fn again(&mut self, fork: &SimFork, found: &Forest, first: CrashPlan) -> Outcome {
+        for (plan, crashed) in fork.disk().crash_states(self.cut..self.cut + 1) {
+            let turn = self.turn();
+            self.report.counts.states[1] += 1;
+            let is_cut_again = is_one_in(self.effort.third_one_in, turn);
+            if is_cut_again {
+                crashed.record_forks();
+            }
+            let place = format!("{first:?}, recovery cut before {}, {plan:?}", fork.describe());
+            let thirds = self.same(&crashed, found).map_err(|why| why.at(&place))?;
+            for third in thirds {
+                for (third_plan, crashed) in third.disk().crash_states(turn..turn + 1) {
+                    self.report.counts.states[2] += 1;
+                    let same = self.same(&crashed, found);
+                    same.map_err(|why| {
+                        let what = third.describe();
+                        why.at(format!("{place}, cut again before {what}, {third_plan:?}"))
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Recovers to the same state; gives the forks of this recovery.
+    fn same(&self, crashed: &SimDisk, found: &Forest) -> Outcome<Vec<SimFork>> {
+        let (again, forks) = recover(crashed, self.settings(), false)?;
+        let is_same = found.is_same(&again);
+        ensure!(is_same, "recovers to another state: {}", difference(found, &again));
+        Ok(forks)
+    }
+}
+
+fn is_one_in(n: u64, turn: u64) -> bool {
+    n != 0 && turn.is_multiple_of(n)
+}
+
+/// Opens a crashed disk and reads everything. `goes_on`: writes to it, too, closes it and opens it
+/// again. Gives what was found, and the forks of the recovery where they are recorded.
+fn recover(disk: &SimDisk, settings: &Settings, goes_on: bool) -> Outcome<(Forest, Vec<SimFork>)> {
+    contain(|| {
+        let database = settings.open(disk)?;
+        let forks = disk.take_forks();
+        let checked = read_all(&database).and_then(|found| verify(&database).map(|()| found));
+        if !goes_on || checked.is_err() {
+            seawall::testing::abandon(database);
+            return checked.map(|found| (found, forks));
+        }
+        let tree = database.tree("after the crash")?;
+        tree.insert("key", "value")?;
+        database.close()?;
+        let database = settings.open(disk)?;
+        let tree = database.tree("after the crash")?;
+        let value = tree.get("key")?;
+        ensure!(value.as_deref() == Some(b"value"), "what was written after the crash is gone");
+        ensure!(database.drop_tree("after the crash")?, "the tree that was just read is gone");
+        let again = read_all(&database)?;
+        verify(&database)?;
+        let found = checked?;
+        ensure!(found.is_same(&again), "changed by a reopen: {}", difference(&found, &again));
+        Ok((found, forks))
+    })
+}

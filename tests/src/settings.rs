@@ -1,0 +1,70 @@
+//! How the databases of the suites are opened: on a simulated disk, with every step by hand, and so
+//! small that pages are evicted and segments recycled all the time.
+
+use std::sync::Arc;
+
+use seawall::{Database, Isolation, Options, Result};
+use seawall_wal::disk::SimDisk;
+
+use crate::random::Random;
+
+/// Where databases are on a simulated disk.
+pub const PATH: &str = "/db";
+
+/// What the log's ring and the batch buffers of a small database take of its cache.
+const BUFFERS_BYTES: u64 = 400 << 10;
+
+/// Sizes of a database under test, in bytes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Page size.
+    pub page_bytes: u32,
+    /// Cache.
+    pub cache_bytes: u64,
+    /// Bound of the log.
+    pub max_wal_bytes: u64,
+    /// Segment of the log.
+    pub segment_bytes: u64,
+    /// Isolation of transactions that do not say.
+    pub isolation: Isolation,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            page_bytes: 4096,
+            cache_bytes: 256 << 10,
+            max_wal_bytes: 4 << 20,
+            segment_bytes: 256 << 10,
+            isolation: Isolation::Serializable,
+        }
+    }
+}
+
+impl Settings {
+    /// Settings by seed.
+    pub fn random(random: &mut Random) -> Self {
+        let page_bytes = if random.one_in(2) { 4096 } else { 8192 };
+        let isolation =
+            if random.one_in(2) { Isolation::Serializable } else { Isolation::Snapshot };
+        let cache_bytes = BUFFERS_BYTES + u64::from(page_bytes) * (16 + random.below(48));
+        Self { page_bytes, cache_bytes, isolation, ..Self::default() }
+    }
+
+    /// Opens the database on `disk`, creating or recovering it.
+    ///
+    /// # Errors
+    /// Those of [`Options::open`].
+    pub fn open(&self, disk: &SimDisk) -> Result<Database> {
+        Options::new()
+            .disk_injected(Arc::new(disk.clone()))
+            .manual_background(true)
+            .unchecked_limits()
+            .cache_bytes(self.cache_bytes)
+            .max_wal_bytes(self.max_wal_bytes)
+            .segment_bytes(self.segment_bytes)
+            .page_bytes(self.page_bytes)
+            .isolation(self.isolation)
+            .open(PATH)
+    }
+}
