@@ -69,6 +69,8 @@ pub fn compare_backwards(range: Range<'_>, expected: &Contents) -> Outcome {
 ///
 /// # Errors
 /// What is found that is not.
-pub fn verify(_database: &Database) -> Outcome {
+pub fn verify(database: &Database) -> Outcome {
+    let report = database.verify(|_| ())?;
+    ensure!(report.findings.is_empty(), "verify: {}", report.findings.join("; "));
     Ok(())
 }
