@@ -1,6 +1,7 @@
 //! Seawall: an embedded transactional key-value database.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod backup;
 #[doc(hidden)]
 pub mod catalogue;
 mod checkpoint;

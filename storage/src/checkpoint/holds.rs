@@ -60,7 +60,16 @@ impl LogHold<'_> {
     /// # Errors
     /// [`Error::NoSpace`] naming `wal_dir`, once it was revoked.
     pub(crate) fn check(&self, wal_dir: &Path) -> Result<()> {
-        if self.holds.inner.lock().held.contains_key(&self.number) {
+        self.raise(Lsn::NONE, wal_dir)
+    }
+
+    /// Lets go of the log below `lsn`.
+    ///
+    /// # Errors
+    /// Those of [`LogHold::check`].
+    pub(crate) fn raise(&self, lsn: Lsn, wal_dir: &Path) -> Result<()> {
+        if let Some(held) = self.holds.inner.lock().held.get_mut(&self.number) {
+            *held = lsn.max(*held);
             return Ok(());
         }
         let why = "writers needed the log that was held; run it again, or with more max_wal_bytes";
@@ -90,7 +99,9 @@ mod tests {
         assert_eq!(holds.lowest(), Lsn::new(20));
         let dir = Path::new("/db/wal");
         assert!(matches!(low.check(dir), Err(Error::NoSpace { .. })));
-        assert!(high.check(dir).is_ok());
+        high.raise(Lsn::new(30), dir).unwrap();
+        high.check(dir).unwrap();
+        assert_eq!(holds.lowest(), Lsn::new(30));
         drop(low);
         drop(high);
         assert_eq!(holds.lowest(), Lsn::MAX);

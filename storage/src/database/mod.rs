@@ -21,8 +21,8 @@ use crate::catalogue::row::{NAMES, name_of};
 use crate::engine::{Rest, View, check_name};
 use crate::key_range::KeyBounds;
 use crate::{
-    CheckpointReport, Options, RecoveryReport, Stats, TransactionOptions, VerifyProgress,
-    VerifyReport,
+    BackupReport, CheckpointReport, Options, RecoveryReport, Stats, TransactionOptions,
+    VerifyProgress, VerifyReport,
 };
 
 use self::core::Shared;
@@ -303,6 +303,20 @@ impl Database {
     pub fn verify(&self, mut f: impl FnMut(&VerifyProgress)) -> Result<VerifyReport> {
         let core = &self.shared.core;
         crate::verify::verify(&core.engine, &core.checkpointer, &mut f)
+    }
+
+    /// Copies the database to `dir`, which must be missing or empty, while writers go on. The copy
+    /// holds every commit up to the report's `lsn`, among them all that ended before the call;
+    /// opening it restores it. Until it is complete, opening it is refused.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where `dir` is not empty; [`Error::NoSpace`] where the disk is full,
+    /// or writers needed the log that the copy held: remove what was copied and run it again;
+    /// [`Error::Corrupt`] for damage in what is copied; [`Error::Io`]. None harms the database.
+    pub fn backup(&self, dir: impl AsRef<Path>) -> Result<BackupReport> {
+        let core = &self.shared.core;
+        drop(core.admit_write()?);
+        crate::backup::backup(&core.engine, &core.checkpointer, dir.as_ref())
     }
 
     /// Closes the database for every handle: live transactions roll back, everything is written, and

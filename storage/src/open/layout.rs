@@ -13,6 +13,8 @@ const LOCK_NAME: &str = "LOCK";
 const PAGES_NAME: &str = "pages";
 const DOUBLEWRITE_NAME: &str = "doublewrite";
 const WAL_NAME: &str = "wal";
+/// Stands in a backup until it is complete.
+pub(crate) const UNFINISHED_NAME: &str = "unfinished";
 
 /// Paths of a database's files.
 #[derive(Clone, Debug)]
@@ -61,6 +63,9 @@ impl Layout {
         };
         if names.iter().any(|name| name == CONTROL_NAME) {
             return Ok(Place::Database);
+        }
+        if names.iter().any(|name| name == UNFINISHED_NAME) {
+            return Err(self.not_a_database("it is a backup that was not finished"));
         }
         let is_trace =
             |name: &OsStr| name == LOCK_NAME || name.to_str().is_some_and(is_temporary_control);
