@@ -183,7 +183,7 @@ impl Checkpointer {
         let engine = &*self.engine;
         let purpose = Purpose::Reserve;
         let mut credit =
-            engine.log.credit(&CreditRequest { payload_bytes, is_sync_commit: false, purpose })?;
+            engine.credit(&CreditRequest { payload_bytes, is_sync_commit: false, purpose })?;
         let mut appender = engine.appenders.acquire();
         Ok(engine.append(&mut appender, &mut credit, Chain::NONE, body, &mut [], |_| {}))
     }

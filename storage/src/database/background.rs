@@ -12,7 +12,6 @@ use seawall_wal::{Error, Lsn, Result};
 use super::core::Core;
 use crate::Event;
 use crate::engine::Collected;
-use crate::open::WalFull;
 use crate::writeback::cleaner::CleanerTarget;
 
 /// A checkpoint record is written at the latest after this much log.
@@ -39,6 +38,8 @@ pub(crate) struct Maintained {
 #[derive(Debug, Default)]
 struct Signal {
     is_stopped: AtomicBool,
+    /// Somebody waits for log space.
+    is_wal_full: AtomicBool,
     is_rung: Mutex<bool>,
     rung: Condvar,
 }
@@ -71,19 +72,26 @@ impl Signal {
 }
 
 impl Background {
-    pub(super) fn start(core: &Arc<Core>, on_wal_full: &WalFull) -> Self {
+    pub(super) fn start(core: &Arc<Core>) -> Self {
         let signal = Arc::new(Signal::default());
         let background =
             Self { core: Arc::clone(core), signal: Arc::clone(&signal), threads: Mutex::default() };
         let is_manual = core.options.manual_background;
         let weak = Arc::downgrade(core);
-        on_wal_full.set(move || {
+        let on_wal_full = move || {
+            signal.is_wal_full.store(true, Ordering::SeqCst);
             signal.ring();
             if let (true, Some(core)) = (is_manual, weak.upgrade()) {
                 // Nobody else would: the one who waits makes the room.
                 if let Err(error) = core.make_log_room() {
                     core.engine.log.poison(error);
                 }
+            }
+        };
+        let on_event = core.options.on_event.clone();
+        core.engine.hooks.set(on_wal_full, move |event| {
+            if let Some(on_event) = &on_event {
+                on_event(event);
             }
         });
         if !is_manual && !core.options.read_only {
@@ -137,6 +145,10 @@ fn flush(core: &Core, signal: &Signal) -> Result<()> {
 
 fn maintain(core: &Core, signal: &Signal) -> Result<()> {
     while !signal.is_stopped() {
+        if signal.is_wal_full.swap(false, Ordering::SeqCst) && !core.make_log_room()? {
+            // A doomed transaction has not ended yet: tried again after a while.
+            signal.is_wal_full.store(true, Ordering::SeqCst);
+        }
         let done = core.maintain_step()?;
         if done == Maintained::default() {
             signal.wait(DOZE);
@@ -186,13 +198,23 @@ impl Core {
         OPENING + Duration::from_secs_f64(redo_bytes as f64 / rate as f64)
     }
 
-    /// Cleans pages and takes checkpoints so that log can be given up.
-    fn make_log_room(&self) -> Result<()> {
-        let reserved = self.engine.log.reserved_lsn();
-        while !self.engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
-        self.take_checkpoint()?;
-        self.take_checkpoint()?;
-        Ok(())
+    /// Cleans pages and takes checkpoints so that log can be given up; ends the oldest transaction
+    /// where it is what holds the log back. Returns whether there is more room than before.
+    fn make_log_room(&self) -> Result<bool> {
+        let log = &self.engine.log;
+        let available = log.available_bytes();
+        loop {
+            let reserved = log.reserved_lsn();
+            while !self.engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
+            self.take_checkpoint()?;
+            self.take_checkpoint()?;
+            if log.available_bytes() > available {
+                return Ok(true);
+            }
+            if !self.doom_oldest(reserved)? {
+                return Ok(false);
+            }
+        }
     }
 
     /// One step of the collector. Returns whether there may be more to do at once.

@@ -25,7 +25,29 @@ use crate::writeback::cleaner::CleanerTarget;
 use crate::{CheckpointReport, Event, Options, RecoveryReport};
 
 /// A transaction's unit, shared with the database so that closing can roll it back.
-pub(super) type LiveUnit = Arc<Mutex<Option<Unit>>>;
+pub(super) type LiveUnit = Arc<Mutex<LiveState>>;
+
+/// What a transaction's handle finds.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each live transaction")]
+pub(super) enum LiveState {
+    Active(Unit),
+    /// It ended, by its handle or without it: later calls get this.
+    Ended(Error),
+}
+
+impl LiveState {
+    /// Takes the unit away; `error` is what later calls get.
+    pub(super) fn end(&mut self, error: Error) -> Result<Unit> {
+        match std::mem::replace(self, Self::Ended(error)) {
+            Self::Active(unit) => Ok(unit),
+            Self::Ended(earlier) => {
+                *self = Self::Ended(earlier.clone());
+                Err(earlier)
+            }
+        }
+    }
+}
 
 /// An open database without its threads.
 #[derive(Debug)]
@@ -39,7 +61,7 @@ pub(crate) struct Core {
     lock: Mutex<Option<Box<dyn DirectoryLock>>>,
     /// Held shared by every operation that may write; closing waits for them.
     writes: RwLock<()>,
-    live: Mutex<HashMap<u64, Weak<Mutex<Option<Unit>>>>>,
+    live: Mutex<HashMap<u64, Weak<Mutex<LiveState>>>>,
     next_live: AtomicU64,
 }
 
@@ -52,8 +74,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn open(options: &Options, dir: &std::path::Path) -> Result<Arc<Self>> {
-        let Opened { engine, checkpointer, report, lock, on_wal_full, clean_frames } =
-            open::open(options, dir)?;
+        let Opened { engine, checkpointer, report, lock, clean_frames } = open::open(options, dir)?;
         let core = Arc::new(Core {
             engine,
             checkpointer,
@@ -66,7 +87,7 @@ impl Shared {
             live: Mutex::default(),
             next_live: AtomicU64::new(0),
         });
-        let background = Background::start(&core, &on_wal_full);
+        let background = Background::start(&core);
         Ok(Arc::new(Self { core, background }))
     }
 
@@ -111,7 +132,7 @@ impl Core {
 
     /// Keeps a new transaction's unit in reach of [`Shared::close`].
     pub(super) fn enlist(&self, unit: Unit) -> (u64, LiveUnit) {
-        let unit = Arc::new(Mutex::new(Some(unit)));
+        let unit = Arc::new(Mutex::new(LiveState::Active(unit)));
         let id = self.next_live.fetch_add(1, Ordering::Relaxed);
         self.live.lock().insert(id, Arc::downgrade(&unit));
         (id, unit)
@@ -125,12 +146,29 @@ impl Core {
         self.live.lock().len()
     }
 
+    /// Ends the transaction whose records hold the log back, if they begin below `lsn`: its handle
+    /// gets `TransactionTooOld`. One that is in the middle of a call is left to that call, which
+    /// gives up where it waits for the log. Returns whether one was rolled back here.
+    pub(super) fn doom_oldest(&self, lsn: Lsn) -> Result<bool> {
+        let Some(doomed) = self.engine.txns.doom_oldest(lsn) else { return Ok(false) };
+        self.engine.log.recheck_credit();
+        let live: Vec<_> = self.live.lock().values().filter_map(Weak::upgrade).collect();
+        for unit in live {
+            let Some(mut state) = unit.try_lock() else { continue };
+            if matches!(&*state, LiveState::Active(unit) if unit.txn() == Some(doomed)) {
+                let unit = state.end(Error::TransactionTooOld)?;
+                return self.engine.roll_back_unit(unit).map(|()| true);
+            }
+        }
+        Ok(false)
+    }
+
     fn roll_back_live(&self) -> Result<()> {
         let live: Vec<_> =
             self.live.lock().drain().filter_map(|(_, unit)| unit.upgrade()).collect();
-        live.iter().try_for_each(|unit| match unit.lock().take() {
-            Some(unit) => self.engine.roll_back_unit(unit),
-            None => Ok(()),
+        live.iter().try_for_each(|unit| match unit.lock().end(Error::Closed) {
+            Ok(unit) => self.engine.roll_back_unit(unit),
+            Err(_ended) => Ok(()),
         })
     }
 

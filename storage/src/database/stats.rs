@@ -30,6 +30,8 @@ impl Core {
             version_bytes: engine.versions.bytes(),
             active_transactions: to_u64(self.live_count()),
             checkpoints: counted.checkpoints,
+            stalls: counted.stalls,
+            stall_time: counted.stall_time,
             commits: counted.commits,
             rollbacks: counted.rollbacks,
             conflicts: counted.conflicts,
@@ -38,7 +40,6 @@ impl Core {
             page_bytes_written: engine.cleaner.writer().bytes_written(),
             estimated_recovery: self.estimated_recovery(end_lsn.since(redo_lsn)),
             oldest_snapshot_age: engine.snapshots.oldest_age(),
-            ..Stats::default()
         }
     }
 }

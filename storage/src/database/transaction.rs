@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use seawall_wal::{Error, Lsn, Result};
 
-use super::core::{LiveUnit, Shared, check_key, check_value};
+use super::core::{LiveState, LiveUnit, Shared, check_key, check_value};
 use super::future::CommitFuture;
 use super::range::{Range, Reader, TrackedReads, TransactionReader};
 use super::registered::{resolve, value};
@@ -59,7 +59,10 @@ impl Transaction {
     fn with<T>(&self, act: impl FnOnce(&mut Unit) -> Result<T>) -> Result<T> {
         self.shared.core.engine.check_open()?;
         let mut unit = self.unit.lock();
-        let result = act(unit.as_mut().ok_or(Error::Closed)?);
+        let result = match &mut *unit {
+            LiveState::Active(unit) => act(unit),
+            LiveState::Ended(error) => Err(error.clone()),
+        };
         if result.as_ref().is_err_and(Error::is_conflict) {
             self.has_conflicted.set(true);
         }
@@ -264,7 +267,10 @@ impl Transaction {
     /// A point to which [`Transaction::rollback_to`] goes back.
     #[must_use]
     pub fn savepoint(&mut self) -> Savepoint {
-        let mark = self.unit.lock().as_ref().map_or_else(UnitMark::default, Unit::mark);
+        let mark = match &*self.unit.lock() {
+            LiveState::Active(unit) => unit.mark(),
+            LiveState::Ended(_) => UnitMark::default(),
+        };
         Savepoint { mark, live_id: self.live_id }
     }
 
@@ -291,14 +297,15 @@ impl Transaction {
 
     fn end(&self) -> Result<()> {
         self.shared.core.delist(self.live_id);
-        let unit = self.unit.lock().take();
+        let unit = self.unit.lock().end(Error::Closed);
         match unit {
-            Some(unit) if unit.has_written() => {
+            Ok(unit) if unit.has_written() => {
                 let _writing = self.shared.core.admit_write()?;
                 self.shared.core.engine.roll_back_unit(unit)
             }
-            Some(unit) => self.shared.core.engine.roll_back_unit(unit),
-            None => Ok(()),
+            Ok(unit) => self.shared.core.engine.roll_back_unit(unit),
+            // Committed, or rolled back without this handle.
+            Err(_ended) => Ok(()),
         }
     }
 
@@ -339,7 +346,7 @@ impl Transaction {
     fn log_commit_with(&self, durability: Durability) -> Result<Lsn> {
         let core = &self.shared.core;
         core.engine.check_open()?;
-        let unit = self.unit.lock().take().ok_or(Error::Closed)?;
+        let unit = self.unit.lock().end(Error::Closed)?;
         core.delist(self.live_id);
         if !unit.has_written() {
             return core.engine.commit_unit(unit, durability);

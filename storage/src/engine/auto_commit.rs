@@ -98,7 +98,7 @@ impl Engine {
     ) -> Result<Try> {
         let key = version_key.key();
         let is_sync = durability == Durability::Sync;
-        let mut credit = self.log.credit(&CreditRequest {
+        let mut credit = self.credit(&CreditRequest {
             payload_bytes: CHANGE_RECORD_BYTES + to_u64(key.len() + value_bytes_max),
             is_sync_commit: is_sync,
             purpose: Purpose::Normal,

@@ -85,7 +85,7 @@ impl Engine {
         };
         // A drop that comes now finds the tree held, and takes it as any other conflict.
         let Ok(_shared) = tree.share(None) else { return Ok(false) };
-        let mut credit = self.log.credit(&CreditRequest {
+        let mut credit = self.credit(&CreditRequest {
             payload_bytes: CHANGE_RECORD_BYTES + to_u64(self.page_bytes),
             is_sync_commit: false,
             purpose: Purpose::Reserve,

@@ -216,7 +216,7 @@ impl Engine {
     }
 
     fn dismantle_credit(&self) -> Result<seawall_wal::log::Credit> {
-        self.log.credit(&CreditRequest {
+        self.credit(&CreditRequest {
             payload_bytes: 2 * CHANGE_RECORD_BYTES
                 + to_u64(VALUES_PER_RECORD * (crate::MAX_KEY_BYTES + 16 * 20)),
             is_sync_commit: false,

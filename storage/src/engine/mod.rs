@@ -27,6 +27,7 @@ mod dismantle;
 mod history;
 mod overflow;
 mod read;
+mod stall;
 mod structure;
 mod undo;
 mod unit;
@@ -59,6 +60,7 @@ pub(crate) use ddl::check_name;
 use dismantle::Doomed;
 pub(crate) use overflow::OverflowLink;
 pub(crate) use read::{Found, LeafPairs, ReadAt, Rest, View};
+pub(crate) use stall::Hooks;
 pub(crate) use undo::Undo;
 pub(crate) use unit::{Unit, UnitMark};
 
@@ -79,6 +81,7 @@ pub(crate) struct Engine {
     pub(crate) trees: Registry,
     pub(crate) catalogue: Arc<TreeInfo>,
     pub(crate) counters: Counters,
+    pub(crate) hooks: Hooks,
     pub(crate) page_bytes: usize,
     wal_dir: PathBuf,
     /// Slots of committed transactions that readers may not see yet, oldest commit first.
@@ -131,6 +134,7 @@ impl Engine {
             trees: parts.trees,
             catalogue: parts.catalogue,
             counters: Counters::default(),
+            hooks: Hooks::default(),
             retired_slots: Mutex::default(),
             horizon: AtomicU64::new(0),
             fold_cap: AtomicU64::new(u64::MAX),

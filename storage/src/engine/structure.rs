@@ -325,7 +325,7 @@ impl Engine {
 
     /// Credit for one structure record: two page images and change.
     fn structure_credit(&self) -> Result<seawall_wal::log::Credit> {
-        self.log.credit(&CreditRequest {
+        self.credit(&CreditRequest {
             payload_bytes: to_u64(2 * self.page_bytes)
                 + super::auto_commit::CHANGE_RECORD_BYTES
                 + 2 * to_u64(crate::MAX_KEY_BYTES),

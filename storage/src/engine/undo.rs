@@ -121,15 +121,7 @@ impl Engine {
         };
         let value_bytes = change.before.map_or(0, |before| before.value.len());
         let bytes = CHANGE_RECORD_BYTES + to_u64(change.key.len() + value_bytes);
-        let request = CreditRequest {
-            payload_bytes: bytes,
-            is_sync_commit: false,
-            purpose: Purpose::Reserve,
-        };
-        let mut credit = match for_rollback {
-            Some(held) => self.log.credit_from(held, bytes)?,
-            None => self.log.credit(&request)?,
-        };
+        let mut credit = self.compensation_credit(for_rollback, bytes)?;
         let mut appender = self.appenders.acquire();
         let mut page: ExclusivePage<'_> = self.descent(&tree).leaf(Seek::Key(change.key))?;
         let row = self.dropping_row(&page, change);
@@ -184,7 +176,7 @@ impl Engine {
     fn compensation_credit(&self, held: Option<&mut SetAside>, bytes: u64) -> Result<Credit> {
         match held {
             Some(held) => self.log.credit_from(held, bytes),
-            None => self.log.credit(&CreditRequest {
+            None => self.credit(&CreditRequest {
                 payload_bytes: bytes,
                 is_sync_commit: false,
                 purpose: Purpose::Reserve,

@@ -20,7 +20,7 @@ use seawall_wal::codec::to_u64;
 use seawall_wal::log::{Credit, CreditRequest, Purpose, SetAside};
 use seawall_wal::record::{Body, Cell, CommitInfo, Extent, Op, TreeDelta, WriteKind};
 use seawall_wal::sync::Mutex;
-use seawall_wal::{Lsn, Result, TreeId};
+use seawall_wal::{Lsn, Result, TreeId, TxnId};
 
 use super::Engine;
 use super::append::{Appended, Chain};
@@ -109,6 +109,11 @@ impl Unit {
         }
     }
 
+    /// The unit's transaction, once it has written.
+    pub(crate) fn txn(&self) -> Option<TxnId> {
+        self.slot.as_ref().map(|slot| slot.id)
+    }
+
     /// Whether anything was logged.
     pub(crate) const fn has_written(&self) -> bool {
         self.slot.is_some()
@@ -133,7 +138,7 @@ impl Unit {
     }
 
     fn chain(&self) -> Chain {
-        let txn = self.slot.as_ref().map_or(seawall_wal::TxnId::NONE, |slot| slot.id);
+        let txn = self.slot.as_ref().map_or(TxnId::NONE, |slot| slot.id);
         Chain { txn, prev_lsn: self.last_lsn }
     }
 
@@ -234,6 +239,9 @@ impl Engine {
             let shared = tree.share(Some(&unit.writer))?;
             unit.shared.insert(tree.id, shared);
         }
+        if unit.slot.as_ref().is_some_and(|slot| self.txns.is_doomed(slot)) {
+            return Err(Error::TransactionTooOld);
+        }
         let version_key = VersionKey::new(tree.id, key);
         loop {
             let tried =
@@ -259,7 +267,7 @@ impl Engine {
         linked: Option<&LinkedPage<'_>>,
     ) -> Result<Try> {
         let key = version_key.key();
-        let mut credit = self.unit_credit(key.len(), value_bytes_max, linked)?;
+        let mut credit = self.unit_credit(unit, key.len(), value_bytes_max, linked)?;
         self.unit_slot(unit)?;
         let mut appender = self.appenders.acquire();
         let mut page: ExclusivePage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
@@ -333,11 +341,12 @@ impl Engine {
         extent: Extent,
     ) -> Result<Lsn> {
         let image_bytes = images.iter().map(|image| image.bytes().len()).sum::<usize>();
-        let mut credit = self.log.credit(&CreditRequest {
+        let request = CreditRequest {
             payload_bytes: 2 * CHANGE_RECORD_BYTES + to_u64(image_bytes),
             is_sync_commit: false,
             purpose: Purpose::Normal,
-        })?;
+        };
+        let mut credit = self.credit_for(&request, unit.slot.as_ref())?;
         self.unit_slot(unit)?;
         unit.set_aside(credit.set_aside(CHANGE_RECORD_BYTES));
         let mut appender = self.appenders.acquire();
@@ -369,6 +378,7 @@ impl Engine {
 
     fn unit_credit(
         &self,
+        unit: &Unit,
         key_bytes: usize,
         value_bytes_max: usize,
         linked: Option<&LinkedPage<'_>>,
@@ -377,11 +387,12 @@ impl Engine {
         let image_bytes = if linked.is_some() { self.page_bytes } else { 0 };
         let change = key_bytes + value_bytes_max + before_bytes_max + image_bytes;
         let compensation = key_bytes + before_bytes_max;
-        self.log.credit(&CreditRequest {
+        let request = CreditRequest {
             payload_bytes: 2 * CHANGE_RECORD_BYTES + to_u64(change + compensation),
             is_sync_commit: false,
             purpose: Purpose::Normal,
-        })
+        };
+        self.credit_for(&request, unit.slot.as_ref())
     }
 
     pub(super) fn conflict(&self) -> Error {
@@ -419,11 +430,12 @@ impl Engine {
             .map(|(&tree, &delta)| TreeDelta { tree, delta })
             .collect();
         let entries = deltas.len() + unit.freed.len();
-        let mut credit = self.log.credit(&CreditRequest {
+        let request = CreditRequest {
             payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * to_u64(entries),
             is_sync_commit: is_sync,
             purpose: Purpose::Normal,
-        })?;
+        };
+        let mut credit = self.credit_for(&request, unit.slot.as_ref())?;
         let validation = self.validate(unit)?;
         let mut appender = self.appenders.acquire();
         for TreeDelta { tree, delta } in &deltas {
@@ -469,7 +481,7 @@ impl Engine {
         let (mut parts, mut first_part_lsn) = (0, Lsn::NONE);
         while unit.freed.len() > FREED_PER_RECORD {
             let freed: Vec<_> = unit.freed.drain(..FREED_PER_RECORD).collect();
-            let mut credit = self.log.credit(&CreditRequest {
+            let mut credit = self.credit(&CreditRequest {
                 payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * to_u64(freed.len()),
                 is_sync_commit: false,
                 purpose: Purpose::Normal,
@@ -561,7 +573,7 @@ impl Engine {
 
     /// Logs that a transaction is undone.
     pub(crate) fn log_rollback_end(&self, chain: Chain) -> Result<()> {
-        let mut credit = self.log.credit(&CreditRequest {
+        let mut credit = self.credit(&CreditRequest {
             payload_bytes: CHANGE_RECORD_BYTES,
             is_sync_commit: false,
             purpose: Purpose::Reserve,

@@ -106,7 +106,7 @@ fn init_pages(engine: &Engine) -> Result<()> {
         let payload_bytes = 256 + to_u64(low.len() + high.len());
         let purpose = Purpose::Normal;
         let mut credit =
-            engine.log.credit(&CreditRequest { payload_bytes, is_sync_commit: false, purpose })?;
+            engine.credit(&CreditRequest { payload_bytes, is_sync_commit: false, purpose })?;
         let mut appender = engine.appenders.acquire();
         let mut frame = engine.pool.pin_new(page)?.into_exclusive();
         let op = Op::Image { low, high };

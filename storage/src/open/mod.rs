@@ -18,7 +18,7 @@ mod recover;
 mod sizing;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::control::{Control, EpochEntry, Shutdown};
@@ -47,35 +47,7 @@ pub(crate) struct Opened {
     pub(crate) checkpointer: Arc<Checkpointer>,
     pub(crate) report: RecoveryReport,
     pub(crate) lock: Box<dyn DirectoryLock>,
-    /// What a thread that waits for log space asks to run.
-    pub(crate) on_wal_full: Arc<WalFull>,
     pub(crate) clean_frames: usize,
-}
-
-/// Called when a thread is about to wait for log space.
-pub(crate) struct WalFull(OnceLock<Box<dyn Fn() + Send + Sync>>);
-
-impl std::fmt::Debug for WalFull {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WalFull(set: {})", self.0.get().is_some())
-    }
-}
-
-impl WalFull {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(OnceLock::new()))
-    }
-
-    /// Says what to do. Once; before, nothing is done.
-    pub(crate) fn set(&self, act: impl Fn() + Send + Sync + 'static) {
-        assert!(self.0.set(Box::new(act)).is_ok(), "set once");
-    }
-
-    fn act(&self) {
-        if let Some(act) = self.0.get() {
-            act();
-        }
-    }
 }
 
 /// Where and how a database is opened.
@@ -142,7 +114,6 @@ struct Base {
     pool: Arc<Pool>,
     file: Arc<PageFile>,
     cleaner: Arc<Cleaner>,
-    on_wal_full: Arc<WalFull>,
     sizing: Sizing,
 }
 
@@ -176,15 +147,13 @@ impl Opening<'_> {
         file: PageFile,
         sizing: Sizing,
     ) -> Result<Base> {
-        let on_wal_full = WalFull::new();
-        let act = Arc::clone(&on_wal_full);
         let options = LogOptions {
             page_bytes: sizing.page_bytes,
             ring_bytes: sizing.ring_bytes,
             flush_interval: self.options.flush_interval,
             segments: sizing.segments,
             reserve_bytes: sizing.reserve_bytes,
-            on_wal_full: Some(Arc::new(move || act.act())),
+            on_wal_full: None,
             is_stepped: self.options.manual_background,
         };
         let log = Arc::new(Log::start(Arc::clone(&self.disk), segments, entry, database, options)?);
@@ -196,7 +165,7 @@ impl Opening<'_> {
         let writer = PageWriter::new(Arc::clone(&file), doublewrite, dirty, watermark);
         let cleaner = Arc::new(Cleaner::new(Arc::clone(&pool), writer));
         pool.set_provider(Box::new(StepProvider::new(&cleaner, sizing.clean_frames)));
-        Ok(Base { log, pool, file, cleaner, on_wal_full, sizing })
+        Ok(Base { log, pool, file, cleaner, sizing })
     }
 }
 
@@ -211,7 +180,6 @@ impl Base {
             checkpointer,
             report: RecoveryReport::default(),
             lock,
-            on_wal_full: self.on_wal_full,
             clean_frames: self.sizing.clean_frames,
         }
     }

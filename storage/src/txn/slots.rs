@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use seawall_wal::sync::{Condvar, Mutex};
 use seawall_wal::{Error, Lsn, Result, TxnId};
 
@@ -29,6 +29,8 @@ struct Slot {
     last_lsn: AtomicU64,
     /// END of its commit record, 0 before.
     commit_lsn: AtomicU64,
+    /// It holds the log back, and must end without a commit.
+    is_doomed: AtomicBool,
 }
 
 /// What a checkpoint notes of an active transaction.
@@ -98,6 +100,7 @@ impl TxnTable {
         };
         let slot = &self.slots[index];
         slot.commit_lsn.store(0, Ordering::SeqCst);
+        slot.is_doomed.store(false, Ordering::SeqCst);
         slot.last_lsn.store(last_lsn.get(), Ordering::SeqCst);
         slot.first_lsn.store(first_lsn.get(), Ordering::SeqCst);
         slot.id.store(id.get(), Ordering::SeqCst);
@@ -114,6 +117,19 @@ impl TxnTable {
     /// reserve and publish (invariant W3).
     pub(crate) fn set_commit_lsn(&self, slot: &TxnSlot, end: Lsn) {
         self.slots[slot.index].commit_lsn.store(end.get(), Ordering::SeqCst);
+    }
+
+    /// Dooms the active transaction with the oldest records, if they begin below `lsn`.
+    pub(crate) fn doom_oldest(&self, lsn: Lsn) -> Option<TxnId> {
+        let oldest = self.active().into_iter().min_by_key(|txn| txn.first_lsn)?;
+        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == oldest.id.get();
+        let slot = self.used().iter().find(is_it).filter(|_| oldest.first_lsn < lsn)?;
+        slot.is_doomed.store(true, Ordering::SeqCst);
+        Some(oldest.id)
+    }
+
+    pub(crate) fn is_doomed(&self, slot: &TxnSlot) -> bool {
+        self.slots[slot.index].is_doomed.load(Ordering::SeqCst)
     }
 
     /// Gives the slot back.

@@ -91,6 +91,17 @@ pub struct Credit {
     has_prepaid_frame: bool,
 }
 
+/// What happens while a credit is waited for.
+#[derive(Clone, Copy)]
+pub struct CreditWait<'a> {
+    /// Called before a wait for file space, outside of all locks of the log: a checkpoint should run.
+    pub on_full: &'a dyn Fn(),
+    /// Asked before each wait: an error ends it. Must not block. See [`Log::recheck_credit`].
+    ///
+    /// [`Log::recheck_credit`]: super::Log::recheck_credit
+    pub give_up: &'a dyn Fn() -> Option<Error>,
+}
+
 /// File room kept for later, without ring room: what a transaction's rollback will need.
 #[must_use = "dropping it gives the room back"]
 #[derive(Debug)]
@@ -244,6 +255,11 @@ impl CreditPool {
         self.changed.notify_all();
     }
 
+    /// Has everybody who waits ask whether to give up.
+    pub(super) fn recheck(&self) {
+        self.note_change(&mut self.books.lock());
+    }
+
     fn grant(self: &Arc<Self>, books: &mut Books, request: &CreditRequest) -> Credit {
         books.ring_free -= request.payload_bytes;
         books.charged_parts += request.charge_parts();
@@ -267,12 +283,13 @@ impl CreditPool {
 
     /// Grants a credit, or waits for it. While the ring is short, `write` is called, outside the
     /// mutex, to build a frame; it says whether it did. While the files are short, `on_full` is
-    /// called, and again when what is available has changed and does not suffice.
+    /// called, and again when what is available has changed and does not suffice; `give_up` is asked
+    /// before each wait for files.
     pub(super) fn take(
         self: &Arc<Self>,
         request: &CreditRequest,
         mut write: impl FnMut() -> Result<bool>,
-        on_full: impl Fn(),
+        wait: &CreditWait<'_>,
     ) -> Result<Credit> {
         let mut ticket = Ticket { pool: self, number: None };
         let mut available_when_asked = None;
@@ -311,10 +328,13 @@ impl CreditPool {
                 Some(Shortage::Files) if available_when_asked != Some(books.available) => {
                     available_when_asked = Some(books.available);
                     drop(books);
-                    on_full();
+                    (wait.on_full)();
                 }
                 Some(Shortage::Ring) => self.wait_for_ring(books, &mut write)?,
-                _ => self.changed.wait(&mut books),
+                _ => match (wait.give_up)() {
+                    Some(error) => return Err(error),
+                    None => self.changed.wait(&mut books),
+                },
             }
         }
     }

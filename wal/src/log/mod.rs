@@ -38,7 +38,7 @@ mod waiters;
 mod window;
 mod writer;
 
-pub use credit::{Credit, CreditRequest, Purpose, SetAside};
+pub use credit::{Credit, CreditRequest, CreditWait, Purpose, SetAside};
 pub use files::{LogEpoch, LogFiles, SegmentInfo};
 pub use flusher::FlusherStep;
 pub use index::FrameIndex;
@@ -296,7 +296,21 @@ impl Log {
     /// ring is full and cannot be written for lack of space, or the reserve is used up,
     /// [`Error::InvalidArgument`] when the request can never be granted.
     pub fn credit(&self, request: &CreditRequest) -> Result<Credit> {
-        self.credits.take(request, || self.writer.write_some(), || self.ask_for_space())
+        let wait = CreditWait { on_full: &|| self.ask_for_space(), give_up: &|| None };
+        self.credit_or(request, &wait)
+    }
+
+    /// [`Log::credit`], with a say in the wait.
+    ///
+    /// # Errors
+    /// Those of [`Log::credit`], and what `wait` gives up with.
+    pub fn credit_or(&self, request: &CreditRequest, wait: &CreditWait<'_>) -> Result<Credit> {
+        self.credits.take(request, || self.writer.write_some(), wait)
+    }
+
+    /// Has everybody who waits for a credit ask whether to give up.
+    pub fn recheck_credit(&self) {
+        self.credits.recheck();
     }
 
     /// Promises ring room for records whose file room was set aside; waits for ring room only.

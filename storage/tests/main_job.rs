@@ -122,3 +122,42 @@ fn transactions_conflict_and_retry() -> Result<()> {
     assert_eq!(tree.get("a")?.unwrap(), b"2");
     Ok(())
 }
+
+#[test]
+fn a_transaction_that_outgrows_the_log_is_ended_and_others_go_on() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    tree.insert("before", "kept")?;
+    let mut huge = database.begin()?;
+    let outcome = (0..100_000).try_for_each(|i| huge.insert(&tree, key(i), vec![b'h'; 100]));
+    assert!(matches!(outcome, Err(seawall::Error::TransactionTooOld)), "{outcome:?}");
+    assert!(database.stats().wal_bytes <= 4 << 20);
+    assert!(database.stats().stalls > 0);
+    huge.rollback()?;
+    assert_eq!(tree.len()?, 1);
+    assert_eq!(tree.range(..)?.count(), 1);
+    for i in 0..2000 {
+        tree.insert_with(key(i), vec![b'a'; 1000], seawall::Durability::Relaxed)?;
+    }
+    assert_eq!(tree.len()?, 2001);
+    Ok(())
+}
+
+#[test]
+fn an_idle_transaction_that_holds_the_log_back_is_ended() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    let mut idle = database.begin()?;
+    idle.insert(&tree, "idle", "never committed")?;
+    for i in 0..10_000 {
+        tree.insert_with(key(i), vec![b'a'; 1000], seawall::Durability::Relaxed)?;
+    }
+    assert!(tree.get("idle")?.is_none());
+    let outcome = idle.insert(&tree, "more", "");
+    assert!(matches!(outcome, Err(seawall::Error::TransactionTooOld)), "{outcome:?}");
+    assert!(matches!(idle.commit(), Err(seawall::Error::TransactionTooOld)));
+    tree.insert("idle", "free again")?;
+    Ok(())
+}

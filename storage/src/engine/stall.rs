@@ -1,0 +1,86 @@
+//! Log credit, and what is told of those who have to wait for it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use seawall_wal::log::{Credit, CreditRequest, CreditWait};
+use seawall_wal::{Error, Result};
+
+use super::Engine;
+use crate::txn::TxnSlot;
+use crate::{Event, StallReason};
+
+type Act = Box<dyn Fn() + Send + Sync>;
+type Tell = Box<dyn Fn(&Event) + Send + Sync>;
+
+/// What is told, and who is asked, when something has to wait.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    on_wal_full: OnceLock<Act>,
+    on_event: OnceLock<Tell>,
+}
+
+impl Hooks {
+    /// Says whom to ask for log space, and whom to tell of stalls. Once; before, nobody is.
+    pub(crate) fn set(
+        &self,
+        on_wal_full: impl Fn() + Send + Sync + 'static,
+        on_event: impl Fn(&Event) + Send + Sync + 'static,
+    ) {
+        let is_first = self.on_wal_full.set(Box::new(on_wal_full)).is_ok()
+            & self.on_event.set(Box::new(on_event)).is_ok();
+        assert!(is_first, "hooks are set once");
+    }
+
+    fn emit(&self, event: &Event) {
+        if let Some(on_event) = self.on_event.get() {
+            on_event(event);
+        }
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").field("is_set", &self.on_event.get().is_some()).finish()
+    }
+}
+
+impl Engine {
+    /// Log credit for work that belongs to no transaction.
+    pub(crate) fn credit(&self, request: &CreditRequest) -> Result<Credit> {
+        self.credit_for(request, None)
+    }
+
+    /// Log credit for a transaction, which gives up when it is doomed: the log it holds back may be
+    /// what it waits for.
+    pub(crate) fn credit_for(
+        &self,
+        request: &CreditRequest,
+        slot: Option<&TxnSlot>,
+    ) -> Result<Credit> {
+        let stalled_at = Cell::new(None);
+        let on_full = || {
+            if stalled_at.get().is_none() {
+                stalled_at.set(Some(Instant::now()));
+                self.hooks.emit(&Event::StallBegin { reason: StallReason::WalBound });
+            }
+            if let Some(on_wal_full) = self.hooks.on_wal_full.get() {
+                on_wal_full();
+            }
+        };
+        let give_up = || {
+            let is_doomed = slot.is_some_and(|slot| self.txns.is_doomed(slot));
+            is_doomed.then_some(Error::TransactionTooOld)
+        };
+        let wait = CreditWait { on_full: &on_full, give_up: &give_up };
+        let credit = self.log.credit_or(request, &wait);
+        if let Some(stalled_at) = stalled_at.get() {
+            let waited = stalled_at.elapsed();
+            self.counters.stall(waited);
+            self.hooks.emit(&Event::StallEnd { reason: StallReason::WalBound, waited });
+        }
+        credit
+    }
+}
