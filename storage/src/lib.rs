@@ -1,18 +1,29 @@
 //! Seawall: an embedded transactional key-value database.
 #![deny(unsafe_op_in_unsafe_fn)]
+#![cfg_attr(
+    loom,
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "models drive the parts below the public interface"
+    )
+)]
 
 mod backup;
 #[doc(hidden)]
 pub mod catalogue;
 mod checkpoint;
+#[cfg(not(loom))]
 mod database;
 mod durability;
+#[cfg(not(loom))]
 mod engine;
 mod event;
 #[doc(hidden)]
 pub mod fork;
 mod key_range;
 mod limits;
+#[cfg(not(loom))]
 mod open;
 mod options;
 #[doc(hidden)]
@@ -23,6 +34,7 @@ pub mod pagefile;
 pub mod planted;
 #[doc(hidden)]
 pub mod pool;
+#[cfg(not(loom))]
 mod recovery;
 mod report;
 mod space;
@@ -32,11 +44,13 @@ mod transaction_options;
 mod tree;
 mod txn;
 mod value;
+#[cfg(not(loom))]
 mod verify;
 mod version;
 #[doc(hidden)]
 pub mod writeback;
 
+#[cfg(not(loom))]
 pub use database::{CommitFuture, Database, Range, Savepoint, Snapshot, Transaction, Tree};
 pub use durability::{Durability, Isolation};
 pub use event::{Event, RecoveryPhase, StallReason};

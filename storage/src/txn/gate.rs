@@ -3,8 +3,9 @@
 //!
 //! Every commit holds the gate shared while it reserves its record. A validator
 //!
-//! 1. announces itself, then passes the gate exclusively once: commits that had not seen the
-//!    announcement have reserved by then, so their versions show in what is read next;
+//! 1. announces itself, notes the length of the list, and passes the gate exclusively once: commits
+//!    that had not seen the announcement, or had left their keys before it, have reserved by then, so
+//!    their versions show in what is read next;
 //! 2. validates at leisure, without the gate, while later commits leave their keys in a list;
 //! 3. takes the gate exclusively, compares the list with what it read, and reserves.
 //!
@@ -66,8 +67,10 @@ impl CommitGate {
     /// Starts a validation.
     pub(crate) fn validate(&self) -> Validation<'_> {
         self.validators.fetch_add(1, Ordering::SeqCst);
-        drop(self.gate.write());
+        // Before the gate is passed: a commit that leaves its keys after that may not have reserved
+        // by the time step 2 looks at its versions, so the list is the only place to find it.
         let seen = self.recent.lock().len();
+        drop(self.gate.write());
         Validation { gate: self, seen }
     }
 }

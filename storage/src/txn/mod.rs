@@ -4,6 +4,8 @@
 mod appenders;
 mod commit_cell;
 mod gate;
+#[cfg(all(test, loom))]
+mod loom_models;
 mod read_set;
 mod slots;
 mod snapshots;

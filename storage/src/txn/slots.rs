@@ -69,7 +69,7 @@ impl TxnTable {
         Self::with_slots(first_id, WRITING_TRANSACTIONS_MAX)
     }
 
-    fn with_slots(first_id: TxnId, slots: usize) -> Self {
+    pub(super) fn with_slots(first_id: TxnId, slots: usize) -> Self {
         Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             free: Mutex::new((0..slots).rev().collect()),

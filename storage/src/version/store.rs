@@ -24,7 +24,7 @@ use super::cell::CellBuf;
 use crate::txn::{CommitCell, Fate};
 
 /// Shards of the store; a power of two.
-const SHARDS: usize = 64;
+const SHARDS: usize = if cfg!(loom) { 1 } else { 64 };
 /// Retired entries that a writer looks at after each push: two for one keeps the store from growing.
 const COLLECT_PER_PUSH: usize = 2;
 /// What an entry takes beside its key and image: map slot, vector, cell, queue entry.

@@ -22,12 +22,12 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "loom models of the log",
         cfg: Some("loom"),
-        arguments: &["test", "--release", "--package", "seawall-wal", "--lib", "loom"],
+        arguments: &["test", "--release", "--package", "seawall-wal", "--lib", "models"],
     },
     Suite {
         name: "loom models of the engine",
         cfg: Some("loom"),
-        arguments: &["test", "--release", "--package", "seawall", "--lib", "models"],
+        arguments: &["test", "--release", "--package", "seawall", "--lib", "loom_models"],
     },
     Suite {
         name: "planted bugs",
