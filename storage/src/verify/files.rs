@@ -12,7 +12,7 @@ use seawall_wal::record::{self, record_bytes_max};
 use seawall_wal::sync::thread;
 use seawall_wal::{Error, Lsn, PageId, Result};
 
-use crate::page::Verified;
+use crate::page::{PageView, Verified};
 use crate::pagefile::PageFile;
 use crate::pool::dirty::OnDisk;
 
@@ -21,15 +21,23 @@ const BATCH_PAGES: usize = 32;
 /// Reads of a page that looks damaged, before it counts as damaged.
 const TRIES: u32 = 8;
 
-/// Checks pages of the page file as they are on disk, all of which are in use. `on_disk` says how
-/// each stands to its newest content: one that is being written is read again, and left out if it
-/// still is, since the doublewrite file covers it. Calls `found` with each finding, and `progress`
-/// with the number of pages done since the last call.
-/// Unreadable pages are findings as well.
+/// What is known about pages beside their copies on disk.
+pub(super) trait Memory {
+    /// How a page's copy on disk stands to its newest content.
+    fn on_disk(&self, page: PageId) -> OnDisk;
+    /// The `page_lsn` of a page that is in memory, and clean.
+    fn clean_lsn(&self, page: PageId) -> Option<Lsn>;
+}
+
+/// Checks pages of the page file as they are on disk, all of which are in use. One that is being
+/// written is read again, and left out if it still is, since the doublewrite file covers it. A page
+/// that is clean in memory must be the same one on disk (P2). Calls `found` with each finding, and
+/// `progress` with the number of pages done since the last call. Unreadable pages are findings as
+/// well.
 pub(super) fn check_pages(
     file: &PageFile,
     pages: &[PageId],
-    on_disk: impl Fn(PageId) -> OnDisk,
+    memory: &impl Memory,
     mut found: impl FnMut(String),
     mut progress: impl FnMut(usize),
 ) {
@@ -41,7 +49,7 @@ pub(super) fn check_pages(
         }
         let answers = file.read_pages(&mut buffers[..batch.len()]);
         for ((page, buffer), answer) in buffers.iter_mut().zip(answers) {
-            if let Some(finding) = judge(file, *page, buffer, answer, &on_disk) {
+            if let Some(finding) = judge(file, *page, buffer, answer, memory) {
                 found(finding);
             }
         }
@@ -49,35 +57,53 @@ pub(super) fn check_pages(
     }
 }
 
-/// What is wrong with a page that was read, for good.
+/// What is wrong with a page that was read: for good, if it is read twice and nobody writes it.
 fn judge(
     file: &PageFile,
     page: PageId,
     buffer: &mut AlignedBuf,
     mut answer: Result<Verified>,
-    on_disk: &impl Fn(PageId) -> OnDisk,
+    memory: &impl Memory,
 ) -> Option<String> {
+    let mut last = None;
     for _ in 0..TRIES {
-        let state = on_disk(page);
-        let error = match (answer, state) {
-            (Ok(Verified::Page(_)), _) | (_, OnDisk::Older { is_recreated: true }) => return None,
-            (Ok(Verified::NeverWritten), _) => {
-                let expected = format!("page {page}, which is in use");
-                Error::corrupt(file.path(), file.offset(page), expected, "zeros")
-            }
-            (Err(error), _) => error,
-        };
-        // A write that began and ended around the first read would have torn what it saw.
-        let before = buffer.to_vec();
-        thread::yield_now();
-        answer = file.read_page(page, buffer);
-        let is_settled = state != OnDisk::BeingWritten && on_disk(page) == state;
-        let is_same = before == **buffer && !matches!(answer, Ok(Verified::Page(_)));
-        if is_settled && is_same {
+        let state = memory.on_disk(page);
+        let error = complain(file, page, buffer, answer, state, memory)?;
+        let now = Some((state, buffer.to_vec()));
+        if state != OnDisk::BeingWritten && last == now {
             return Some(name_page(page, &error));
         }
+        last = now;
+        thread::yield_now();
+        answer = file.read_page(page, buffer);
     }
     None
+}
+
+fn complain(
+    file: &PageFile,
+    page: PageId,
+    bytes: &[u8],
+    answer: Result<Verified>,
+    state: OnDisk,
+    memory: &impl Memory,
+) -> Option<Error> {
+    let damaged = |expected: String, found: String| {
+        Some(Error::corrupt(file.path(), file.offset(page), expected, found))
+    };
+    match (answer, state) {
+        (Ok(Verified::Page(_)), OnDisk::Current) => {
+            let found = PageView::new(bytes).page_lsn();
+            let newest = memory.clean_lsn(page).filter(|&lsn| lsn != found)?;
+            let expected = format!("page {page} at {newest}, as in memory: a write was lost");
+            damaged(expected, format!("the page at {found}"))
+        }
+        (Ok(Verified::Page(_)), _) | (_, OnDisk::Older { is_recreated: true }) => None,
+        (Ok(Verified::NeverWritten), _) => {
+            damaged(format!("page {page}, which is in use"), "zeros".into())
+        }
+        (Err(error), _) => Some(error),
+    }
 }
 
 /// A finding's sentence, which names the page.

@@ -8,7 +8,8 @@
 //!    and extents that commits have freed.
 //! 3. Owners are compared with the bitmap pages (invariant P5): a page in use without owner is a leak,
 //!    one with an owner and marked as free would be given out again.
-//! 4. Every page in use is read from disk past the pool and verified (P4, `files`).
+//! 4. Every page in use is read from disk past the pool and verified (P4, `files`), and compared with
+//!    its copy in memory if that is clean (P2).
 //! 5. What steps 2 and 3 suspect stands for sure where nothing was logged meanwhile. Otherwise a page
 //!    may have changed owners between the looks: suspicions about pages that the log since step 1
 //!    names, or that a running transaction needs for its undo, are dropped (`moved`). What is left
@@ -44,7 +45,7 @@ use seawall_wal::control::ControlState;
 use seawall_wal::record::Cell;
 use seawall_wal::{Lsn, PageId, Result, TreeId};
 
-use self::files::{check_pages, log_start, open_log, read_log};
+use self::files::{Memory, check_pages, log_start, open_log, read_log};
 use self::findings::Findings;
 use self::moved::Window;
 use self::owners::{Owned, pages_of};
@@ -57,6 +58,7 @@ use crate::engine::Engine;
 use crate::page::{
     BitmapView, InnerView, LeafView, PageBuf, PageKind, PageRead, PageView, pages_per_bitmap,
 };
+use crate::pool::dirty::OnDisk;
 use crate::{VerifyProgress, VerifyReport};
 
 /// Verifies the database; see the module. Calls `tell` with the progress, with nothing held.
@@ -343,9 +345,8 @@ impl Scan<'_> {
     fn verify_disk(&mut self, pages: &[PageId]) {
         let engine = self.engine;
         let (findings, progress) = (&mut self.findings, &mut self.progress);
-        let on_disk = |page| engine.dirty.on_disk(page);
         let found = |finding| findings.add(finding);
-        check_pages(&engine.file, pages, on_disk, found, |done| progress.advance(done));
+        check_pages(&engine.file, pages, engine, found, |done| progress.advance(done));
     }
 
     /// Step 5.
@@ -385,6 +386,22 @@ impl Scan<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Memory for Engine {
+    fn on_disk(&self, page: PageId) -> OnDisk {
+        self.dirty.on_disk(page)
+    }
+
+    fn clean_lsn(&self, page: PageId) -> Option<Lsn> {
+        let pin = self.pool.pin_resident(page)?;
+        let shared = pin.shared();
+        // The latch keeps the page from being changed. A frame emptied for a page that is about to
+        // be created anew has no id.
+        let is_clean = self.dirty.on_disk(page) == OnDisk::Current;
+        let view = PageView::new(shared.bytes());
+        (is_clean && view.page_id() == page).then(|| view.page_lsn())
     }
 }
 

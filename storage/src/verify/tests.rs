@@ -265,6 +265,26 @@ fn a_flipped_bit_is_found_where_the_page_is_not_resident() {
 }
 
 #[test]
+fn a_lost_write_of_a_clean_page_is_found() {
+    let disk = SimDisk::new();
+    let database = open(&disk);
+    let tree = database.tree("t").unwrap();
+    fill(&tree, 10);
+    database.checkpoint().unwrap();
+    let old = disk.read_file(Path::new(PAGES)).unwrap();
+    tree.insert("one", "more").unwrap();
+    database.checkpoint().unwrap();
+    assert_clean(&database);
+    let new = disk.read_file(Path::new(PAGES)).unwrap();
+    // Put the old bytes back, bit by bit, under the open file.
+    for (offset, (old, new)) in old.iter().zip(&new).enumerate() {
+        let bits = (0..8).filter(|bit| (old ^ new) >> bit & 1 == 1);
+        bits.for_each(|bit| disk.flip_bit(Path::new(PAGES), to_u64(offset), bit));
+    }
+    assert_found(&database, &["page 2", "a write was lost"]);
+}
+
+#[test]
 fn a_misdirected_page_is_found() {
     let disk = SimDisk::new();
     shut_down_with_every_kind(&disk);
