@@ -22,11 +22,12 @@ const BATCH_PAGES: usize = 32;
 const TRIES: u32 = 8;
 
 /// What is known about pages beside their copies on disk.
-pub(super) trait Memory {
+#[derive(Clone, Copy)]
+pub(super) struct Memory<'m> {
     /// How a page's copy on disk stands to its newest content.
-    fn on_disk(&self, page: PageId) -> OnDisk;
+    pub(super) on_disk: &'m dyn Fn(PageId) -> OnDisk,
     /// The `page_lsn` of a page that is in memory, and clean.
-    fn clean_lsn(&self, page: PageId) -> Option<Lsn>;
+    pub(super) clean_lsn: &'m dyn Fn(PageId) -> Option<Lsn>,
 }
 
 /// Checks pages of the page file as they are on disk, all of which are in use. One that is being
@@ -37,7 +38,7 @@ pub(super) trait Memory {
 pub(super) fn check_pages(
     file: &PageFile,
     pages: &[PageId],
-    memory: &impl Memory,
+    memory: Memory<'_>,
     mut found: impl FnMut(String),
     mut progress: impl FnMut(usize),
 ) {
@@ -63,11 +64,11 @@ fn judge(
     page: PageId,
     buffer: &mut AlignedBuf,
     mut answer: Result<Verified>,
-    memory: &impl Memory,
+    memory: Memory<'_>,
 ) -> Option<String> {
     let mut last = None;
     for _ in 0..TRIES {
-        let state = memory.on_disk(page);
+        let state = (memory.on_disk)(page);
         let error = complain(file, page, buffer, answer, state, memory)?;
         let now = Some((state, buffer.to_vec()));
         if state != OnDisk::BeingWritten && last == now {
@@ -86,7 +87,7 @@ fn complain(
     bytes: &[u8],
     answer: Result<Verified>,
     state: OnDisk,
-    memory: &impl Memory,
+    memory: Memory<'_>,
 ) -> Option<Error> {
     let damaged = |expected: String, found: String| {
         Some(Error::corrupt(file.path(), file.offset(page), expected, found))
@@ -94,7 +95,7 @@ fn complain(
     match (answer, state) {
         (Ok(Verified::Page(_)), OnDisk::Current) => {
             let found = PageView::new(bytes).page_lsn();
-            let newest = memory.clean_lsn(page).filter(|&lsn| lsn != found)?;
+            let newest = (memory.clean_lsn)(page).filter(|&lsn| lsn != found)?;
             let expected = format!("page {page} at {newest}, as in memory: a write was lost");
             damaged(expected, format!("the page at {found}"))
         }

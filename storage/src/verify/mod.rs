@@ -346,7 +346,11 @@ impl Scan<'_> {
         let engine = self.engine;
         let (findings, progress) = (&mut self.findings, &mut self.progress);
         let found = |finding| findings.add(finding);
-        check_pages(&engine.file, pages, engine, found, |done| progress.advance(done));
+        let memory = Memory {
+            on_disk: &|page| engine.dirty.on_disk(page),
+            clean_lsn: &|page| clean_lsn(engine, page),
+        };
+        check_pages(&engine.file, pages, memory, found, |done| progress.advance(done));
     }
 
     /// Step 5.
@@ -389,20 +393,15 @@ impl Scan<'_> {
     }
 }
 
-impl Memory for Engine {
-    fn on_disk(&self, page: PageId) -> OnDisk {
-        self.dirty.on_disk(page)
-    }
-
-    fn clean_lsn(&self, page: PageId) -> Option<Lsn> {
-        let pin = self.pool.pin_resident(page)?;
-        let shared = pin.shared();
-        // The latch keeps the page from being changed. A frame emptied for a page that is about to
-        // be created anew has no id.
-        let is_clean = self.dirty.on_disk(page) == OnDisk::Current;
-        let view = PageView::new(shared.bytes());
-        (is_clean && view.page_id() == page).then(|| view.page_lsn())
-    }
+/// The `page_lsn` of a page that is in memory, and clean.
+fn clean_lsn(engine: &Engine, page: PageId) -> Option<Lsn> {
+    let pin = engine.pool.pin_resident(page)?;
+    let shared = pin.shared();
+    // The latch keeps the page from being changed. A frame emptied for a page that is about to be
+    // created anew has no id.
+    let is_clean = engine.dirty.on_disk(page) == OnDisk::Current;
+    let view = PageView::new(shared.bytes());
+    (is_clean && view.page_id() == page).then(|| view.page_lsn())
 }
 
 /// Takes in the rows of a leaf of the catalogue; returns what is wrong with them.

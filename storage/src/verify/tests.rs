@@ -495,3 +495,45 @@ fn churn(database: &Database, tree: &Tree, writer: u32, round: u32) {
         tree.remove_with(own(i), relaxed).unwrap();
     }
 }
+
+#[test]
+fn after_a_crash_at_any_operation_every_page_has_one_owner() {
+    let disk = SimDisk::new();
+    let database = open(&disk);
+    disk.record_forks_where(|number| number % 7 == 0);
+    let tree = database.tree("t").unwrap();
+    for round in 0..6_u32 {
+        for i in 0..60 {
+            tree.insert(key(round * 60 + i), vec![b'v'; 150]).unwrap();
+        }
+        tree.insert("large", vec![9; 9_000 + 1000 * to_usize(u64::from(round))]).unwrap();
+        let mut undone = database.begin().unwrap();
+        undone.insert(&tree, "large", vec![3; 15_000]).unwrap();
+        undone.tree(&format!("undone {round}")).unwrap();
+        undone.rollback().unwrap();
+        let other = database.tree(&format!("other {round}")).unwrap();
+        other.insert("large", vec![4; 10_000]).unwrap();
+        fill(&other, 100);
+        for i in 0..50 {
+            tree.remove(key(round * 60 + i)).unwrap();
+        }
+        database.drop_tree(&format!("other {round}")).unwrap();
+        collect(&database);
+        if round % 2 == 1 {
+            database.checkpoint().unwrap();
+        }
+    }
+    let forks = disk.take_forks();
+    assert!(forks.len() > 100, "{} operations", 7 * forks.len());
+    for fork in forks {
+        for (plan, crashed) in fork.disk().crash_states(0..1) {
+            let recovered = open(&crashed);
+            for _ in 0..2 {
+                let found = recovered.verify(|_| {}).unwrap().findings;
+                assert_eq!(found, [""; 0], "{plan:?} at {}: {}", fork.operation(), fork.describe());
+                // What was dropped, or undone, is dismantled now.
+                collect(&recovered);
+            }
+        }
+    }
+}
