@@ -1,6 +1,7 @@
 //! Fuzzy checkpoints (DESIGN section 7).
 
 mod holds;
+pub(crate) mod pacing;
 pub(crate) mod tables;
 #[cfg(not(loom))]
 mod take;

@@ -47,6 +47,8 @@ pub(crate) struct Checkpointer {
     max_wal_bytes: u64,
     /// END of the last checkpoint's end record.
     last_end: AtomicU64,
+    /// Redo would start here: the redo point of the master record in force.
+    redo_lsn: AtomicU64,
 }
 
 impl Checkpointer {
@@ -58,6 +60,7 @@ impl Checkpointer {
             holds: LogHolds::default(),
             max_wal_bytes,
             last_end: AtomicU64::new(0),
+            redo_lsn: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -73,6 +76,12 @@ impl Checkpointer {
 
     pub(crate) fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Log behind the redo point that recovery would start from.
+    pub(crate) fn redo_bytes(&self) -> u64 {
+        let redo_lsn = self.redo_lsn.load(Ordering::SeqCst);
+        self.engine.log.reserved_lsn().get().saturating_sub(redo_lsn)
     }
 
     /// Log reserved since the last checkpoint.
@@ -99,6 +108,7 @@ impl Checkpointer {
         let keep_lsn = needed_lsn(&end).min(self.control.needed_lsn());
         let segments_recycled = self.truncate(keep_lsn)?;
         self.last_end.store(appended.end.get(), Ordering::SeqCst);
+        self.redo_lsn.store(end.redo_lsn.get(), Ordering::SeqCst);
         engine.counters.checkpoint();
         Ok(report(&tables, &end, appended, segments_recycled, started))
     }

@@ -3,27 +3,18 @@
 //! no threads, and the test calls the steps.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seawall_wal::sync::atomic::{AtomicBool, Ordering};
 use seawall_wal::sync::{Condvar, Mutex, thread};
 use seawall_wal::{Error, Lsn, Result};
 
 use super::core::Core;
-use crate::Event;
+use crate::checkpoint::pacing::PaceChange;
 use crate::engine::Collected;
 use crate::writeback::cleaner::CleanerTarget;
+use crate::{Event, StallReason};
 
-/// A checkpoint record is written at the latest after this much log.
-const CHECKPOINT_EVERY_BYTES: u64 = 32 << 20;
-/// The cleaner lets the log since the redo point grow to one part in this many of the bound.
-const REDO_SHARE: u64 = 2;
-/// Checkpoints are taken at least this often per bound of the log.
-const CHECKPOINT_SHARE: u64 = 8;
-/// Log that redo works off in a second, until a recovery has been measured.
-const REDO_BYTES_PER_S_ASSUMED: u64 = 50 << 20;
-/// What an open takes beside redo.
-const OPENING: Duration = Duration::from_millis(20);
 /// How long the maintainer and the collector doze when there is nothing to do.
 const DOZE: Duration = Duration::from_millis(20);
 
@@ -89,7 +80,9 @@ impl Background {
             }
         };
         let on_event = core.options.on_event.clone();
-        core.engine.hooks.set(on_wal_full, move |event| {
+        let pacing = Arc::clone(&core.pacing);
+        let pause = move || if is_manual { Duration::ZERO } else { pacing.pause() };
+        core.engine.hooks.set(pause, on_wal_full, move |event| {
             if let Some(on_event) = &on_event {
                 on_event(event);
             }
@@ -170,10 +163,9 @@ fn collect(core: &Core, signal: &Signal) -> Result<()> {
 impl Core {
     /// One step of page cleaner and checkpointer: a batch of pages, or a checkpoint, or nothing.
     pub(crate) fn maintain_step(&self) -> Result<Maintained> {
-        let log = &self.engine.log;
-        let reserved = log.reserved_lsn();
-        let redo_bytes_max = self.options.max_wal_bytes / REDO_SHARE;
-        let target = Lsn::new(reserved.get().saturating_sub(redo_bytes_max));
+        let budget_bytes = self.pacing.budget_bytes(Instant::now());
+        let reserved = self.engine.log.reserved_lsn();
+        let target = Lsn::new(reserved.get().saturating_sub(budget_bytes / 2));
         let cleaner = &self.engine.cleaner;
         let frames = CleanerTarget::CleanFrames(self.clean_frames);
         let mut pages_written = 0;
@@ -182,20 +174,36 @@ impl Core {
                 pages_written += cleaner.step(target)?.pages_written;
             }
         }
-        let since = self.checkpointer.bytes_since_last();
-        let is_due =
-            since >= CHECKPOINT_EVERY_BYTES.min(self.options.max_wal_bytes / CHECKPOINT_SHARE);
+        let checkpoint_bytes = self.pacing.checkpoint_bytes(budget_bytes);
+        let is_due = self.checkpointer.bytes_since_last() >= checkpoint_bytes;
         if is_due {
             self.take_checkpoint()?;
         }
+        self.pace(budget_bytes);
         Ok(Maintained { pages_written, has_checkpointed: is_due })
     }
 
-    /// How long recovery would take now: the log to be redone at the rate last measured, and opening.
-    pub(super) fn estimated_recovery(&self, redo_bytes: u64) -> Duration {
-        let measured = self.checkpointer.control().state().rates.redo_bytes_per_s;
-        let rate = if measured == 0 { REDO_BYTES_PER_S_ASSUMED } else { measured };
-        OPENING + Duration::from_secs_f64(redo_bytes as f64 / rate as f64)
+    /// Holds writers back, or lets them go, by how far the log exceeds its budget.
+    fn pace(&self, budget_bytes: u64) {
+        let reason = StallReason::RecoveryTarget;
+        match self.pacing.set_pause(self.checkpointer.redo_bytes(), budget_bytes) {
+            PaceChange::None => {}
+            PaceChange::Begins => {
+                *self.paced_since.lock() = Some(Instant::now());
+                self.emit(&Event::StallBegin { reason });
+            }
+            PaceChange::Ends => {
+                let since = self.paced_since.lock().take();
+                let waited = since.map_or(Duration::ZERO, |since| since.elapsed());
+                self.engine.counters.stall(waited);
+                self.emit(&Event::StallEnd { reason, waited });
+            }
+        }
+    }
+
+    /// How long recovery would take now.
+    pub(super) fn estimated_recovery(&self) -> Duration {
+        self.pacing.estimate(self.checkpointer.redo_bytes())
     }
 
     /// Cleans pages and takes checkpoints so that log can be given up; ends the oldest transaction

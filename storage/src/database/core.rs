@@ -18,6 +18,7 @@ use seawall_wal::{Error, Lsn, Result};
 
 use super::background::Background;
 use crate::checkpoint::Checkpointer;
+use crate::checkpoint::pacing::Pacing;
 use crate::engine::{Engine, Unit};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::open::{self, Opened};
@@ -58,6 +59,9 @@ pub(crate) struct Core {
     pub(super) path: PathBuf,
     pub(super) report: RecoveryReport,
     pub(super) clean_frames: usize,
+    pub(super) pacing: Arc<Pacing>,
+    /// Since when writers are held back for the recovery target.
+    pub(super) paced_since: Mutex<Option<Instant>>,
     lock: Mutex<Option<Box<dyn DirectoryLock>>>,
     /// Held shared by every operation that may write; closing waits for them.
     writes: RwLock<()>,
@@ -75,6 +79,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(super) fn open(options: &Options, dir: &std::path::Path) -> Result<Arc<Self>> {
         let Opened { engine, checkpointer, report, lock, clean_frames } = open::open(options, dir)?;
+        let rates = checkpointer.control().state().rates;
+        let (target, bound) = (options.recovery_target, options.max_wal_bytes);
+        let pacing = Arc::new(Pacing::new(target, bound, rates, report.clean));
         let core = Arc::new(Core {
             engine,
             checkpointer,
@@ -82,6 +89,8 @@ impl Shared {
             path: dir.to_path_buf(),
             report,
             clean_frames,
+            pacing,
+            paced_since: Mutex::new(None),
             lock: Mutex::new(Some(lock)),
             writes: RwLock::new(()),
             live: Mutex::default(),

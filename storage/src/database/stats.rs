@@ -38,7 +38,7 @@ impl Core {
             flushes: log.flushes,
             wal_bytes_written: log.bytes_written,
             page_bytes_written: engine.cleaner.writer().bytes_written(),
-            estimated_recovery: self.estimated_recovery(end_lsn.since(redo_lsn)),
+            estimated_recovery: self.estimated_recovery(),
             oldest_snapshot_age: engine.snapshots.oldest_age(),
         }
     }

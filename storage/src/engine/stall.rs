@@ -3,35 +3,49 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use seawall_wal::log::{Credit, CreditRequest, CreditWait};
+use seawall_wal::log::{Credit, CreditRequest, CreditWait, Purpose};
 use seawall_wal::{Error, Result};
 
 use super::Engine;
 use crate::txn::TxnSlot;
 use crate::{Event, StallReason};
 
+type Pause = Box<dyn Fn() -> Duration + Send + Sync>;
 type Act = Box<dyn Fn() + Send + Sync>;
 type Tell = Box<dyn Fn(&Event) + Send + Sync>;
 
 /// What is told, and who is asked, when something has to wait.
 #[derive(Default)]
 pub(crate) struct Hooks {
+    pause: OnceLock<Pause>,
     on_wal_full: OnceLock<Act>,
     on_event: OnceLock<Tell>,
 }
 
 impl Hooks {
-    /// Says whom to ask for log space, and whom to tell of stalls. Once; before, nobody is.
+    /// Says how long writers are held back for the recovery target, whom to ask for log space, and
+    /// whom to tell of stalls. Once; before, nobody is.
     pub(crate) fn set(
         &self,
+        pause: impl Fn() -> Duration + Send + Sync + 'static,
         on_wal_full: impl Fn() + Send + Sync + 'static,
         on_event: impl Fn(&Event) + Send + Sync + 'static,
     ) {
-        let is_first = self.on_wal_full.set(Box::new(on_wal_full)).is_ok()
+        let is_first = self.pause.set(Box::new(pause)).is_ok()
+            & self.on_wal_full.set(Box::new(on_wal_full)).is_ok()
             & self.on_event.set(Box::new(on_event)).is_ok();
         assert!(is_first, "hooks are set once");
+    }
+
+    /// Holds a writer back so that the page cleaner keeps up.
+    fn hold_back(&self) {
+        let pause = self.pause.get().map_or(Duration::ZERO, |pause| pause());
+        if !pause.is_zero() {
+            thread::park_timeout(pause);
+        }
     }
 
     fn emit(&self, event: &Event) {
@@ -60,6 +74,9 @@ impl Engine {
         request: &CreditRequest,
         slot: Option<&TxnSlot>,
     ) -> Result<Credit> {
+        if request.purpose == Purpose::Normal {
+            self.hooks.hold_back();
+        }
         let stalled_at = Cell::new(None);
         let on_full = || {
             if stalled_at.get().is_none() {

@@ -17,6 +17,7 @@ use super::sizing::Sizing;
 use super::{Base, Opened, Opening, random_nonce};
 use crate::catalogue::row::tree_of;
 use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo, TreeRow, TreeState};
+use crate::checkpoint::pacing::measured;
 use crate::engine::{Engine, Parts, Undo};
 use crate::page::{LeafView, PageRead, Verified, pages_per_bitmap};
 use crate::pool::{Pool, SharedPage};
@@ -104,6 +105,8 @@ impl Opening<'_> {
         let mut opened = base.opened(engine, control, lock);
         opened.checkpointer.take()?;
         self.progress(RecoveryPhase::Checkpoint, 1, 1);
+        let rates = measured(opened.checkpointer.control().state().rates, &report);
+        opened.checkpointer.control().update(|state| state.rates = rates)?;
         report.total = self.started.elapsed();
         opened.report = report;
         Ok(opened)

@@ -1,0 +1,197 @@
+//! Pacing: how much log recovery may have to redo, so that it ends within the target the user gave.
+//!
+//! The rate at which recovery works off log, page reads included, is measured by each recovery that
+//! had enough to do, and kept in `control`. The budget is what that rate does in the target's time.
+//! The page cleaner aims at half of the budget and checkpoints come every quarter of it, so that the
+//! log behind the master record's redo point stays within it. Where writers outrun the cleaner all
+//! the same, each is held back before it takes log credit, and so latch-free, by a pause that grows
+//! with the square of the excess. The hard bound of the log does not depend on any of this.
+//!
+//! After an unclean start the target is halved for a while, since failures cluster.
+
+use std::time::{Duration, Instant};
+
+use seawall_wal::control::Rates;
+use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::RecoveryReport;
+
+/// Rate that is assumed until a recovery has been measured, in bytes of log a second.
+const ASSUMED_BYTES_PER_S: u64 = 30 << 20;
+/// What an open takes beside working off log.
+const OPENING: Duration = Duration::from_millis(50);
+/// The budget is never smaller: some log is needed for the cleaner to batch pages at all.
+const BUDGET_BYTES_MIN: u64 = 1 << 20;
+/// The budget is at most one part in this many of the log's bound.
+const BOUND_SHARE: u64 = 2;
+/// A checkpoint comes at the latest after this much log.
+const CHECKPOINT_BYTES_MAX: u64 = 32 << 20;
+/// Recoveries of less log than this say little about the rate.
+const MEASURED_BYTES_MIN: u64 = 4 << 20;
+/// Pause of a writer when the log is twice the budget.
+const PAUSE_AT_TWICE: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// How long the target is halved after an unclean start.
+const WARY_FOR: Duration = Duration::from_secs(60);
+
+/// Works out budget and pauses.
+#[derive(Debug)]
+pub(crate) struct Pacing {
+    target: Duration,
+    bound_bytes: u64,
+    bytes_per_s: u64,
+    wary_until: Option<Instant>,
+    pause_micros: AtomicU64,
+    is_pausing: AtomicBool,
+}
+
+/// A change of whether writers are held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PaceChange {
+    None,
+    Begins,
+    Ends,
+}
+
+impl Pacing {
+    /// `is_clean`: the database had been shut down cleanly.
+    pub(crate) fn new(target: Duration, bound_bytes: u64, rates: Rates, is_clean: bool) -> Self {
+        let measured = rates.redo_bytes_per_s;
+        Self {
+            target,
+            bound_bytes,
+            bytes_per_s: if measured == 0 { ASSUMED_BYTES_PER_S } else { measured },
+            wary_until: (!is_clean).then(|| Instant::now() + WARY_FOR),
+            pause_micros: AtomicU64::new(0),
+            is_pausing: AtomicBool::new(false),
+        }
+    }
+
+    /// How long recovery would take with this much log behind the redo point.
+    pub(crate) fn estimate(&self, redo_bytes: u64) -> Duration {
+        let micros = u128::from(redo_bytes) * 1_000_000 / u128::from(self.bytes_per_s);
+        OPENING + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    /// Log behind the redo point that recovery works off within the target.
+    pub(crate) fn budget_bytes(&self, now: Instant) -> u64 {
+        let is_wary = self.wary_until.is_some_and(|until| now < until);
+        let target = if is_wary { self.target / 2 } else { self.target };
+        let micros = u128::from(self.bytes_per_s) * target.saturating_sub(OPENING).as_micros();
+        let bytes = u64::try_from(micros / 1_000_000).unwrap_or(u64::MAX);
+        bytes.min(self.bound_bytes / BOUND_SHARE).max(BUDGET_BYTES_MIN)
+    }
+
+    /// Log between two checkpoints.
+    pub(crate) fn checkpoint_bytes(&self, budget_bytes: u64) -> u64 {
+        (budget_bytes / 4).min(CHECKPOINT_BYTES_MAX)
+    }
+
+    /// Sets the pause of writers by how far the log exceeds the budget.
+    pub(crate) fn set_pause(&self, redo_bytes: u64, budget_bytes: u64) -> PaceChange {
+        let pause = pause(redo_bytes, budget_bytes);
+        let micros = u64::try_from(pause.as_micros()).expect("a pause is short");
+        self.pause_micros.store(micros, Ordering::Relaxed);
+        let is_pausing = micros > 0;
+        match (self.is_pausing.swap(is_pausing, Ordering::SeqCst), is_pausing) {
+            (false, true) => PaceChange::Begins,
+            (true, false) => PaceChange::Ends,
+            _ => PaceChange::None,
+        }
+    }
+
+    /// How long a writer is held back now.
+    pub(crate) fn pause(&self) -> Duration {
+        Duration::from_micros(self.pause_micros.load(Ordering::Relaxed))
+    }
+}
+
+fn pause(redo_bytes: u64, budget_bytes: u64) -> Duration {
+    let excess = u128::from(redo_bytes.saturating_sub(budget_bytes));
+    let budget = u128::from(budget_bytes);
+    let linear = PAUSE_AT_TWICE.as_micros() * excess / budget;
+    let micros = linear.saturating_mul(excess) / budget;
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)).min(PAUSE_MAX)
+}
+
+/// The rates after a recovery: a moving average, so that one odd recovery does not decide.
+pub(crate) fn measured(before: Rates, report: &RecoveryReport) -> Rates {
+    let elapsed = report.analysis + report.redo;
+    if report.log_bytes < MEASURED_BYTES_MIN || elapsed.is_zero() {
+        return before;
+    }
+    let per_s = |count: u64| {
+        let rate = u128::from(count) * 1_000_000 / elapsed.as_micros().max(1);
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    };
+    let average = |old: u64, new: u64| if old == 0 { new } else { (3 * (old / 4)) + new / 4 };
+    Rates {
+        redo_bytes_per_s: average(before.redo_bytes_per_s, per_s(report.log_bytes)),
+        page_reads_per_s: average(before.page_reads_per_s, per_s(report.pages_read)),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn pacing(target: Duration, is_clean: bool) -> Pacing {
+        let rates = Rates { redo_bytes_per_s: 100 * MIB, page_reads_per_s: 0 };
+        Pacing::new(target, 1024 * MIB, rates, is_clean)
+    }
+
+    #[test]
+    fn a_budget_is_worked_off_within_the_target() {
+        for millis in [100, 500, 2_000] {
+            let pacing = pacing(Duration::from_millis(millis), true);
+            let budget = pacing.budget_bytes(Instant::now());
+            assert!(pacing.estimate(budget) <= Duration::from_millis(millis), "{millis} ms");
+            assert!(pacing.checkpoint_bytes(budget) <= budget / 4);
+        }
+    }
+
+    #[test]
+    fn the_budget_stays_within_half_of_the_bound_and_is_halved_after_a_crash() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(pacing(hour, true).budget_bytes(Instant::now()), 512 * MIB);
+        let (calm, wary) = (pacing(2 * OPENING, true), pacing(2 * OPENING, false));
+        let now = Instant::now();
+        assert!(wary.budget_bytes(now) < calm.budget_bytes(now));
+        assert_eq!(wary.budget_bytes(now + 2 * WARY_FOR), calm.budget_bytes(now));
+    }
+
+    #[test]
+    fn writers_are_held_back_more_the_further_they_are_ahead_and_not_within_the_budget() {
+        assert_eq!(pause(100 * MIB, 100 * MIB), Duration::ZERO);
+        let pauses: Vec<_> = (11..40).map(|i| pause(i * 10 * MIB, 100 * MIB)).collect();
+        assert!(pauses.is_sorted() && !pauses[0].is_zero());
+        assert_eq!(pause(200 * MIB, 100 * MIB), PAUSE_AT_TWICE);
+        assert_eq!(pause(u64::MAX, MIB), PAUSE_MAX);
+    }
+
+    #[test]
+    fn a_change_of_pace_is_told_once() {
+        let pacing = pacing(Duration::from_secs(2), true);
+        assert_eq!(pacing.set_pause(3 * MIB, MIB), PaceChange::Begins);
+        assert_eq!(pacing.set_pause(4 * MIB, MIB), PaceChange::None);
+        assert!(!pacing.pause().is_zero());
+        assert_eq!(pacing.set_pause(MIB, MIB), PaceChange::Ends);
+        assert!(pacing.pause().is_zero());
+    }
+
+    #[test]
+    fn small_recoveries_are_not_measured_and_odd_ones_do_not_decide() {
+        let before = Rates { redo_bytes_per_s: 100 * MIB, page_reads_per_s: 1000 };
+        let mut report = RecoveryReport {
+            log_bytes: MIB,
+            redo: Duration::from_secs(1),
+            ..RecoveryReport::default()
+        };
+        assert_eq!(measured(before, &report), before);
+        report.log_bytes = 500 * MIB;
+        assert_eq!(measured(before, &report).redo_bytes_per_s, 200 * MIB);
+        assert_eq!(measured(Rates::default(), &report).redo_bytes_per_s, 500 * MIB);
+    }
+}
