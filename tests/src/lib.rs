@@ -3,7 +3,7 @@
 //! [`operation`] says what can be done to a database, [`generate`] draws workloads of it by seed and
 //! [`scenario`] writes them by hand. A [`session`] does the operations and compares every answer
 //! with the [`oracle`]; [`transaction`] is its idea of a transaction. The [`crash`] runner cuts the
-//! power at every operation of the disk. [`kill`] does it to real processes.
+//! power at every operation of the disk. A kill loop does it to real processes.
 
 pub mod check;
 pub mod crash;
