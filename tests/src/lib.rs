@@ -9,6 +9,7 @@ pub mod check;
 pub mod crash;
 pub mod failure;
 pub mod generate;
+pub mod kill;
 pub mod operation;
 pub mod oracle;
 pub mod random;

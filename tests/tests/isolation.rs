@@ -1,5 +1,7 @@
 //! What transactions see of each other, by name, under both isolation levels.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use seawall::{
     Database, Durability, Isolation, Result, Snapshot, Transaction, TransactionOptions, Tree,
 };

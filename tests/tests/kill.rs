@@ -1,0 +1,51 @@
+//! Real processes, killed at random. `SEAWALL_KILLS=N` kills N for each disk.
+
+#![expect(clippy::print_stderr, reason = "counts are shown to whoever runs it")]
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+use std::path::Path;
+
+use seawall::DiskKind;
+use seawall_tests::kill::{CHILD_DIR, CHILD_DISK, KillLoop, options, write_for_ever};
+
+/// Kills for each disk when nobody says how many.
+const KILLS: u64 = 50;
+
+/// Does nothing unless the kill loop starts it.
+#[test]
+fn child() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let disk = match std::env::var(CHILD_DISK).as_deref() {
+        Ok("uring") => DiskKind::Uring,
+        _ => DiskKind::Blocking,
+    };
+    write_for_ever(Path::new(&dir), disk).unwrap_or_else(|why| panic!("{why}"));
+}
+
+fn kill(disk: DiskKind) {
+    let kills = std::env::var("SEAWALL_KILLS").ok();
+    let kills = kills.map_or(KILLS, |text| text.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let mut kill_loop = KillLoop::new(&path, disk, 1);
+    for round in 0..kills {
+        kill_loop.round("child").unwrap_or_else(|why| panic!("{disk:?}, round {round}: {why}"));
+    }
+    kill_loop.check().unwrap_or_else(|why| panic!("{disk:?}, at the end: {why}"));
+    eprintln!("{disk:?}: {:?}", kill_loop.counts);
+}
+
+#[test]
+fn killed_writers_leave_everything_acknowledged_on_the_blocking_disk() {
+    kill(DiskKind::Blocking);
+}
+
+#[test]
+fn killed_writers_leave_everything_acknowledged_on_the_ring_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    if let Err(why) = options(DiskKind::Uring).open(dir.path().join("db")) {
+        eprintln!("SKIPPED: no io_uring here: {why}");
+        return;
+    }
+    kill(DiskKind::Uring);
+}
