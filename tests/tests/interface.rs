@@ -25,12 +25,20 @@ fn handle<T: Clone + Debug + Send + Sync + 'static>() {}
 fn choice<T: Copy + Default + Debug>() {}
 fn figures<T: Clone + Debug + Default + Display + Send + Sync>() {}
 
+trait IsNotSync<Marker> {
+    fn hold() {}
+}
+impl<T> IsNotSync<()> for T {}
+impl<T: Sync> IsNotSync<u8> for T {}
+
 #[test]
 fn types_can_go_where_programs_take_them() {
     handle::<Database>();
     handle::<Tree>();
     handle::<Snapshot>();
     sent::<Transaction>();
+    // Ambiguous, and no program, if a transaction were `Sync`.
+    <Transaction as IsNotSync<_>>::hold();
     fn future<T: Future<Output = Result<Lsn>> + Send + Unpin + 'static>() {}
     future::<CommitFuture>();
     fn iterator<'a, T>()
@@ -135,6 +143,7 @@ fn database(dir: &Path) -> Result<()> {
     let _: (Lsn, Lsn) = (future.lsn(), future.wait()?);
     let _: CheckpointReport = database.checkpoint()?;
     let _: VerifyReport = database.verify(|_: &VerifyProgress| {})?;
+    let _: BackupReport = database.backup(dir.with_extension("copy"))?;
     database.clone().close()
 }
 

@@ -12,7 +12,6 @@ use seawall_wal::{Result, TreeId};
 
 use super::core::{Core, Shared};
 use super::registered::Registered;
-use super::transaction::Transaction;
 use crate::Value;
 use crate::catalogue::TreeInfo;
 use crate::engine::{Engine, Found, LeafPairs, ReadAt, Rest, View};
@@ -34,7 +33,7 @@ pub struct Range<'tx> {
     front: VecDeque<Pair>,
     back: VecDeque<Pair>,
     leaf: LeafPairs,
-    transaction: PhantomData<&'tx Transaction>,
+    transaction: PhantomData<&'tx ()>,
 }
 
 /// Whose view a range has.
