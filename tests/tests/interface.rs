@@ -25,6 +25,9 @@ fn handle<T: Clone + Debug + Send + Sync + 'static>() {}
 fn choice<T: Copy + Default + Debug>() {}
 fn figures<T: Clone + Debug + Default + Display + Send + Sync>() {}
 
+/// Takes a value of this type.
+fn is<T>(_: T) {}
+
 trait IsNotSync<Marker> {
     fn hold() {}
 }
@@ -117,18 +120,19 @@ fn options() -> Options {
 fn database(dir: &Path) -> Result<()> {
     let opened: Result<Database> = options().open(dir);
     let database = opened.or_else(|_| Database::open(dir))?;
-    let _: (&Path, &RecoveryReport) = (database.path(), database.recovery_report());
+    is::<(&Path, &RecoveryReport)>((database.path(), database.recovery_report()));
     let tree: Tree = database.tree("name")?;
-    let _: Option<Tree> = database.open_tree("name")?;
-    let _: Vec<String> = database.tree_names()?;
-    let _: bool = database.drop_tree("other")?;
+    is::<Option<Tree>>(database.open_tree("name")?);
+    is::<Vec<String>>(database.tree_names()?);
+    is::<bool>(database.drop_tree("other")?);
     let begun: [Transaction; 2] =
         [database.begin()?, database.begin_with(TransactionOptions::new())?];
     drop(begun);
-    let _: u32 = database.transact(|transaction: &mut Transaction| {
+    let seven: u32 = database.transact(|transaction: &mut Transaction| {
         transaction.insert(&tree, "key", "value")?;
         Ok(7)
     })?;
+    assert_eq!(seven, 7);
     let options = TransactionOptions::new()
         .isolation(Isolation::Serializable)
         .durability(Durability::Sync)
@@ -136,46 +140,46 @@ fn database(dir: &Path) -> Result<()> {
     let own: std::result::Result<(), Box<dyn StdError>> =
         database.transact_with(options, |_| Err("an error of the caller's".into()));
     assert!(own.is_err());
-    let _: Snapshot = database.snapshot()?;
-    let _: Stats = database.stats();
-    let _: Lsn = database.sync()?;
+    is::<Snapshot>(database.snapshot()?);
+    is::<Stats>(database.stats());
+    is::<Lsn>(database.sync()?);
     let future: CommitFuture = database.sync_async()?;
-    let _: (Lsn, Lsn) = (future.lsn(), future.wait()?);
-    let _: CheckpointReport = database.checkpoint()?;
-    let _: VerifyReport = database.verify(|_: &VerifyProgress| {})?;
-    let _: BackupReport = database.backup(dir.with_extension("copy"))?;
+    is::<(Lsn, Lsn)>((future.lsn(), future.wait()?));
+    is::<CheckpointReport>(database.checkpoint()?);
+    is::<VerifyReport>(database.verify(|_: &VerifyProgress| {})?);
+    is::<BackupReport>(database.backup(dir.with_extension("copy"))?);
     database.clone().close()
 }
 
 fn tree(tree: &Tree) -> Result<()> {
-    let _: &str = tree.name();
+    is::<&str>(tree.name());
     tree.insert("key", b"value")?;
     tree.insert_with(vec![1_u8], [2_u8], Durability::Relaxed)?;
-    let _: CommitFuture = tree.insert_async("key", "value")?;
-    let _: bool = tree.remove("key")?;
-    let _: bool = tree.remove_with("key", Durability::Sync)?;
-    let _: bool = tree.compare_and_swap("key", None, Some(b"value"))?;
-    let _: Option<Value> = tree.get("key")?;
-    let _: bool = tree.contains_key("key")?;
-    let _: Option<usize> = tree.get_with("key", <[u8]>::len)?;
-    let _: Range<'static> = tree.range(key_ranges())?;
-    let _: Range<'static> = tree.prefix("k")?;
-    let _: Option<u8> = tree.scan(.., |key: &[u8], _: &[u8]| ControlFlow::Break(key[0]))?;
-    let _: [Option<(Value, Value)>; 2] = [tree.first()?, tree.last()?];
-    let _: (u64, bool) = (tree.len()?, tree.is_empty()?);
+    is::<CommitFuture>(tree.insert_async("key", "value")?);
+    is::<bool>(tree.remove("key")?);
+    is::<bool>(tree.remove_with("key", Durability::Sync)?);
+    is::<bool>(tree.compare_and_swap("key", None, Some(b"value"))?);
+    is::<Option<Value>>(tree.get("key")?);
+    is::<bool>(tree.contains_key("key")?);
+    is::<Option<usize>>(tree.get_with("key", <[u8]>::len)?);
+    is::<Range<'static>>(tree.range(key_ranges())?);
+    is::<Range<'static>>(tree.prefix("k")?);
+    is::<Option<u8>>(tree.scan(.., |key: &[u8], _: &[u8]| ControlFlow::Break(key[0]))?);
+    is::<[Option<(Value, Value)>; 2]>([tree.first()?, tree.last()?]);
+    is::<(u64, bool)>((tree.len()?, tree.is_empty()?));
     Ok(())
 }
 
 fn snapshot(snapshot: &Snapshot, tree: &Tree) -> Result<()> {
-    let _: Lsn = snapshot.lsn();
-    let _: Option<Value> = snapshot.get(tree, "key")?;
-    let _: bool = snapshot.contains_key(tree, "key")?;
-    let _: Option<usize> = snapshot.get_with(tree, "key", <[u8]>::len)?;
-    let _: Range<'static> = snapshot.range(tree, "a".."b")?;
-    let _: Range<'static> = snapshot.prefix(tree, "k")?;
-    let _: Option<()> = snapshot.scan(tree, .., |_, _| ControlFlow::Continue(()))?;
-    let _: [Option<(Value, Value)>; 2] = [snapshot.first(tree)?, snapshot.last(tree)?];
-    let _: u64 = snapshot.len(tree)?;
+    is::<Lsn>(snapshot.lsn());
+    is::<Option<Value>>(snapshot.get(tree, "key")?);
+    is::<bool>(snapshot.contains_key(tree, "key")?);
+    is::<Option<usize>>(snapshot.get_with(tree, "key", <[u8]>::len)?);
+    is::<Range<'static>>(snapshot.range(tree, "a".."b")?);
+    is::<Range<'static>>(snapshot.prefix(tree, "k")?);
+    is::<Option<()>>(snapshot.scan(tree, .., |_, _| ControlFlow::Continue(()))?);
+    is::<[Option<(Value, Value)>; 2]>([snapshot.first(tree)?, snapshot.last(tree)?]);
+    is::<u64>(snapshot.len(tree)?);
     Ok(())
 }
 
@@ -183,30 +187,30 @@ fn transaction(mut begin: impl FnMut() -> Transaction, tree: &Tree) -> Result<()
     let mut transaction = begin();
     transaction.insert(tree, "key", "value")?;
     let savepoint: Savepoint = transaction.savepoint();
-    let _: bool = transaction.remove(tree, "key")?;
-    let _: u64 = transaction.remove_range(tree, "a"..)?;
+    is::<bool>(transaction.remove(tree, "key")?);
+    is::<u64>(transaction.remove_range(tree, "a"..)?);
     transaction.rollback_to(&savepoint)?;
-    let _: Option<Value> = transaction.get(tree, "key")?;
-    let _: bool = transaction.contains_key(tree, "key")?;
-    let _: Option<usize> = transaction.get_with(tree, "key", <[u8]>::len)?;
+    is::<Option<Value>>(transaction.get(tree, "key")?);
+    is::<bool>(transaction.contains_key(tree, "key")?);
+    is::<Option<usize>>(transaction.get_with(tree, "key", <[u8]>::len)?);
     let range: Range<'_> = transaction.range(tree, ..)?;
     drop(range);
     let range: Range<'_> = transaction.prefix(tree, "k")?;
     drop(range);
-    let _: Option<()> = transaction.scan(tree, .., |_, _| ControlFlow::Continue(()))?;
-    let _: Tree = transaction.tree("created")?;
-    let _: bool = transaction.rename_tree("created", "renamed")?;
-    let _: bool = transaction.drop_tree("renamed")?;
+    is::<Option<()>>(transaction.scan(tree, .., |_, _| ControlFlow::Continue(()))?);
+    is::<Tree>(transaction.tree("created")?);
+    is::<bool>(transaction.rename_tree("created", "renamed")?);
+    is::<bool>(transaction.drop_tree("renamed")?);
     transaction.rollback()?;
-    let _: Lsn = begin().commit()?;
-    let _: Lsn = begin().commit_with(Durability::Relaxed)?;
-    let _: CommitFuture = begin().commit_async()?;
+    is::<Lsn>(begin().commit()?);
+    is::<Lsn>(begin().commit_with(Durability::Relaxed)?);
+    is::<CommitFuture>(begin().commit_async()?);
     Ok(())
 }
 
 /// What each error tells.
 fn errors(error: &Error) -> String {
-    let _: bool = error.is_conflict();
+    is::<bool>(error.is_conflict());
     match error {
         Error::Conflict
         | Error::ReadOnly
@@ -223,11 +227,11 @@ fn errors(error: &Error) -> String {
         }
         Error::CommitUnknown { lsn, source } => format!("{lsn} {}", Arc::<Error>::clone(source)),
         Error::Corrupt { file, offset, expected, found } => {
-            let _: (u64, &String, &String) = (*offset, expected, found);
+            is::<(u64, &String, &String)>((*offset, expected, found));
             file.display().to_string()
         }
         Error::UnsupportedFormat { found, supported } => {
-            let _: (u32, u32) = (*found, *supported);
+            is::<(u32, u32)>((*found, *supported));
             String::new()
         }
         Error::Poisoned { source } => {
@@ -240,10 +244,10 @@ fn errors(error: &Error) -> String {
 
 fn events(event: &Event) {
     match event {
-        Event::CheckpointBegin { begin_lsn } => drop::<Lsn>(*begin_lsn),
+        Event::CheckpointBegin { begin_lsn } => is::<Lsn>(*begin_lsn),
         Event::CheckpointEnd(report) => drop::<CheckpointReport>(report.clone()),
         Event::RecoveryProgress { phase, done, total } => {
-            let _: (u64, u64) = (*done, *total);
+            is::<(u64, u64)>((*done, *total));
             match phase {
                 RecoveryPhase::Analysis
                 | RecoveryPhase::Doublewrite
@@ -253,23 +257,30 @@ fn events(event: &Event) {
                 _ => {}
             }
         }
-        Event::StallBegin { reason } => match reason {
-            StallReason::WalBound
-            | StallReason::RecoveryTarget
-            | StallReason::NoCleanFrame
-            | StallReason::VersionMemory => {}
-            _ => {}
-        },
-        Event::StallEnd { reason, waited } => drop::<(StallReason, Duration)>((*reason, *waited)),
+        Event::StallBegin { reason } => {
+            let reasons = [
+                StallReason::WalBound,
+                StallReason::RecoveryTarget,
+                StallReason::NoCleanFrame,
+                StallReason::VersionMemory,
+            ];
+            is::<bool>(reasons.contains(reason));
+        }
+        Event::StallEnd { reason, waited } => is::<(StallReason, Duration)>((*reason, *waited)),
         Event::Poisoned { error } => drop(errors(error)),
         _ => {}
     }
 }
 
 fn reports(stats: &Stats, recovery: &RecoveryReport, checkpoint: &CheckpointReport) {
-    let _: [Lsn; 5] =
-        [stats.end_lsn, stats.durable_lsn, stats.visible_lsn, stats.redo_lsn, stats.undo_lsn];
-    let _: [u64; 16] = [
+    is::<[Lsn; 5]>([
+        stats.end_lsn,
+        stats.durable_lsn,
+        stats.visible_lsn,
+        stats.redo_lsn,
+        stats.undo_lsn,
+    ]);
+    is::<[u64; 16]>([
         stats.wal_bytes,
         stats.undo_bytes,
         stats.page_file_bytes,
@@ -286,12 +297,19 @@ fn reports(stats: &Stats, recovery: &RecoveryReport, checkpoint: &CheckpointRepo
         stats.conflicts,
         stats.flushes,
         stats.wal_bytes_written + stats.page_bytes_written,
-    ];
-    let _: (Duration, Duration, Option<Duration>) =
-        (stats.estimated_recovery, stats.stall_time, stats.oldest_snapshot_age);
-    let _: (bool, bool, Lsn, Lsn) =
-        (recovery.created, recovery.clean, recovery.redo_lsn, recovery.end_lsn);
-    let _: [u64; 8] = [
+    ]);
+    is::<(Duration, Duration, Option<Duration>)>((
+        stats.estimated_recovery,
+        stats.stall_time,
+        stats.oldest_snapshot_age,
+    ));
+    is::<(bool, bool, Lsn, Lsn)>((
+        recovery.created,
+        recovery.clean,
+        recovery.redo_lsn,
+        recovery.end_lsn,
+    ));
+    is::<[u64; 8]>([
         recovery.tail_bytes_cut,
         recovery.records_scanned,
         recovery.records_redone,
@@ -300,13 +318,20 @@ fn reports(stats: &Stats, recovery: &RecoveryReport, checkpoint: &CheckpointRepo
         recovery.losers,
         recovery.records_undone,
         recovery.log_bytes,
-    ];
-    let _: [Duration; 4] = [recovery.analysis, recovery.redo, recovery.undo, recovery.total];
-    let _: [Lsn; 4] =
-        [checkpoint.begin_lsn, checkpoint.end_lsn, checkpoint.redo_lsn, checkpoint.undo_lsn];
-    let _: [u64; 3] =
-        [checkpoint.dirty_pages, checkpoint.active_transactions, checkpoint.segments_recycled];
-    let _: Duration = checkpoint.elapsed;
+    ]);
+    is::<[Duration; 4]>([recovery.analysis, recovery.redo, recovery.undo, recovery.total]);
+    is::<[Lsn; 4]>([
+        checkpoint.begin_lsn,
+        checkpoint.end_lsn,
+        checkpoint.redo_lsn,
+        checkpoint.undo_lsn,
+    ]);
+    is::<[u64; 3]>([
+        checkpoint.dirty_pages,
+        checkpoint.active_transactions,
+        checkpoint.segments_recycled,
+    ]);
+    is::<Duration>(checkpoint.elapsed);
 }
 
 fn more_reports(verify: &VerifyReport, progress: &VerifyProgress, backup: &BackupReport) {
@@ -314,7 +339,7 @@ fn more_reports(verify: &VerifyReport, progress: &VerifyProgress, backup: &Backu
         ([verify.pages, verify.records, verify.trees], &verify.findings);
     let _: ([u64; 3], [Duration; 2]) =
         ([progress.done, progress.total, backup.bytes], [verify.elapsed, backup.elapsed]);
-    let _: Lsn = backup.lsn;
+    is::<Lsn>(backup.lsn);
 }
 
 #[test]
