@@ -9,6 +9,7 @@
     )
 )]
 
+#[cfg(not(loom))]
 mod backup;
 #[doc(hidden)]
 pub mod catalogue;
