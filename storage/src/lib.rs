@@ -39,6 +39,7 @@ pub mod pool;
 mod recovery;
 mod report;
 mod space;
+#[cfg(not(loom))]
 #[doc(hidden)]
 pub mod testing;
 mod transaction_options;
