@@ -12,6 +12,8 @@ use super::files::{LogFiles, file_length};
 #[derive(Debug)]
 pub(super) struct Window {
     segment: Option<OpenSegment>,
+    read_ahead_bytes: usize,
+    /// As long as the longest request so far.
     buf: AlignedBuf,
     /// Offset in the file of the buffer's first byte.
     start: u64,
@@ -29,8 +31,8 @@ struct OpenSegment {
 impl Window {
     /// A window that reads at least `read_ahead_bytes` at once, where the file has them.
     pub(super) fn new(read_ahead_bytes: usize) -> Self {
-        let buf = AlignedBuf::new(read_ahead_bytes.next_multiple_of(BLOCK_BYTES));
-        Self { segment: None, buf, start: 0, length: 0 }
+        let read_ahead_bytes = read_ahead_bytes.next_multiple_of(BLOCK_BYTES);
+        Self { segment: None, read_ahead_bytes, buf: AlignedBuf::new(0), start: 0, length: 0 }
     }
 
     /// Turns to a segment. Says how long its file is; `None` where there is none.
@@ -64,11 +66,11 @@ impl Window {
             if left < to_u64(count) {
                 return Ok(None);
             }
-            if self.buf.len() < count {
-                self.buf = AlignedBuf::new(count);
-            }
-            let wanted = to_u64(self.buf.len()).min(left);
+            let wanted = to_u64(self.read_ahead_bytes.max(count)).min(left);
             let wanted = to_usize(wanted) / BLOCK_BYTES * BLOCK_BYTES;
+            if self.buf.len() < wanted {
+                self.buf = AlignedBuf::new(wanted);
+            }
             self.length = 0;
             segment
                 .file
