@@ -5,15 +5,21 @@
 //! otherwise a write was lost, and the page is named. A page whose first needed record creates it
 //! whole is not read; what stands on disk does not matter (invariant R1).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use seawall_wal::log::LogFiles;
-use seawall_wal::record::{self, PageRef};
-use seawall_wal::{Error, Lsn, Result};
+use seawall_wal::log::{LogFiles, LogReader};
+use seawall_wal::record::{self, Header, PageRef};
+use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::analysis::Analysis;
 use crate::page::{PageRead, PageView, apply, set_page_lsn};
 use crate::pool::{ExclusivePage, Pool};
+
+/// Records worked off together.
+const BATCH_RECORDS: usize = 1024;
+/// The pages of a batch that are read ahead take at most one part in this many of the pool.
+const POOL_SHARE: usize = 4;
 
 /// What redo did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,23 +38,69 @@ pub(crate) fn redo(
     let mut redone = Redone::default();
     let mut reader = files.reader(analysis.redo_lsn, None, Some(analysis.end_lsn))?;
     let mut done = 0;
-    while let Some(found) = reader.next_record()? {
-        let path = pool.page_file().path();
-        let body = record::body_bytes(&found.header, found.bytes)
-            .map_err(|error| error.in_file(path, 0))?;
-        let decoded =
-            record::decode(&found.header, &body).map_err(|error| error.in_file(path, 0))?;
-        for page_ref in decoded.body.page_refs() {
-            if is_needed(analysis, page_ref, found.lsn)
-                && redo_page(pool, page_ref, found.lsn, found.end_lsn)?
-            {
-                redone.applied += 1;
-            }
+    loop {
+        let batch = read_batch(&mut reader, pool)?;
+        if batch.is_empty() {
+            return Ok(redone);
         }
-        done += found.end_lsn.since(found.lsn);
+        redone.applied += redo_batch(&batch, analysis, pool)?;
+        done += batch.iter().map(|entry| entry.end.since(entry.start)).sum::<u64>();
         progress(done);
     }
-    Ok(redone)
+}
+
+/// A record of a batch, its body decompressed.
+struct Entry {
+    start: Lsn,
+    end: Lsn,
+    header: Header,
+    body: Vec<u8>,
+}
+
+/// Reads the next records: so many that reading their pages side by side pays.
+fn read_batch(reader: &mut LogReader, pool: &Pool) -> Result<Vec<Entry>> {
+    let mut batch = Vec::new();
+    while batch.len() < BATCH_RECORDS {
+        let Some(found) = reader.next_record()? else { break };
+        let body = record::body_bytes(&found.header, found.bytes)
+            .map_err(|error| error.in_file(pool.page_file().path(), 0))?;
+        let (start, end, header) = (found.lsn, found.end_lsn, found.header);
+        batch.push(Entry { start, end, header, body: body.into_owned() });
+    }
+    Ok(batch)
+}
+
+/// Applies a batch; returns the references applied.
+fn redo_batch(batch: &[Entry], analysis: &Analysis, pool: &Pool) -> Result<u64> {
+    let records = batch
+        .iter()
+        .map(|entry| record::decode(&entry.header, &entry.body))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error.in_file(pool.page_file().path(), 0))?;
+    let needed: Vec<_> = batch
+        .iter()
+        .zip(&records)
+        .flat_map(|(entry, record)| record.body.page_refs().iter().map(move |refs| (entry, refs)))
+        .filter(|(entry, page_ref)| is_needed(analysis, page_ref, entry.start))
+        .collect();
+    let _pins = pool.load_many(&pages_to_read(&needed, pool.frames() / POOL_SHARE))?;
+    let mut applied = 0;
+    for (entry, page_ref) in needed {
+        applied += u64::from(redo_page(pool, page_ref, entry.start, entry.end)?);
+    }
+    Ok(applied)
+}
+
+/// Pages that have to be read for these references: those that no reference before creates whole.
+fn pages_to_read(needed: &[(&Entry, &PageRef<'_>)], most: usize) -> Vec<PageId> {
+    let mut seen = HashSet::new();
+    let mut is_read = |page_ref: &PageRef<'_>| seen.insert(page_ref.page) && !page_ref.is_init;
+    let refs = needed.iter().map(|(_, page_ref)| *page_ref);
+    let mut pages: Vec<_> =
+        refs.filter(|page_ref| is_read(page_ref)).map(|page_ref| page_ref.page).collect();
+    pages.truncate(most);
+    pages.sort_unstable();
+    pages
 }
 
 /// Whether the page may lack the record at `lsn`, as far as the tables tell.
