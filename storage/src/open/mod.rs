@@ -164,7 +164,7 @@ impl Opening<'_> {
         let watermark = Arc::clone(&log);
         let writer = PageWriter::new(Arc::clone(&file), doublewrite, dirty, watermark);
         let cleaner = Arc::new(Cleaner::new(Arc::clone(&pool), writer));
-        pool.set_provider(Box::new(StepProvider::new(&cleaner, sizing.clean_frames)));
+        pool.set_provider(Box::new(StepProvider::new(&cleaner)));
         Ok(Base { log, pool, file, cleaner, sizing })
     }
 }

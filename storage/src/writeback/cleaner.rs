@@ -95,20 +95,20 @@ impl Cleaner {
 pub struct StepProvider {
     // The pool keeps the provider, and the cleaner the pool.
     cleaner: Weak<Cleaner>,
-    clean_frames: usize,
 }
 
 impl StepProvider {
-    /// Steps towards so many clean frames.
+    /// Steps this cleaner.
     #[must_use]
-    pub fn new(cleaner: &Arc<Cleaner>, clean_frames: usize) -> Self {
-        Self { cleaner: Arc::downgrade(cleaner), clean_frames }
+    pub fn new(cleaner: &Arc<Cleaner>) -> Self {
+        Self { cleaner: Arc::downgrade(cleaner) }
     }
 }
 
 impl FrameProvider for StepProvider {
     fn provide(&self) -> Result<()> {
         let Some(cleaner) = self.cleaner.upgrade() else { return Ok(()) };
-        cleaner.step(CleanerTarget::CleanFrames(self.clean_frames)).map(drop)
+        // Whoever asks has found no frame, however many are clean: those are pinned.
+        cleaner.step(CleanerTarget::CleanFrames(usize::MAX)).map(drop)
     }
 }

@@ -94,7 +94,7 @@ impl Rig {
         );
         let pool = Arc::new(Pool::new(page_file, frames, dirty).unwrap());
         let cleaner = Arc::new(Cleaner::new(Arc::clone(&pool), writer));
-        pool.set_provider(Box::new(StepProvider::new(&cleaner, frames / 4 + 1)));
+        pool.set_provider(Box::new(StepProvider::new(&cleaner)));
         Self { disk, log, pool, cleaner }
     }
 
