@@ -108,7 +108,7 @@ pub fn run(scenarios: &[Scenario], effort: Effort) -> Report {
             Ok(recorded) => {
                 report.add(try_cuts(&recorded, effort));
             }
-            Err(why) => report.failures.push(why.at(scenario.name)),
+            Err(why) => report.failures.push(why.at(&scenario.name)),
         }
     }
     report
@@ -178,7 +178,7 @@ fn try_cut(recorded: &Recorded<'_>, index: usize, effort: Effort) -> Report {
     trial.report.counts.cuts = 1;
     for (plan, crashed) in disk.crash_states(cut..cut + effort.seeds) {
         if let Err(why) = trial.first(plan, &crashed) {
-            let name = recorded.scenario.name;
+            let name = &recorded.scenario.name;
             let place = format!("scenario {name}, cut {cut} before {what}, {plan:?}");
             trial.report.failures.push(why.at(place));
         }

@@ -18,7 +18,7 @@ use Operation::{
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// How the database is opened.
     pub settings: Settings,
     /// What is done before it counts.
@@ -30,12 +30,12 @@ pub struct Scenario {
 }
 
 fn scenario(
-    name: &'static str,
+    name: &str,
     prepare: impl IntoIterator<Item = Operation>,
     operations: impl IntoIterator<Item = Operation>,
 ) -> Scenario {
     Scenario {
-        name,
+        name: name.into(),
         settings: Settings::default(),
         prepare: [CreateTree(0)].into_iter().chain(prepare).collect(),
         operations: operations.into_iter().collect(),
@@ -412,7 +412,7 @@ pub fn random(seed: u64, length: usize) -> Scenario {
     // A kill goes on with another disk than the one that is recorded.
     operations.retain(|operation| !matches!(operation, Operation::Kill));
     Scenario {
-        name: "random",
+        name: format!("random {seed}"),
         settings,
         prepare: Vec::new(),
         operations,

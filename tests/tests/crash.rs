@@ -1,13 +1,16 @@
 //! The crash runner over every scenario and over random workloads.
 //!
-//! `SEAWALL_SCENARIO=name` runs one scenario whole; `SEAWALL_RANDOM_CRASHES=N` runs N random ones.
+//! `SEAWALL_SCENARIO=name` runs one scenario whole; `SEAWALL_RANDOM_CRASHES=N` runs N random ones, from
+//! `SEAWALL_FIRST_SEED` on.
 #![expect(clippy::print_stderr, reason = "counts and failures are shown to whoever runs it")]
 
 use seawall_tests::crash::{Effort, Report, run};
 use seawall_tests::scenario::{self, Scenario};
 
 /// Random workloads that are run when nobody says how many.
-const RANDOM: u64 = 6;
+const RANDOM: u64 = 8;
+/// Operations of a random workload.
+const LENGTH: usize = 80;
 
 fn check(what: &str, report: &Report) {
     eprintln!("crash states: {} ({what})", report.counts);
@@ -15,31 +18,48 @@ fn check(what: &str, report: &Report) {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
+fn chosen() -> Option<String> {
+    std::env::var("SEAWALL_SCENARIO").ok()
+}
+
 #[test]
 fn every_scenario_recovers_from_a_crash_at_every_operation() {
     let mut scenarios = scenario::all();
     let mut effort =
-        Effort { seeds: 2, second_one_in: 60, third_one_in: 0, is_first_failure_enough: false };
-    if let Ok(name) = std::env::var("SEAWALL_SCENARIO") {
+        Effort { seeds: 2, second_one_in: 40, third_one_in: 0, is_first_failure_enough: false };
+    if let Some(name) = chosen() {
         scenarios.retain(|scenario| scenario.name == name);
         effort.second_one_in = 1;
     }
-    let started = std::time::Instant::now();
     let mut all = Report::default();
     for scenario in &scenarios {
         let report = run(std::slice::from_ref(scenario), effort);
-        eprintln!("{:>22}: {} {:?}", scenario.name, report.counts, started.elapsed());
+        eprintln!("{:>22}: {}", scenario.name, report.counts);
         all.add(report);
     }
     check("scenarios", &all);
 }
 
 #[test]
+fn every_recovery_recovers_from_a_crash_at_every_operation() {
+    let effort =
+        Effort { seeds: 1, second_one_in: 1, third_one_in: 400, is_first_failure_enough: false };
+    let scenarios =
+        [scenario::savepoint(), scenario::async_commits(), scenario::trees_rolled_back()];
+    check("recoveries", &run(&scenarios, effort));
+}
+
+#[test]
 fn random_workloads_recover_from_a_crash_at_every_operation() {
-    let count = std::env::var("SEAWALL_RANDOM_CRASHES").ok();
-    let count = count.map_or(RANDOM, |text| text.parse().expect("a number"));
+    let number = |variable: &str| {
+        let text = std::env::var(variable).ok();
+        text.map(|text| text.parse::<u64>().expect("a number"))
+    };
+    let first = number("SEAWALL_FIRST_SEED").unwrap_or(1);
+    let count = number("SEAWALL_RANDOM_CRASHES").unwrap_or(RANDOM);
     let effort =
         Effort { seeds: 1, second_one_in: 0, third_one_in: 0, is_first_failure_enough: false };
-    let scenarios: Vec<Scenario> = (1..=count).map(|seed| scenario::random(seed, 60)).collect();
+    let seeds = first..first + count;
+    let scenarios: Vec<Scenario> = seeds.map(|seed| scenario::random(seed, LENGTH)).collect();
     check("random", &run(&scenarios, effort));
 }

@@ -27,7 +27,7 @@ fn every_planted_bug_is_found_and_none_where_none_is() {
     for bug in Bug::ALL {
         for scenario in scenarios(bug) {
             let scenario = std::slice::from_ref(&scenario);
-            let name = scenario[0].name;
+            let name = &scenario[0].name;
             let sound = run(scenario, EFFORT);
             assert!(sound.failures.is_empty(), "nothing is planted: {:?}", sound.failures);
             plant(bug, true);
