@@ -161,3 +161,43 @@ fn an_idle_transaction_that_holds_the_log_back_is_ended() -> Result<()> {
     tree.insert("idle", "free again")?;
     Ok(())
 }
+
+#[test]
+fn a_read_only_open_of_a_clean_database_reads_everything_and_changes_no_byte() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    for i in 0..500 {
+        tree.insert_with(key(i), vec![b'v'; 300], seawall::Durability::Relaxed)?;
+    }
+    tree.insert("big", vec![b'b'; 20_000])?;
+    database.close()?;
+    let bytes = |disk: &SimDisk| {
+        let files = disk.files();
+        files
+            .into_iter()
+            .map(|(path, _)| (disk.read_file(&path).unwrap(), path))
+            .collect::<Vec<_>>()
+    };
+    let before = bytes(&disk);
+    let database = options(&disk).read_only(true).open("/db")?;
+    let tree = database.open_tree("t")?.unwrap();
+    assert_eq!(tree.len()?, 501);
+    assert_eq!(tree.range(..)?.count(), 501);
+    assert_eq!(tree.get("big")?.unwrap().len(), 20_000);
+    assert!(matches!(tree.insert("a", "b"), Err(seawall::Error::ReadOnly)));
+    assert!(matches!(database.tree("new"), Err(seawall::Error::ReadOnly)));
+    let findings = database.verify(|_| {})?.findings;
+    assert!(findings.is_empty(), "{findings:?}");
+    database.close()?;
+    assert!(bytes(&disk) == before, "no byte was changed");
+
+    let database = options(&disk).open("/db")?;
+    database.tree("t")?.insert("one", "more")?;
+    let killed = disk.fork();
+    assert!(matches!(
+        options(&killed).read_only(true).open("/db"),
+        Err(seawall::Error::RecoveryNeeded)
+    ));
+    Ok(())
+}

@@ -14,6 +14,7 @@
 
 mod create;
 mod layout;
+mod look;
 mod recover;
 mod sizing;
 

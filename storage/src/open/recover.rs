@@ -58,6 +58,9 @@ impl Opening<'_> {
         let plan = self.plan(&state, &sizing)?;
         let mut report = plan.report(is_clean);
         report.analysis = started.elapsed();
+        if self.options.read_only {
+            return self.look_at(control, lock, &plan, sizing);
+        }
 
         rewrite_tail(&plan.files, &plan.end)?;
         let segments = Segments::open(
@@ -136,7 +139,7 @@ impl Opening<'_> {
     }
 
     /// Puts the engine together once the pages are as they were at the crash.
-    fn engine(&self, base: &Base, analysis: &Analysis) -> Result<Engine> {
+    pub(super) fn engine(&self, base: &Base, analysis: &Analysis) -> Result<Engine> {
         let size = |id: TreeId| analysis.sizes.get(&id).copied().unwrap_or(0);
         let catalogue = TreeInfo::new(TreeId::CATALOGUE, CATALOGUE_ROOT, size(TreeId::CATALOGUE));
         let mut trees = vec![catalogue];
@@ -199,7 +202,15 @@ impl Opening<'_> {
 }
 
 impl Plan {
-    fn report(&self, is_clean: bool) -> RecoveryReport {
+    pub(super) const fn end(&self) -> &LogEnd {
+        &self.end
+    }
+
+    pub(super) const fn analysis(&self) -> &Analysis {
+        &self.analysis
+    }
+
+    pub(super) fn report(&self, is_clean: bool) -> RecoveryReport {
         RecoveryReport {
             clean: is_clean,
             redo_lsn: self.analysis.redo_lsn,

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::control::ControlState;
+use seawall_wal::control::{ControlState, Shutdown};
 use seawall_wal::record::Cell;
 use seawall_wal::{Lsn, PageId, Result, TreeId};
 
@@ -136,7 +136,11 @@ impl Scan<'_> {
     fn verify_log(&mut self, state: &ControlState, hold: &LogHold<'_>) -> Result<()> {
         let engine = self.engine;
         let (disk, dir) = (engine.file.disk(), engine.wal_dir());
-        let until = engine.log.durable_lsn();
+        // Of a database that is open for reading only, the engine's own log is not that of the files.
+        let until = match state.shutdown {
+            Shutdown::Clean { lsn } => lsn,
+            _ => engine.log.durable_lsn(),
+        };
         let from = log_start(state);
         let mut records = 0;
         let read = open_log(disk, dir, state).and_then(|files| {
