@@ -1,4 +1,41 @@
 //! Seawall: an embedded transactional key-value database.
+//!
+//! ```
+//! # fn main() -> seawall::Result<()> {
+//! # let parent = tempfile::tempdir().expect("a directory");
+//! # let dir = parent.path().join("db");
+//! let database = seawall::Database::open(dir)?;
+//! let accounts = database.tree("accounts")?;
+//!
+//! // A write that commits by itself is durable when it returns.
+//! accounts.insert("alice", "100")?;
+//!
+//! // A transaction takes place whole or not at all, and is run again when it conflicts.
+//! database.transact(|transaction| {
+//!     transaction.insert(&accounts, "alice", "70")?;
+//!     transaction.insert(&accounts, "bob", "30")
+//! })?;
+//!
+//! // A snapshot sees one moment.
+//! let snapshot = database.snapshot()?;
+//! assert_eq!(snapshot.len(&accounts)?, 2);
+//! database.close()
+//! # }
+//! ```
+//!
+//! * [`Database`] opens a directory and hands out trees, snapshots and transactions.
+//! * [`Tree`] is an ordered map from keys to values; its writes commit by themselves.
+//! * [`Transaction`] is serializable unless asked otherwise ([`Isolation`]); many may write at once.
+//! * [`Snapshot`] and [`Range`] read while writers run.
+//! * [`Durability`] says when a commit returns; [`CommitFuture`] is one that has not returned yet.
+//! * [`Options`] bounds memory, the log's space and the time that recovery may take.
+//!
+//! A reader never sees what a crash could take back: a commit becomes visible when it is as durable
+//! as was asked for. Handles may be used from any thread. A call that fails says by its [`Error`]
+//! what may be done; after [`Error::Poisoned`] the database has to be opened again.
+//!
+//! Threads of the database: the log's flusher, the page cleaner, the collector. It prints nothing;
+//! [`Options::on_event`] tells what happens.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![cfg_attr(
     loom,
