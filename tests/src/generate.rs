@@ -144,6 +144,7 @@ impl Generator {
             94..=95 => Operation::Flush,
             96 => Operation::TakeCheckpoint,
             97 => Operation::Checkpoint,
+            98 if self.random.one_in(3) => Operation::Backup,
             98 => Operation::CompareAll,
             _ if self.random.one_in(3) => Operation::Reopen,
             _ => Operation::Kill,

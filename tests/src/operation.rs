@@ -165,6 +165,8 @@ pub enum Operation {
     Checkpoint,
     /// Compares everything that is visible.
     CompareAll,
+    /// Makes a backup, opens it, and compares it with everything that was committed.
+    Backup,
     /// Closes the database and opens it again.
     Reopen,
     /// Kills the process, so to speak, and opens the database again.

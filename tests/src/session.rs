@@ -49,6 +49,7 @@ pub struct Session {
     open: [Option<Open>; SLOTS],
     snapshots: [Option<Taken>; SLOTS],
     futures: Vec<(CommitFuture, usize)>,
+    backups: u64,
     /// Operations that were not skipped.
     pub done: u64,
 }
@@ -77,6 +78,7 @@ impl Session {
             open: [const { None }; SLOTS],
             snapshots: [const { None }; SLOTS],
             futures: Vec::new(),
+            backups: 0,
             done: 0,
         })
     }
@@ -167,6 +169,10 @@ impl Session {
             }
             Operation::CompareAll => {
                 self.compare_all()?;
+                true
+            }
+            Operation::Backup => {
+                self.back_up()?;
                 true
             }
             Operation::Reopen => {
@@ -730,6 +736,20 @@ impl Session {
             }
         }
         verify(&self.database)
+    }
+
+    /// A backup holds every commit that was durable when it was begun, and no open transaction.
+    fn back_up(&mut self) -> Outcome {
+        self.backups += 1;
+        let path = format!("/backup-{}", self.backups);
+        let cut = self.disk.operation_count() + 1;
+        self.database.backup(&path)?;
+        let copy = self.settings.open_at(&self.disk, &path)?;
+        let found = read_all(&copy)?;
+        self.oracle.survivor(cut, &found).map_err(|why| why.at("the backup"))?;
+        verify(&copy).map_err(|why| why.at("the backup"))?;
+        copy.close()?;
+        Ok(())
     }
 
     fn forget_handles(&mut self) {

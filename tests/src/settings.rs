@@ -56,6 +56,14 @@ impl Settings {
     /// # Errors
     /// Those of [`Options::open`].
     pub fn open(&self, disk: &SimDisk) -> Result<Database> {
+        self.open_at(disk, PATH)
+    }
+
+    /// Opens the database in another place on `disk`.
+    ///
+    /// # Errors
+    /// Those of [`Options::open`].
+    pub fn open_at(&self, disk: &SimDisk, path: &str) -> Result<Database> {
         Options::new()
             .disk_injected(Arc::new(disk.clone()))
             .manual_background(true)
@@ -65,6 +73,6 @@ impl Settings {
             .segment_bytes(self.segment_bytes)
             .page_bytes(self.page_bytes)
             .isolation(self.isolation)
-            .open(PATH)
+            .open(path)
     }
 }
