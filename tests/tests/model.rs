@@ -13,7 +13,7 @@ use seawall_tests::session::Session;
 use seawall_tests::settings::Settings;
 
 /// Seeds that are run when nobody says how many.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 1500;
 /// Operations of a seed.
 const OPERATIONS: usize = 400;
 
