@@ -18,6 +18,7 @@ mod look;
 mod recover;
 mod sizing;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -100,12 +101,11 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
 
 fn take_lock(disk: &dyn Disk, path: &Path, to_read: bool) -> Result<Box<dyn DirectoryLock>> {
     let lock = if to_read { disk.lock_to_read(path) } else { disk.lock(path) };
-    lock.map_err(|error| {
-        if error.kind() == std::io::ErrorKind::WouldBlock {
-            Error::Locked { path: path.to_path_buf() }
-        } else {
-            Error::io(path, error)
-        }
+    lock.map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => Error::Locked { path: path.to_path_buf() },
+        // Nobody has opened the database where it lies: it is a fresh backup.
+        ErrorKind::NotFound if to_read => Error::RecoveryNeeded,
+        _ => Error::io(path, error),
     })
 }
 
