@@ -92,6 +92,17 @@ pub(crate) fn progress(what: &str, total: u64, unit: Unit) -> ProgressBar {
         .with_message(what.to_owned())
 }
 
+/// A sign of life on stderr for what tells no progress. Hidden when stderr is not a terminal.
+pub(crate) fn spinner(what: &str) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+        .expect("the template is well-formed");
+    let spinner =
+        ProgressBar::with_draw_target(None, target).with_style(style).with_message(what.to_owned());
+    spinner.enable_steady_tick(Duration::from_secs(1) / u32::from(DRAWS_PER_SECOND));
+    spinner
+}
+
 /// What a progress bar counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {

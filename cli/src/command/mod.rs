@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod backup;
 mod bench;
 mod checkpoint;
 mod del;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Log(log::Log),
     Page(page::Page),
     Checkpoint(checkpoint::Checkpoint),
+    Backup(backup::Backup),
     Bench(bench::Bench),
 }
 
@@ -53,6 +55,7 @@ impl Command {
             Self::Log(log) => log.run(out),
             Self::Page(page) => page.run(out),
             Self::Checkpoint(checkpoint) => checkpoint.run(out),
+            Self::Backup(backup) => backup.run(out),
             Self::Bench(bench) => bench.run(out),
         }
     }

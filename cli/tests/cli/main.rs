@@ -1,6 +1,8 @@
 //! The built command, end to end, each test on a database of its own.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod inspect;
