@@ -72,13 +72,12 @@ impl DatabaseArg {
         }
     }
 
-    /// Opens without changing a byte; `None` when the database must be written before it can be
-    /// read: when it needs recovery.
+    /// Opens without changing a byte; `None` when the database needs recovery.
     pub(crate) fn open_unchanged(&self) -> Result<Option<Database>, Failure> {
         self.require()?;
         match Options::new().create_if_missing(false).read_only(true).open(&self.dir) {
             Ok(database) => Ok(Some(database)),
-            Err(Error::RecoveryNeeded | Error::ReadOnly) => Ok(None),
+            Err(Error::RecoveryNeeded) => Ok(None),
             Err(error) => Err(self.failure(error)),
         }
     }
