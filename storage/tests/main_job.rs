@@ -201,3 +201,20 @@ fn a_read_only_open_of_a_clean_database_reads_everything_and_changes_no_byte() -
     ));
     Ok(())
 }
+
+#[test]
+fn a_tree_opened_after_a_drop_that_is_not_visible_yet_is_a_new_one() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    database.tree("t")?.insert("old", "1")?;
+    let mut transaction = database.begin()?;
+    assert!(transaction.drop_tree("t")?);
+    let dropped = transaction.commit_async()?;
+    let tree = database.tree("t")?;
+    assert_eq!(tree.len()?, 0);
+    tree.insert("new", "2")?;
+    dropped.wait()?;
+    assert_eq!(database.tree_names()?, ["t"]);
+    assert_eq!(tree.get("old")?, None);
+    Ok(())
+}

@@ -119,9 +119,17 @@ impl Database {
         check_name(name)?;
         let engine = &self.shared.core.engine;
         engine.check_open()?;
-        let registered = Registered::new(engine);
-        let info = engine.find_tree(name, View::At(registered.at(None)))?;
-        Ok(info.map(|info| Tree::new(&self.shared, info, name)))
+        loop {
+            let registered = Registered::new(engine);
+            let Some(info) = engine.find_tree(name, View::At(registered.at(None)))? else {
+                return Ok(None);
+            };
+            match info.dropped_lsn() {
+                None => return Ok(Some(Tree::new(&self.shared, info, name))),
+                // Dropped by a commit that nobody sees yet: a handle would be dead already.
+                Some(dropped_lsn) => self.shared.core.wait_for(dropped_lsn)?,
+            }
+        }
     }
 
     /// The names of all trees, in order.
