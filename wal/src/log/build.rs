@@ -18,7 +18,7 @@ use crate::disk::{AlignedBuf, BLOCK_BYTES};
 use crate::record::RECORD_ALIGN;
 use crate::{Epoch, Lsn, Result};
 
-use super::credit::{CreditPool, Demand, FrameCost, no_space};
+use super::credit::{CreditPool, Demand, FrameCost, Room, no_space};
 use super::frame::{
     FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, FrameHeader, IN_FLIGHT_BYTES_MAX,
     IN_FLIGHT_FRAMES_MAX, frame_bytes,
@@ -37,8 +37,8 @@ pub(super) trait Space: Debug + Send {
     fn current_room_bytes(&self) -> u64;
     /// See [`Segments::segment_room_bytes`].
     fn segment_room_bytes(&self) -> u64;
-    /// See [`Segments::available_bytes`].
-    fn available_bytes(&self) -> u64;
+    /// See [`Segments::available_bytes`] and [`Segments::owned_bytes`].
+    fn room(&self) -> Room;
     /// See [`Segments::note_frame`].
     fn note_frame(&mut self, lsn: Lsn, segment: u64, offset: u64);
 }
@@ -56,8 +56,8 @@ impl Space for Segments {
         self.segment_room_bytes()
     }
 
-    fn available_bytes(&self) -> u64 {
-        self.available_bytes()
+    fn room(&self) -> Room {
+        Room { available: self.available_bytes(), owned: self.owned_bytes() }
     }
 
     fn note_frame(&mut self, lsn: Lsn, segment: u64, offset: u64) {
@@ -200,7 +200,7 @@ impl<S: Space> Builder<S> {
         let place = self.space.place(cost.frame_bytes, self.framed, durable)?;
         self.space.note_frame(self.framed, place.segment, place.offset);
         let frame = self.fill(ring, &cut, place, durable);
-        credits.framed(&cost, self.space.available_bytes());
+        credits.framed(&cost, self.space.room());
         Ok(Built::Frame(frame))
     }
 

@@ -19,6 +19,12 @@
 //!   [`Purpose::Reserve`] may take all of it, and never waits for files: those who would make room
 //!   ask for it, so nobody else will.
 //!
+//! The same sum is kept over what the segments *own*: the rest of the current one and the spares, files
+//! that exist and are filled. A normal credit leaves both reserves there as well. Where that falls
+//! short of what the bound allows, whoever asks makes a spare first, and gets [`Error::NoSpace`] when
+//! the file system has none: so a full disk is met before anything was appended, and what was
+//! appended, its rollback included, has its place (invariants W2, T2).
+//!
 //! So slack never falls below zero, and the sum of all placed frames never exceeds what the segments
 //! have. What an emptied log needs first (checkpoint, purge, free and compensation records) always
 //! finds the reserve.
@@ -80,6 +86,8 @@ pub(super) enum Shortage {
     Ring,
     /// The files are full up to the reserve: the log has to be truncated.
     Files,
+    /// The files that exist are: one has to be made.
+    Owned,
 }
 
 /// Room that was granted; what is not spent returns when it is dropped.
@@ -123,6 +131,23 @@ pub(super) struct CreditLimits {
     pub(super) capacity_bytes: u64,
 }
 
+/// What the segments can still place, in bytes of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Within the bound, files not yet made included.
+    pub(super) available: u64,
+    /// In files that exist.
+    pub(super) owned: u64,
+}
+
+impl Room {
+    /// Everything within the bound exists.
+    #[cfg(test)]
+    pub(super) const fn whole(bytes: u64) -> Self {
+        Self { available: bytes, owned: bytes }
+    }
+}
+
 /// The books.
 #[derive(Debug)]
 pub(super) struct CreditPool {
@@ -136,8 +161,7 @@ pub(super) struct CreditPool {
 #[derive(Debug)]
 struct Books {
     ring_free: u64,
-    /// What the segments can still place.
-    available: u64,
+    room: Room,
     /// Charges of all credit not yet in a frame, in parts of a byte.
     charged_parts: u64,
     /// Tickets of waiters of normal purpose, in the order of their arrival.
@@ -158,7 +182,11 @@ pub(super) fn no_space() -> Error {
 impl Books {
     fn slack_parts(&self, limits: &CreditLimits) -> u64 {
         let lost = limits.segment_count * FRAME_OVERHEAD_MAX;
-        (self.available.saturating_sub(lost) * PARTS).saturating_sub(self.charged_parts)
+        (self.room.available.saturating_sub(lost) * PARTS).saturating_sub(self.charged_parts)
+    }
+
+    fn owned_slack_parts(&self) -> u64 {
+        (self.room.owned * PARTS).saturating_sub(self.charged_parts)
     }
 
     fn shortage(&self, request: &CreditRequest, limits: &CreditLimits) -> Option<Shortage> {
@@ -166,7 +194,11 @@ impl Books {
             return Some(Shortage::Ring);
         }
         let wanted = request.charge_parts() + limits.kept_parts(request.purpose);
-        (self.slack_parts(limits) < wanted).then_some(Shortage::Files)
+        if self.slack_parts(limits) < wanted {
+            return Some(Shortage::Files);
+        }
+        let is_unowned = request.purpose == Purpose::Normal && self.owned_slack_parts() < wanted;
+        is_unowned.then_some(Shortage::Owned)
     }
 }
 
@@ -233,12 +265,12 @@ impl Drop for Ticket<'_> {
 
 impl CreditPool {
     /// Nothing granted yet.
-    pub(super) fn new(limits: CreditLimits, available: u64) -> Arc<Self> {
+    pub(super) fn new(limits: CreditLimits, room: Room) -> Arc<Self> {
         Arc::new(Self {
             limits,
             books: Mutex::new(Books {
                 ring_free: limits.ring_bytes,
-                available,
+                room,
                 charged_parts: 0,
                 queue: VecDeque::new(),
                 next_ticket: 0,
@@ -285,10 +317,14 @@ impl CreditPool {
     /// mutex, to build a frame; it says whether it did. While the files are short, `on_full` is
     /// called, and again when what is available has changed and does not suffice; `give_up` is asked
     /// before each wait for files.
+    ///
+    /// While the files that exist are short, `grow` is called to make one; it says whether it did, or
+    /// somebody else is making one.
     pub(super) fn take(
         self: &Arc<Self>,
         request: &CreditRequest,
         mut write: impl FnMut() -> Result<bool>,
+        grow: impl Fn() -> Result<bool>,
         wait: &CreditWait<'_>,
     ) -> Result<Credit> {
         let mut ticket = Ticket { pool: self, number: None };
@@ -325,12 +361,13 @@ impl CreditPool {
                 Some(Shortage::Files) if request.purpose == Purpose::Reserve => {
                     return Err(no_space());
                 }
-                Some(Shortage::Files) if available_when_asked != Some(books.available) => {
-                    available_when_asked = Some(books.available);
+                Some(Shortage::Files) if available_when_asked != Some(books.room.available) => {
+                    available_when_asked = Some(books.room.available);
                     drop(books);
                     (wait.on_full)();
                 }
                 Some(Shortage::Ring) => self.wait_for_ring(books, &mut write)?,
+                Some(Shortage::Owned) if is_next => self.wait_for_file(books, &grow)?,
                 _ => match (wait.give_up)() {
                     Some(error) => return Err(error),
                     None => self.changed.wait(&mut books),
@@ -386,6 +423,23 @@ impl CreditPool {
         written.map(drop)
     }
 
+    /// Makes a file, or waits until somebody else has.
+    fn wait_for_file(
+        &self,
+        books: MutexGuard<'_, Books>,
+        grow: &impl Fn() -> Result<bool>,
+    ) -> Result<()> {
+        let seen = books.changes;
+        drop(books);
+        if !grow()? {
+            let mut books = self.books.lock();
+            while books.changes == seen && books.end.is_none() {
+                self.changed.wait(&mut books);
+            }
+        }
+        Ok(())
+    }
+
     /// Lets waiters for ring room look again: a frame can be built now. Called after a fence.
     pub(super) fn nudge_ring_waiters(&self) {
         if self.ring_waiters.load(Ordering::Relaxed) > 0 {
@@ -406,21 +460,23 @@ impl CreditPool {
         missing == 0 || books.slack_parts(&self.limits) >= missing + kept
     }
 
-    /// A frame was placed and its payload copied; the segments can place `available` now.
-    pub(super) fn framed(&self, cost: &FrameCost, available: u64) {
+    /// A frame was placed and its payload copied; `room` is what the segments can place now.
+    pub(super) fn framed(&self, cost: &FrameCost, room: Room) {
         let mut books = self.books.lock();
         books.ring_free += cost.payload_bytes;
         books.charged_parts -= cost.released_parts();
-        books.available = available;
+        books.room = room;
         debug_assert!(books.ring_free <= self.limits.ring_bytes);
         self.note_change(&mut books);
     }
 
-    /// The segments can place `available` now.
-    pub(super) fn set_available(&self, available: u64) {
+    /// `room` is what the segments can place now.
+    pub(super) fn set_room(&self, room: Room) {
         let mut books = self.books.lock();
-        books.available = available;
-        self.note_change(&mut books);
+        if books.room != room {
+            books.room = room;
+            self.note_change(&mut books);
+        }
     }
 
     /// Nothing is granted any more.
@@ -512,7 +568,7 @@ mod tests {
             segment_count: 0,
             capacity_bytes: file_bytes,
         };
-        CreditPool::new(limits, file_bytes)
+        CreditPool::new(limits, Room::whole(file_bytes))
     }
 
     /// Takes a credit where it is to be had at once.
@@ -540,7 +596,7 @@ mod tests {
                 return false;
             }
             self.left = self.left.checked_sub(cost.frame_bytes).expect("the file is full");
-            pool.framed(&cost, self.left);
+            pool.framed(&cost, Room::whole(self.left));
             true
         }
     }

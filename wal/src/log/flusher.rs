@@ -23,7 +23,7 @@ use crate::{Error, Lsn, Result};
 use super::credit::Demand;
 use super::frontier::Frontier;
 use super::waiters::Goal;
-use super::{Log, Segments};
+use super::{Log, Segments, SparePlan};
 
 /// Longest time a relaxed commit stays in the ring.
 const WRITE_INTERVAL: Duration = Duration::from_millis(2);
@@ -237,6 +237,22 @@ impl Log {
         Ok(true)
     }
 
+    /// Makes one more file for those who need room in files that exist. `false` when somebody else is
+    /// making one.
+    pub(super) fn make_file(&self) -> Result<bool> {
+        match self.writer.with_space(Segments::plan_another) {
+            Some(plan) => self.build_file(plan).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn build_file(&self, plan: SparePlan) -> Result<()> {
+        let built = plan.build();
+        let finished = self.writer.with_space(|segments| segments.finish_spare(plan, built));
+        // Whoever waits for this file makes one, and gets the error.
+        finished.inspect_err(|_| self.credits.recheck())
+    }
+
     fn make_spare(&self, schedule: &mut Schedule, clock: &mut Clock) -> bool {
         if schedule.spare_not_before.is_some()
             && !clock.is_due(&mut schedule.spare_not_before, Duration::ZERO)
@@ -245,8 +261,7 @@ impl Log {
         }
         schedule.spare_not_before = None;
         let Some(plan) = self.writer.with_space(Segments::plan_spare) else { return false };
-        let built = plan.build();
-        let finished = self.writer.with_space(|segments| segments.finish_spare(plan, built));
+        let finished = self.build_file(plan);
         if finished.is_err() {
             // The log does not own this space yet, so nothing is lost (W2). Should the segment be
             // needed before a spare can be made, the one who needs it makes it, or gets the error.

@@ -207,7 +207,7 @@ impl Log {
         let log_identity = database.log_identity(entry.nonce);
         segments.start_epoch(&entry, log_identity);
         let frontier = Arc::new(Frontier::new(entry.start_lsn));
-        let credits = CreditPool::new(limits, segments.available_bytes());
+        let credits = CreditPool::new(limits, build::Space::room(&segments));
         let bell = Bell::new();
         let writer = Writer::new(
             segments,
@@ -305,7 +305,7 @@ impl Log {
     /// # Errors
     /// Those of [`Log::credit`], and what `wait` gives up with.
     pub fn credit_or(&self, request: &CreditRequest, wait: &CreditWait<'_>) -> Result<Credit> {
-        self.credits.take(request, || self.writer.write_some(), wait)
+        self.credits.take(request, || self.writer.write_some(), || self.make_file(), wait)
     }
 
     /// Has everybody who waits for a credit ask whether to give up.

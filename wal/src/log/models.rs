@@ -22,7 +22,7 @@ use crate::record::{Body, EncodedRecord, RecordEncoder};
 use crate::{Epoch, EpochNonce, Error, Lsn, Result, TxnId};
 
 use super::build::Space;
-use super::credit::{CreditLimits, CreditPool, CreditRequest, Demand};
+use super::credit::{CreditLimits, CreditPool, CreditRequest, CreditWait, Demand, Room};
 use super::flusher::Bell;
 use super::frame::FrameHeader;
 use super::frontier::Frontier;
@@ -154,7 +154,7 @@ fn pool(ring_bytes: usize) -> Arc<CreditPool> {
         segment_count: 1,
         capacity_bytes: 1 << 30,
     };
-    CreditPool::new(limits, 1 << 30)
+    CreditPool::new(limits, Room::whole(1 << 30))
 }
 
 #[test]
@@ -363,8 +363,8 @@ impl Space for Endless {
         1 << 20
     }
 
-    fn available_bytes(&self) -> u64 {
-        1 << 30
+    fn room(&self) -> Room {
+        Room::whole(1 << 30)
     }
 
     fn note_frame(&mut self, _: Lsn, _: u64, _: u64) {}
@@ -409,7 +409,8 @@ impl Modelled {
     fn append(&self) -> Result<Lsn> {
         let request = CreditRequest { payload_bytes: to_u64(RECORD), ..Default::default() };
         let wait = CreditWait { on_full: &|| (), give_up: &|| None };
-        let mut credit = self.credits.take(&request, || self.writer.write_some(), &wait)?;
+        let mut credit =
+            self.credits.take(&request, || self.writer.write_some(), || Ok(false), &wait)?;
         let is_prepaid = credit.spend(RECORD);
         let at = self.frontier.reserve(RECORD);
         if self.frontier.publish(&self.ring, at, RECORD, is_prepaid) {

@@ -34,6 +34,7 @@ use crate::control::{EpochEntry, LogPosition};
 use crate::disk::{Access, AlignedBuf, BLOCK_BYTES, Disk, DiskFile, OpenMode};
 use crate::{Epoch, Error, Lsn, Result};
 
+use super::credit::FRAME_OVERHEAD_MAX;
 use super::frame::frame_bytes;
 use super::index::FrameIndex;
 use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -386,6 +387,21 @@ impl Segments {
         let creatable = self.options.max_wal_bytes.saturating_sub(self.wal_bytes()) / cost;
         let whole = to_u64(self.spares.len()) + self.planned_count + creatable;
         self.current_room_bytes().saturating_sub(tail) + whole * usable
+    }
+
+    /// Frame bytes that can still be placed in files that exist, less a frame's overhead for each: the
+    /// frame that is cut to the end of a segment may be short.
+    #[must_use]
+    pub fn owned_bytes(&self) -> u64 {
+        let tail = self.options.tail_bytes_max() + FRAME_OVERHEAD_MAX;
+        let usable = self.segment_room_bytes().saturating_sub(tail);
+        self.current_room_bytes().saturating_sub(tail) + to_u64(self.spares.len()) * usable
+    }
+
+    /// Plans one more spare, whether or not there are any, unless one is being made or the bound
+    /// leaves no room.
+    pub fn plan_another(&mut self) -> Option<SparePlan> {
+        if self.planned_count == 0 { self.plan() } else { None }
     }
 
     /// Bytes allocated to the files of the log, a spare being made included.

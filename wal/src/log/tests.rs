@@ -290,33 +290,33 @@ fn a_failed_write_or_sync_poisons_and_freezes_what_is_visible() {
 }
 
 #[test]
-fn a_segment_that_cannot_be_made_is_no_space_and_the_records_wait_in_the_ring() {
+fn a_segment_that_cannot_be_made_is_no_space_before_anything_is_appended() {
     let disk = SimDisk::new();
     let log = start(&disk);
     let mut at = Vec::new();
-    let mut refused = None;
-    disk.set_capacity(Some(disk.used_bytes() + (1 << 19)));
-    for index in 0..20 {
-        let (lsn, end, pending) = append(&log, &noise(50_000, index), true);
-        at.push((lsn, index, pending));
-        match log.wait_durable(end) {
-            Ok(()) => {}
-            Err(Error::NoSpace { .. }) => {
-                refused = Some(end);
-                break;
-            }
-            Err(error) => panic!("{error}"),
+    disk.set_capacity(Some(disk.used_bytes() + (1 << 20)));
+    let request =
+        CreditRequest { payload_bytes: 51_000, is_sync_commit: true, ..CreditRequest::default() };
+    let refused = loop {
+        match log.credit(&request) {
+            Ok(credit) => drop(credit),
+            Err(error) => break error,
         }
-    }
-    let refused = refused.expect("the disk is full");
-    assert!(log.visible_lsn() < refused);
+        let (lsn, end, pending) = append(&log, &noise(50_000, at.len()), true);
+        log.wait_durable(end).unwrap();
+        drop(pending);
+        at.push(lsn);
+        assert!(at.len() < 40, "the disk is full");
+    };
+    assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
     assert!(log.poisoned().is_none());
-    let is_busy = log.step().unwrap().is_busy;
-    assert!(!is_busy, "the flusher waits for space");
+    assert_eq!(log.durable_lsn(), log.reserved_lsn(), "everything that was appended had its place");
     disk.set_capacity(None);
-    log.wait_durable(refused).unwrap();
-    for (lsn, index, _) in &at {
-        assert_eq!(note(&log, *lsn), noise(50_000, *index));
+    let (lsn, end, _pending) = append(&log, &noise(50_000, at.len()), true);
+    log.wait_durable(end).unwrap();
+    at.push(lsn);
+    for (index, &lsn) in at.iter().enumerate() {
+        assert_eq!(note(&log, lsn), noise(50_000, index));
     }
 }
 

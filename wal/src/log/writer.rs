@@ -258,7 +258,7 @@ impl<S: Space> Writer<S> {
     pub(super) fn with_space<R>(&self, f: impl FnOnce(&mut S) -> R) -> R {
         let mut state = self.state.lock();
         let result = f(&mut state.builder.space);
-        self.credits.set_available(state.builder.space.available_bytes());
+        self.credits.set_room(state.builder.space.room());
         result
     }
 
