@@ -218,3 +218,46 @@ fn a_tree_opened_after_a_drop_that_is_not_visible_yet_is_a_new_one() -> Result<(
     assert_eq!(tree.get("old")?, None);
     Ok(())
 }
+
+#[test]
+fn a_forked_child_cannot_use_its_parents_handle() -> Result<()> {
+    use std::os::unix::process::CommandExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path().join("db"))?;
+    let tree = database.tree("t")?;
+    tree.insert("a", "parent")?;
+    let (child_tree, child_database) = (tree.clone(), database.clone());
+    let mut child = std::process::Command::new("true");
+    let in_child = move || {
+        let is_refused = matches!(child_tree.get("a"), Err(seawall::Error::Closed))
+            && matches!(child_tree.insert("a", "child"), Err(seawall::Error::Closed))
+            && matches!(child_database.snapshot(), Err(seawall::Error::Closed));
+        if is_refused { Ok(()) } else { Err(std::io::ErrorKind::Other.into()) }
+    };
+    // SAFETY: the closure only loads from memory before it is refused; it takes no lock.
+    unsafe { child.pre_exec(in_child) };
+    assert!(child.status().unwrap().success());
+    tree.insert("a", "still the parent's")?;
+    assert!(matches!(Database::open(dir.path().join("db")), Err(seawall::Error::Locked { .. })));
+    Ok(())
+}
+
+#[test]
+fn a_panic_in_a_users_closure_rolls_back_and_poisons_nothing() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        database.transact(|transaction| -> Result<()> {
+            transaction.insert(&tree, "half", "done")?;
+            panic!("the user's own");
+        })
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(tree.get("half")?, None);
+    tree.insert("half", "again")?;
+    tree.get_with("half", |_| tree.insert("from", "inside"))?.unwrap()?;
+    assert_eq!(tree.len()?, 2);
+    Ok(())
+}

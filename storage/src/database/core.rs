@@ -102,6 +102,11 @@ impl Shared {
 
     /// Closes the database for every handle. Later calls do nothing.
     pub(super) fn close(&self) -> Result<()> {
+        if self.core.engine.is_forked() {
+            // The files and the lock are the parent's. Closing the copy of the lock's descriptor
+            // releases nothing; only the threads must not be waited for, which are not here.
+            return Ok(());
+        }
         if !self.core.engine.close() {
             return Ok(());
         }
@@ -134,6 +139,9 @@ impl Core {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
+        // Once before the lock, which nobody would release in a forked child, and once under it,
+        // where closing waits for us.
+        self.engine.check_open()?;
         let guard = self.writes.read();
         self.engine.check_writable()?;
         Ok(guard)

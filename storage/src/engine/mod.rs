@@ -19,6 +19,7 @@
 //! Nothing below rank 4 waits for I/O, and no I/O happens at rank 4 or below (invariant L1).
 
 mod append;
+mod armed;
 mod auto_commit;
 mod collect;
 mod counters;
@@ -44,6 +45,7 @@ use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
 use crate::catalogue::{Registry, TreeInfo};
+use crate::fork::ForkGuard;
 use crate::pagefile::PageFile;
 use crate::pool::Pool;
 use crate::pool::dirty::DirtyTable;
@@ -97,6 +99,7 @@ pub(crate) struct Engine {
     /// Reads records of earlier epochs, for as long as recovery needs them.
     history: Mutex<Option<RecordReader>>,
     is_closed: AtomicBool,
+    fork: ForkGuard,
 }
 
 /// What an engine is put together from.
@@ -112,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) wal_dir: PathBuf,
     /// Floor of the wall time of commits.
     pub(crate) wall_ms: u64,
+    pub(crate) fork: ForkGuard,
 }
 
 impl Engine {
@@ -142,6 +146,7 @@ impl Engine {
             doomed: Mutex::default(),
             history: Mutex::new(None),
             is_closed: AtomicBool::new(false),
+            fork: parts.fork,
         }
     }
 
@@ -194,7 +199,14 @@ impl Engine {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed.load(Ordering::SeqCst) { Err(Error::Closed) } else { Ok(()) }
+        let is_closed = self.is_closed.load(Ordering::SeqCst) || self.is_forked();
+        if is_closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Whether this process is a forked child of the one that opened the database. It has a copy of
+    /// the memory and none of the threads: nothing here is its own.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.fork.is_forked()
     }
 
     /// Refuses everything from now on. Returns whether this call was the first.

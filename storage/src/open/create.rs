@@ -61,6 +61,7 @@ impl Opening<'_> {
             trees,
             wal_dir: self.layout.wal.clone(),
             wall_ms: created_ms,
+            fork: self.fork_guard()?,
         });
         init_pages(&engine)?;
         let mut opened = base.opened(engine, control, lock);

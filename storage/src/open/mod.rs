@@ -30,6 +30,7 @@ use seawall_wal::{DatabaseId, EpochNonce, Error, Result};
 
 use crate::checkpoint::Checkpointer;
 use crate::engine::Engine;
+use crate::fork::ForkGuard;
 use crate::pagefile::{PageFile, PageFormat};
 use crate::pool::Pool;
 use crate::pool::dirty::DirtyTable;
@@ -121,6 +122,10 @@ struct Base {
 impl Opening<'_> {
     fn sizing(&self, page_bytes: u32) -> Result<Sizing> {
         Sizing::new(self.options, seawall_wal::codec::to_usize(u64::from(page_bytes)))
+    }
+
+    fn fork_guard(&self) -> Result<ForkGuard> {
+        ForkGuard::new().map_err(|error| Error::io(&self.layout.dir, error))
     }
 
     fn page_file(&self, mode: OpenMode, database: DatabaseId, sizing: &Sizing) -> Result<PageFile> {

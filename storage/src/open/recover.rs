@@ -157,6 +157,7 @@ impl Opening<'_> {
             trees,
             wal_dir: self.layout.wal.clone(),
             wall_ms: analysis.wall_ms,
+            fork: self.fork_guard()?,
         });
         for free in &analysis.pending_frees {
             let writer = Arc::new(CommitCell::new());
