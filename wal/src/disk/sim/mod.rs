@@ -186,6 +186,12 @@ impl SimDisk {
         self.state().failed_sync = behaviour;
     }
 
+    /// Whether files opened for direct access bypass the page cache (they do, at first). Where they do
+    /// not, a failed sync leaves bytes in the cache that the disk does not have.
+    pub fn set_direct(&self, is_direct: bool) {
+        self.state().refuses_direct = !is_direct;
+    }
+
     /// Bounds the sum of the files' lengths; a change that would exceed it fails with ENOSPC. `None`
     /// takes the bound away.
     pub fn set_capacity(&self, capacity_bytes: Option<u64>) {
@@ -430,7 +436,7 @@ impl DiskFile for SimFile {
     }
 
     fn is_direct(&self) -> bool {
-        self.access == Access::Direct
+        self.access == Access::Direct && !self.disk.state().refuses_direct
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {

@@ -32,6 +32,8 @@ pub(super) struct State {
     records: Vec<Record>,
     pub(super) capacity_bytes: Option<u64>,
     pub(super) failed_sync: FailedSync,
+    /// Files opened for direct access go through the page cache all the same.
+    pub(super) refuses_direct: bool,
     pub(super) faults: Faults,
     recording: Option<Box<dyn Fn(u64) -> bool + Send>>,
     forks: Vec<SimFork>,
@@ -48,6 +50,7 @@ impl State {
             reads: self.reads,
             capacity_bytes: self.capacity_bytes,
             failed_sync: self.failed_sync,
+            refuses_direct: self.refuses_direct,
             ..Self::default()
         }
     }
@@ -60,6 +63,7 @@ impl State {
             next_inode: self.next_inode,
             capacity_bytes: self.capacity_bytes,
             failed_sync: self.failed_sync,
+            refuses_direct: self.refuses_direct,
             ..Self::default()
         }
     }
