@@ -52,7 +52,7 @@ fn lose_a_sync(is_new: bool) -> Result<()> {
     assert_eq!(tree.len()?, 2000);
     let newest = if is_new { b'a' } else { b'b' };
     for i in 0..2000_u32 {
-        assert_eq!(tree.get(i.to_be_bytes())?.unwrap(), [newest; 100]);
+        assert_eq!(tree.get(i.to_be_bytes())?.as_deref(), Some(&[newest; 100][..]));
     }
     let findings = database.verify(|_| {})?.findings;
     assert!(findings.is_empty(), "{findings:?}");
