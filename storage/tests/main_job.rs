@@ -210,7 +210,11 @@ fn a_tree_opened_after_a_drop_that_is_not_visible_yet_is_a_new_one() -> Result<(
     let mut transaction = database.begin()?;
     assert!(transaction.drop_tree("t")?);
     let dropped = transaction.commit_async()?;
+    let old = database.open_tree("t")?.expect("the drop is not visible");
+    assert_eq!(old.len()?, 1);
+    assert!(matches!(old.insert("more", ""), Err(seawall::Error::NotFound { .. })));
     let tree = database.tree("t")?;
+    assert!(matches!(old.len(), Err(seawall::Error::NotFound { .. })));
     assert_eq!(tree.len()?, 0);
     tree.insert("new", "2")?;
     dropped.wait()?;

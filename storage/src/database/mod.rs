@@ -105,9 +105,15 @@ impl Database {
     /// [`Error::InvalidArgument`] for an empty name and one longer than
     /// [`MAX_TREE_NAME_BYTES`](crate::MAX_TREE_NAME_BYTES).
     pub fn tree(&self, name: &str) -> Result<Tree> {
-        match self.open_tree(name)? {
-            Some(tree) => Ok(tree),
-            None => self.transact(|transaction| transaction.tree(name)),
+        loop {
+            let Some(tree) = self.open_tree(name)? else {
+                return self.transact(|transaction| transaction.tree(name));
+            };
+            match tree.dropped_lsn() {
+                None => return Ok(tree),
+                // Dropped by a commit that nobody sees yet: this is a tree to read, not to write.
+                Some(dropped_lsn) => self.shared.core.wait_for(dropped_lsn)?,
+            }
         }
     }
 
@@ -119,17 +125,9 @@ impl Database {
         check_name(name)?;
         let engine = &self.shared.core.engine;
         engine.check_open()?;
-        loop {
-            let registered = Registered::new(engine);
-            let Some(info) = engine.find_tree(name, View::At(registered.at(None)))? else {
-                return Ok(None);
-            };
-            match info.dropped_lsn() {
-                None => return Ok(Some(Tree::new(&self.shared, info, name))),
-                // Dropped by a commit that nobody sees yet: a handle would be dead already.
-                Some(dropped_lsn) => self.shared.core.wait_for(dropped_lsn)?,
-            }
-        }
+        let registered = Registered::new(engine);
+        let info = engine.find_tree(name, View::At(registered.at(None)))?;
+        Ok(info.map(|info| Tree::new(&self.shared, info, name)))
     }
 
     /// The names of all trees, in order.

@@ -50,9 +50,21 @@ impl Tree {
         &self.name
     }
 
+    /// END of the commit that dropped it, seen by readers or not.
+    pub(super) fn dropped_lsn(&self) -> Option<Lsn> {
+        self.info.dropped_lsn()
+    }
+
+    /// Refuses to read a tree whose drop is visible.
     fn check(&self) -> Result<()> {
-        self.shared.core.engine.check_open()?;
-        self.shared.core.engine.check_tree(&self.info)
+        let engine = &self.shared.core.engine;
+        engine.check_open()?;
+        match self.dropped_lsn() {
+            Some(dropped_lsn) if dropped_lsn <= engine.log.visible_lsn() => {
+                engine.check_tree(&self.info)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn durability(&self) -> Durability {
