@@ -18,7 +18,17 @@ struct Suite {
 }
 
 const SUITES: &[Suite] = &[
-    Suite { name: "tests", cfg: None, arguments: &["test", "--workspace", "--no-fail-fast"] },
+    Suite {
+        name: "tests",
+        cfg: None,
+        arguments: &["test", "--workspace", "--exclude", "seawall-tests", "--no-fail-fast"],
+    },
+    // These say how much they have tried.
+    Suite {
+        name: "model, crashes and kills",
+        cfg: None,
+        arguments: &["test", "--package", "seawall-tests", "--no-fail-fast", "--", "--show-output"],
+    },
     Suite {
         name: "loom models of the log",
         cfg: Some("loom"),
