@@ -265,3 +265,20 @@ fn a_panic_in_a_users_closure_rolls_back_and_poisons_nothing() -> Result<()> {
     assert_eq!(tree.len()?, 2);
     Ok(())
 }
+
+#[test]
+fn the_estimate_after_a_crash_counts_log_and_not_the_jump_between_epochs() -> Result<()> {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    for i in 0..3000 {
+        tree.insert(key(i), vec![b'v'; 100])?;
+    }
+    let killed = disk.fork();
+    let database = options(&killed).open("/db")?;
+    let report = database.recovery_report();
+    assert!(!report.clean && report.log_bytes > 0);
+    let estimate = database.stats().estimated_recovery;
+    assert!(estimate < std::time::Duration::from_secs(1), "{estimate:?}");
+    Ok(())
+}

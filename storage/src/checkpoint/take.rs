@@ -49,10 +49,19 @@ pub(crate) struct Checkpointer {
     last_end: AtomicU64,
     /// Redo would start here: the redo point of the master record in force.
     redo_lsn: AtomicU64,
+    /// Log of earlier epochs that recovery worked off when the database was opened: as much as a page
+    /// that is dirty since then may need again.
+    earlier_bytes: u64,
 }
 
 impl Checkpointer {
-    pub(crate) fn new(engine: Arc<Engine>, control: Arc<Control>, max_wal_bytes: u64) -> Self {
+    /// `earlier_bytes`: log of earlier epochs that recovery has just worked off.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        control: Arc<Control>,
+        max_wal_bytes: u64,
+        earlier_bytes: u64,
+    ) -> Self {
         Self {
             engine,
             control,
@@ -61,6 +70,7 @@ impl Checkpointer {
             max_wal_bytes,
             last_end: AtomicU64::new(0),
             redo_lsn: AtomicU64::new(u64::MAX),
+            earlier_bytes,
         }
     }
 
@@ -80,8 +90,23 @@ impl Checkpointer {
 
     /// Log behind the redo point that recovery would start from.
     pub(crate) fn redo_bytes(&self) -> u64 {
-        let redo_lsn = self.redo_lsn.load(Ordering::SeqCst);
-        self.engine.log.reserved_lsn().get().saturating_sub(redo_lsn)
+        self.bytes_from(Lsn::new(self.redo_lsn.load(Ordering::SeqCst)))
+    }
+
+    /// What [`Checkpointer::redo_bytes`] would be after a checkpoint now.
+    pub(crate) fn redo_bytes_after_checkpoint(&self) -> u64 {
+        let reserved = self.engine.log.reserved_lsn();
+        self.bytes_from(self.engine.dirty.min_rec_lsn().unwrap_or(reserved))
+    }
+
+    /// Bytes of log from `lsn` to its end. Between epochs positions jump without any log.
+    fn bytes_from(&self, lsn: Lsn) -> u64 {
+        let reserved = self.engine.log.reserved_lsn().get();
+        let start_lsn = self.engine.log.epoch().start_lsn;
+        if lsn >= start_lsn {
+            return reserved.saturating_sub(lsn.get());
+        }
+        reserved.saturating_sub(start_lsn.get()) + self.earlier_bytes
     }
 
     /// Log reserved since the last checkpoint.

@@ -175,7 +175,12 @@ impl Core {
             }
         }
         let checkpoint_bytes = self.pacing.checkpoint_bytes(budget_bytes);
-        let is_due = self.checkpointer.bytes_since_last() >= checkpoint_bytes;
+        // One that the clock does not ask for yet pays where the cleaner has made much of the log
+        // behind the redo point superfluous; held-back writers would never reach the clock's.
+        let redo_bytes = self.checkpointer.redo_bytes();
+        let is_worth_it = redo_bytes > budget_bytes / 4 * 3
+            && self.checkpointer.redo_bytes_after_checkpoint() <= redo_bytes / 2;
+        let is_due = is_worth_it || self.checkpointer.bytes_since_last() >= checkpoint_bytes;
         if is_due {
             self.take_checkpoint()?;
         }

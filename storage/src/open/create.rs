@@ -15,6 +15,7 @@ use seawall_wal::record::{Body, Extent, Op, PageRef};
 use seawall_wal::{DatabaseId, Error, Lsn, PageId, Result, TreeId};
 
 use super::{Opened, Opening, random, random_nonce};
+use crate::RecoveryReport;
 use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo};
 use crate::engine::{Chain, Engine, Parts};
 use crate::options::PAGE_BYTES_DEFAULT;
@@ -64,7 +65,7 @@ impl Opening<'_> {
             fork: self.fork_guard()?,
         });
         init_pages(&engine)?;
-        let mut opened = base.opened(engine, control, lock);
+        let mut opened = base.opened(engine, control, lock, RecoveryReport::default());
         opened.checkpointer.take()?;
         opened.checkpointer.control().update(|state| state.shutdown = Shutdown::Open)?;
         opened.report.created = true;

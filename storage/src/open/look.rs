@@ -56,8 +56,7 @@ impl Opening<'_> {
         let file = self.page_file(OpenMode::ReadOnly, database, &sizing)?;
         let base = memory.base(segments, entry, database, file, sizing)?;
         let engine = self.engine(&base, plan.analysis())?;
-        let mut opened = base.opened(engine, control, lock);
-        opened.report = plan.report(true);
+        let mut opened = base.opened(engine, control, lock, plan.report(true));
         opened.report.total = self.started.elapsed();
         Ok(opened)
     }

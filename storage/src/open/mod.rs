@@ -176,18 +176,23 @@ impl Opening<'_> {
 }
 
 impl Base {
-    fn opened(self, engine: Engine, control: Control, lock: Box<dyn DirectoryLock>) -> Opened {
+    /// `report` is what is known by now of the recovery.
+    fn opened(
+        self,
+        engine: Engine,
+        control: Control,
+        lock: Box<dyn DirectoryLock>,
+        report: RecoveryReport,
+    ) -> Opened {
         let engine = Arc::new(engine);
         let max_wal_bytes = self.sizing.segments.max_wal_bytes;
-        let checkpointer =
-            Arc::new(Checkpointer::new(Arc::clone(&engine), Arc::new(control), max_wal_bytes));
-        Opened {
-            engine,
-            checkpointer,
-            report: RecoveryReport::default(),
-            lock,
-            clean_frames: self.sizing.clean_frames,
-        }
+        let checkpointer = Arc::new(Checkpointer::new(
+            Arc::clone(&engine),
+            Arc::new(control),
+            max_wal_bytes,
+            report.log_bytes,
+        ));
+        Opened { engine, checkpointer, report, lock, clean_frames: self.sizing.clean_frames }
     }
 }
 

@@ -105,13 +105,12 @@ impl Opening<'_> {
         report.undo = started.elapsed();
 
         self.progress(RecoveryPhase::Checkpoint, 0, 1);
-        let mut opened = base.opened(engine, control, lock);
+        let mut opened = base.opened(engine, control, lock, report);
         opened.checkpointer.take()?;
         self.progress(RecoveryPhase::Checkpoint, 1, 1);
-        let rates = measured(opened.checkpointer.control().state().rates, &report);
+        let rates = measured(opened.checkpointer.control().state().rates, &opened.report);
         opened.checkpointer.control().update(|state| state.rates = rates)?;
-        report.total = self.started.elapsed();
-        opened.report = report;
+        opened.report.total = self.started.elapsed();
         Ok(opened)
     }
 
