@@ -104,6 +104,8 @@ impl Engine {
         let seek = Seek::Key(incoming.key());
         let parent = self.descent(tree).at_level::<ExclusivePage<'_>>(seek, level + 1)?;
         let Some(mut parent) = parent else {
+            // It takes its own: nobody waits for a credit or an appender while holding another.
+            drop((appender, credit));
             return self.try_grow_root(tree, incoming, level, new_page);
         };
         let child = InnerView::new(parent.bytes()).child_for(incoming.key());
@@ -199,6 +201,7 @@ impl Engine {
         if inner.count() == 1 && parent.id() == tree.root {
             let child = inner.child_page(0);
             drop(parent);
+            drop((appender, credit));
             return self.try_collapse_root(tree, level, child);
         }
         let slot = inner.slot_for(key);
