@@ -86,7 +86,7 @@ impl Engine {
         for (page_ref, page) in refs.iter().zip(pages) {
             assert_eq!(page_ref.page, page.id(), "references and pages are in the same order");
             for op in &*page_ref.ops {
-                if let Err(error) = apply(*page, page_ref.page, op) {
+                if let Err(error) = apply(*page, page_ref.page, &op.in_record_at(appended.start)) {
                     panic!("a logged change does not apply to page {}: {error}", page_ref.page);
                 }
             }

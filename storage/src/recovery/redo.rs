@@ -138,7 +138,7 @@ fn redo_page(pool: &Pool, page_ref: &PageRef<'_>, start: Lsn, end: Lsn) -> Resul
     };
     pool.dirty().touched(mark, end);
     for op in &*page_ref.ops {
-        if let Err(error) = apply(&mut page, id, op) {
+        if let Err(error) = apply(&mut page, id, &op.in_record_at(start)) {
             let expected = format!("page {id} to which the record at {start} applies");
             return Err(damaged(pool, &page, expected, error.to_string()));
         }

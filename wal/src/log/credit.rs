@@ -17,7 +17,9 @@
 //!   frame reserve ([`FRAME_RESERVE`] overheads), and below that not at all ([`Error::NoSpace`]).
 //! * A normal credit must leave both reserves in slack, and waits until it can. A credit of
 //!   [`Purpose::Reserve`] may take all of it, and never waits for files: those who would make room
-//!   ask for it, so nobody else will.
+//!   ask for it, so nobody else will. One of [`Purpose::Rollback`] leaves both reserves, in files that
+//!   exist, and waits for log to be given up, ahead of all normal waiters: what it undoes does not
+//!   need the log any more, so a checkpoint always helps, on a full disk too.
 //!
 //! The same sum is kept over what the segments *own*: the rest of the current one and the spares, files
 //! that exist and are filled. A normal credit leaves both reserves there as well. Where that falls
@@ -63,6 +65,9 @@ pub enum Purpose {
     /// Ordinary writes.
     #[default]
     Normal,
+    /// Compensation records of a transaction whose undo information is not in the log any more.
+    /// Waits for a checkpoint where the log is full, and never for a file to be made.
+    Rollback,
     /// What empties a full log: checkpoint, purge, free and compensation records. Where even the
     /// reserve is used up it is [`Error::NoSpace`], at once.
     Reserve,
@@ -197,8 +202,12 @@ impl Books {
         if self.slack_parts(limits) < wanted {
             return Some(Shortage::Files);
         }
-        let is_unowned = request.purpose == Purpose::Normal && self.owned_slack_parts() < wanted;
-        is_unowned.then_some(Shortage::Owned)
+        match request.purpose {
+            _ if self.owned_slack_parts() >= wanted => None,
+            Purpose::Normal => Some(Shortage::Owned),
+            Purpose::Rollback => Some(Shortage::Files),
+            Purpose::Reserve => None,
+        }
     }
 }
 
@@ -214,7 +223,7 @@ impl CreditLimits {
     const fn kept_parts(&self, purpose: Purpose) -> u64 {
         let frames = FRAME_RESERVE * FRAME_OVERHEAD_MAX;
         match purpose {
-            Purpose::Normal => (self.reserve_bytes + frames) * PARTS,
+            Purpose::Normal | Purpose::Rollback => (self.reserve_bytes + frames) * PARTS,
             Purpose::Reserve => 0,
         }
     }
@@ -336,7 +345,7 @@ impl CreditPool {
                 return Err(end.clone());
             }
             let is_next = match (request.purpose, ticket.number) {
-                (Purpose::Reserve, _) => true,
+                (Purpose::Reserve | Purpose::Rollback, _) => true,
                 (Purpose::Normal, number) => {
                     books.queue.front().is_none_or(|&first| number == Some(first))
                 }
@@ -545,6 +554,13 @@ impl SetAside {
     pub fn absorb(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
+
+    /// Gives `bytes` back, or all there is.
+    pub fn release(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.pool.give_back(0, bytes * CHARGE_PARTS);
+    }
 }
 
 impl Drop for SetAside {
@@ -649,6 +665,36 @@ mod tests {
         drop(set_aside);
         assert_eq!(slack(&pool), empty);
         assert_eq!(pool.books.lock().ring_free, 1 << 20);
+    }
+
+    #[test]
+    fn released_room_returns_and_the_rest_stays_set_aside() {
+        let pool = pool(1 << 20);
+        let empty = slack(&pool);
+        let request = CreditRequest { payload_bytes: 4096, ..Default::default() };
+        let mut set_aside = try_take(&pool, &request).unwrap().set_aside(1024);
+        set_aside.release(1000);
+        assert_eq!((set_aside.bytes(), empty - slack(&pool)), (24, 24 * CHARGE_PARTS));
+        set_aside.release(1000);
+        assert_eq!((set_aside.bytes(), slack(&pool)), (0, empty));
+    }
+
+    #[test]
+    fn a_rollback_passes_normal_waiters_and_asks_for_log_to_be_given_up_and_for_no_file() {
+        let pool = pool(1 << 20);
+        pool.set_room(Room { available: 1 << 20, owned: RESERVE });
+        let request =
+            CreditRequest { payload_bytes: 40, purpose: Purpose::Rollback, is_sync_commit: false };
+        pool.books.lock().queue.push_back(u64::MAX);
+        let asked = std::cell::Cell::new(0);
+        let on_full = || {
+            asked.set(asked.get() + 1);
+            pool.set_room(Room::whole(1 << 20));
+        };
+        let wait = CreditWait { on_full: &on_full, give_up: &|| None };
+        let grow = || unreachable!("a rollback must not need a new file");
+        let credit = pool.take(&request, || Ok(false), grow, &wait).unwrap();
+        assert_eq!((credit.remaining_bytes(), asked.get()), (40, 1));
     }
 
     #[test]

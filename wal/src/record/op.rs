@@ -6,7 +6,8 @@
 //! | operation | tag byte, fields in the order of [`Op`] |
 //! | cell | flags (1 ghost, 2 overflow, 4 stamped, 8 capacity), [txn id, undo LSN], [capacity], value |
 //!
-//! Ids, positions, counts and lengths are varints.
+//! Ids, positions, counts and lengths are varints. The undo LSN of a stamp is stored plus one, modulo
+//! 2^64: 0 is [`Stamp::THIS_RECORD`], whose place is not known yet when the record is encoded.
 
 use std::borrow::Cow;
 
@@ -40,8 +41,15 @@ pub struct PageRef<'a> {
 pub struct Stamp {
     /// The transaction that wrote the cell.
     pub txn: TxnId,
-    /// Its first record that wrote this key.
+    /// START of its first record that wrote this key, or one of the two constants.
     pub undo_lsn: Lsn,
+}
+
+impl Stamp {
+    /// Undo LSN of a key that had no cell before: there is nothing to look up.
+    pub const NOTHING_BEFORE: Lsn = Lsn::NONE;
+    /// Undo LSN, in a record only, that stands for the record's own START.
+    pub const THIS_RECORD: Lsn = Lsn::MAX;
 }
 
 /// Logical content of a leaf cell, apart from its key.
@@ -204,7 +212,7 @@ impl<'a> Cell<'a> {
         );
         if let Some(stamp) = self.stamp {
             out.put_varint(stamp.txn.get());
-            out.put_varint(stamp.undo_lsn.get());
+            out.put_varint(stamp.undo_lsn.get().wrapping_add(1));
         }
         if self.capacity_bytes > 0 {
             out.put_varint(to_u64(self.capacity_bytes));
@@ -222,7 +230,7 @@ impl<'a> Cell<'a> {
             None
         } else {
             let txn = TxnId::new(reader.varint()?);
-            Some(Stamp { txn, undo_lsn: Lsn::new(reader.varint()?) })
+            Some(Stamp { txn, undo_lsn: Lsn::new(reader.varint()?.wrapping_sub(1)) })
         };
         let capacity_bytes = if flags & CELL_CAPACITY == 0 {
             0
@@ -243,6 +251,19 @@ impl<'a> Cell<'a> {
 }
 
 impl<'a> Op<'a> {
+    /// The operation as it is carried out for a record that begins at `start`.
+    #[must_use]
+    pub fn in_record_at(&self, start: Lsn) -> Cow<'_, Self> {
+        let mut op = Cow::Borrowed(self);
+        if let Self::Put { after: Cell { stamp: Some(stamp), .. }, .. } = self
+            && stamp.undo_lsn == Stamp::THIS_RECORD
+            && let Self::Put { after, .. } = op.to_mut()
+        {
+            after.stamp = Some(Stamp { undo_lsn: start, ..*stamp });
+        }
+        op
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Image { low, high } => {

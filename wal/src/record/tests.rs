@@ -24,6 +24,13 @@ fn samples() -> Vec<(&'static str, Body<'static>)> {
         after: Cell::inline(b"after"),
         before,
     };
+    let put_stamped = |undo_lsn, before| Op::Put {
+        tree: TreeId::new(7),
+        key: b"key",
+        kind: WriteKind::Replace,
+        after: Cell { stamp: Some(Stamp { txn: TxnId::new(300), undo_lsn }), ..Cell::GHOST },
+        before,
+    };
     let refs = |ops: Vec<Op<'static>>| {
         vec![PageRef {
             page: PageId::new(129),
@@ -69,6 +76,15 @@ fn samples() -> Vec<(&'static str, Body<'static>)> {
             },
         ),
         ("delete", Body::Update { refs: refs(vec![put(WriteKind::Delete, Some(kept))]) }),
+        (
+            "stamped",
+            Body::Update {
+                refs: refs(vec![
+                    put_stamped(Stamp::NOTHING_BEFORE, None),
+                    put_stamped(Stamp::THIS_RECORD, Some(kept)),
+                ]),
+            },
+        ),
         (
             "auto-commit",
             Body::AutoCommit {
@@ -180,6 +196,21 @@ fn dump() -> String {
         writeln!(text, "  {body:?}").unwrap();
     }
     text
+}
+
+#[test]
+fn a_stamp_of_this_record_becomes_one_of_its_start() {
+    let op = |undo_lsn| {
+        let stamp = Some(Stamp { txn: TxnId::new(300), undo_lsn });
+        let after = Cell { stamp, ..Cell::inline(b"after") };
+        let tree = TreeId::new(7);
+        Op::Put { tree, key: b"key", kind: WriteKind::Replace, after, before: None }
+    };
+    assert_eq!(*op(Stamp::THIS_RECORD).in_record_at(LSN), op(LSN));
+    let other = Lsn::new(LSN.get() - 8);
+    for undo_lsn in [other, Stamp::NOTHING_BEFORE] {
+        assert_eq!(*op(undo_lsn).in_record_at(LSN), op(undo_lsn));
+    }
 }
 
 #[test]
