@@ -150,30 +150,28 @@ impl Files {
     /// Lengths of the files; a file or folder that is not there has none.
     pub(crate) fn sizes(&self) -> Result<Sizes, Failure> {
         Ok(Sizes {
-            pages: self.size_of(PAGES_NAME)?,
-            doublewrite: self.size_of(DOUBLEWRITE_NAME)?,
-            wal: self.size_of_folder(WAL_NAME)?,
-            undo: self.size_of_folder(UNDO_NAME)?,
+            pages: self.size_of(&self.dir.join(PAGES_NAME))?,
+            doublewrite: self.size_of(&self.dir.join(DOUBLEWRITE_NAME))?,
+            wal: self.size_of_folder(&self.dir.join(WAL_NAME))?,
+            undo: self.size_of_folder(&self.dir.join(UNDO_NAME))?,
         })
     }
 
-    fn size_of(&self, name: impl Into<PathBuf>) -> Result<u64, Failure> {
-        let path = self.dir.join(name.into());
-        match self.disk.size(&path) {
+    fn size_of(&self, path: &Path) -> Result<u64, Failure> {
+        match self.disk.size(path) {
             Ok(size) => Ok(size.length_bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(Error::io(&path, error).into()),
+            Err(error) => Err(Error::io(path, error).into()),
         }
     }
 
-    fn size_of_folder(&self, name: &str) -> Result<u64, Failure> {
-        let path = self.dir.join(name);
-        let names = match self.disk.list(&path) {
+    fn size_of_folder(&self, path: &Path) -> Result<u64, Failure> {
+        let names = match self.disk.list(path) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(Error::io(&path, error).into()),
+            Err(error) => return Err(Error::io(path, error).into()),
         };
-        names.iter().map(|file| self.size_of(path.join(file))).sum()
+        names.iter().map(|name| self.size_of(&path.join(name))).sum()
     }
 }
 

@@ -3,7 +3,8 @@
 //! [`operation`] says what can be done to a database, [`generate`] draws workloads of it by seed and
 //! [`scenario`] writes them by hand. A [`session`] does the operations and compares every answer
 //! with the [`oracle`]; [`transaction`] is its idea of a transaction. The [`crash`] runner cuts the
-//! power at every operation of the disk. A kill loop does it to real processes.
+//! power at every operation of the disk. A kill loop does it to real processes, and [`real_input`] to a
+//! load of the command line.
 
 pub mod check;
 pub mod crash;
@@ -13,6 +14,7 @@ pub mod kill;
 pub mod operation;
 pub mod oracle;
 pub mod random;
+pub mod real_input;
 pub mod scenario;
 pub mod session;
 pub mod settings;

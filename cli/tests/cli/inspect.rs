@@ -230,6 +230,20 @@ fn stat_lists_trees_and_files() {
 }
 
 #[test]
+fn a_relative_path_gives_the_same_answers() {
+    let place = crashed();
+    let stat = json(&place.run_beside("stat", &["--json"]).text());
+    assert!(stat["wal_bytes"].as_u64().unwrap() > 0, "{stat}");
+    assert_eq!(stat, json(&place.run("stat", &["--json"]).text()));
+    for command in ["recover", "verify", "dump"] {
+        let arguments: &[&str] = if command == "dump" { &["--tree", "fruit"] } else { &[] };
+        assert!(!place.run_beside(command, arguments).ok().is_empty(), "{command}");
+    }
+    place.run_beside("backup", &["copy"]).ok();
+    assert!(place.path("copy/manifest").is_file());
+}
+
+#[test]
 fn stat_of_a_crashed_database_says_that_it_needs_recovery() {
     let place = crashed();
     let stat = json(&place.run("stat", &["--json"]).text());

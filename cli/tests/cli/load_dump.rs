@@ -111,6 +111,20 @@ fn a_load_that_was_killed_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_load_that_goes_on_says_from_where() {
+    let place = Place::new();
+    let (first, second) = (canonical(40), "not JSON\n");
+    let file = place.file("in.ndjson", format!("{first}{second}"));
+    let arguments = [argument(&file), "--resume", "--batch", "20"];
+    let message = place.run("load", &arguments).failed(1);
+    assert!(!message.contains("going on"), "{message}");
+    let message = place.run("load", &arguments).failed(1);
+    let (at, of) = (first.len(), first.len() + second.len());
+    let expected = format!("seawall: going on behind 40 pairs, at byte {at} of {of}\n");
+    assert!(message.starts_with(&expected), "{message}");
+}
+
+#[test]
 fn a_finished_load_run_again_does_nothing() {
     let place = Place::new();
     let file = place.file("in.ndjson", canonical(50));

@@ -82,6 +82,11 @@ impl Place {
         run(&mut self.command(command, arguments))
     }
 
+    /// Runs `seawall COMMAND DB ARGUMENTS..` where the database's path is relative.
+    pub(crate) fn run_beside(&self, command: &str, arguments: &[&str]) -> Run {
+        run(binary().current_dir(self.dir.path()).args([command, "db"]).args(arguments))
+    }
+
     /// Runs `seawall log WHAT DB ARGUMENTS..`.
     pub(crate) fn run_log(&self, what: &str, arguments: &[&str]) -> Run {
         run(binary().args(["log", what]).arg(self.database()).args(arguments))

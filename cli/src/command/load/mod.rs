@@ -105,6 +105,11 @@ impl Load {
         };
         let start = loaded.position;
         let (pairs_before, size) = (loaded.pairs, loaded.input.bytes);
+        if pairs_before > 0 {
+            let offset = start.offset;
+            let what = format!("going on behind {pairs_before} pairs, at byte {offset} of {size}");
+            output::message(&what);
+        }
         let bar = output::progress("load", size, Unit::Bytes);
         let mut sink = Sink { database: &database, tree, ledger, loaded, bar };
         let taken = sink.take_all(self.entries(input, format, start)?, self.batch);
