@@ -77,6 +77,9 @@ mod recovery;
 mod report;
 mod space;
 #[cfg(not(loom))]
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "huge transactions use it next"))]
+mod spill;
+#[cfg(not(loom))]
 #[doc(hidden)]
 pub mod testing;
 mod transaction_options;

@@ -1,0 +1,200 @@
+//! Reading records of an undo file, below a mark.
+
+use std::path::Path;
+
+use seawall_wal::codec::{DecodeError, to_u64};
+use seawall_wal::disk::{Access, Disk, OpenMode};
+use seawall_wal::log::OwnedRecord;
+use seawall_wal::record::Header;
+use seawall_wal::{DatabaseId, Error, Lsn, Result, TxnId};
+
+use super::block::{
+    BlockHeader, ENTRY_BYTES, Entry, Owner, RECORD_BYTES_MAX, STREAM, STREAM_BYTES_MAX, offset_of,
+};
+use super::window::{BLOCKS_BYTES_MAX, Blocks};
+use super::{SpillContents, SpillMark, check_length, missing, path, read_block};
+
+/// Most memory of a reader, the record that it hands out included.
+pub(super) const READER_BYTES_MAX: usize = BLOCKS_BYTES_MAX + RECORD_BYTES_MAX;
+
+/// Reads the undo file of one transaction up to a mark, beside its writer and any number of others.
+/// It is at its fastest when it reads backwards.
+#[derive(Debug)]
+pub(crate) struct SpillReader {
+    blocks: Blocks,
+}
+
+/// A place in the stream.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    block: u64,
+    /// Offset in the block's stream.
+    byte: usize,
+    /// Where the entry's bytes in this block end at the latest.
+    end: usize,
+}
+
+impl SpillReader {
+    /// Opens the file up to `length`, which a mark named.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where it is missing, too short or another one; [`Error::Io`].
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        database: DatabaseId,
+        txn: TxnId,
+        length: u64,
+    ) -> Result<Self> {
+        let path = path(dir, txn);
+        let owner = Owner { database, txn };
+        let file = disk.open(&path, OpenMode::ReadOnly, Access::Direct);
+        let file = file.map_err(|error| missing(&path, error))?;
+        let count = check_length(&*file, &path, length)?;
+        let header = read_block(&*file, &path, 0)?;
+        owner.verify(&header).map_err(|error| error.in_file(&path, 0))?;
+        Ok(Self { blocks: Blocks::new(file, path, owner, count) })
+    }
+
+    /// The record at exactly `lsn`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where it is not there, or anything on the way to it is damaged;
+    /// [`Error::Io`].
+    pub(crate) fn read(&mut self, lsn: Lsn) -> Result<OwnedRecord> {
+        let Some(block) = self.blocks.locate(lsn)? else {
+            let expected = format!("the record at {lsn}");
+            return Err(self.blocks.damage(self.blocks.count(), expected, "the mark"));
+        };
+        let (header, _) = self.blocks.block(block)?;
+        let mut byte = header.continued;
+        let mut found = "none that begins in this block".to_owned();
+        while byte < header.used {
+            let mut cursor = Cursor { block, byte, end: header.used };
+            let entry = self.entry(&mut cursor)?;
+            if entry.lsn == lsn {
+                return self.record(entry, &mut cursor);
+            }
+            if entry.lsn > lsn {
+                found = format!("the one at {}", entry.lsn);
+                break;
+            }
+            byte += ENTRY_BYTES + entry.length;
+        }
+        Err(self.blocks.damage(block, format!("the record at {lsn}"), found))
+    }
+
+    /// Reads every block and calls `each` with every record in order; see [`check`](super::check).
+    pub(super) fn check(
+        mut self,
+        mut each: impl FnMut(&OwnedRecord) -> Result<()>,
+    ) -> Result<SpillContents> {
+        let mut records = 0;
+        let mut last_lsn = Lsn::NONE;
+        // Bytes of the last entry that lie behind the block it begins in.
+        let mut rest = 0;
+        for number in 1..self.blocks.count() {
+            let (header, _) = self.blocks.block(number)?;
+            let continued = STREAM_BYTES_MAX.min(rest);
+            if header.prev_lsn != last_lsn || header.continued != continued {
+                let expected = format!("{continued} more bytes of the entry at {last_lsn}");
+                return Err(self.blocks.damage(number, expected, format!("{header:?}")));
+            }
+            rest -= continued;
+            let mut byte = continued;
+            for _ in 0..header.entries {
+                let mut cursor = self.begin(number, byte, &header)?;
+                let entry = self.entry(&mut cursor)?;
+                if entry.lsn <= last_lsn {
+                    let expected = format!("a record behind {last_lsn}");
+                    return Err(self.blocks.damage(number, expected, entry.lsn.to_string()));
+                }
+                each(&self.record(entry, &mut cursor)?)?;
+                last_lsn = entry.lsn;
+                byte += ENTRY_BYTES + entry.length;
+                records += 1;
+            }
+            if byte < header.used || last_lsn != header.last_lsn {
+                let expected = format!("{header:?}");
+                let found = format!("{byte} bytes up to the entry at {last_lsn}");
+                return Err(self.blocks.damage(number, expected, found));
+            }
+            rest += byte - header.used;
+        }
+        let length = offset_of(self.blocks.count());
+        Ok(SpillContents { records, mark: SpillMark::behind(last_lsn, length) })
+    }
+
+    /// A cursor at an entry that the block says begins in it.
+    fn begin(&self, block: u64, byte: usize, header: &BlockHeader) -> Result<Cursor> {
+        if byte < header.used {
+            return Ok(Cursor { block, byte, end: header.used });
+        }
+        let expected = format!("{} entries", header.entries);
+        Err(self.blocks.damage(block, expected, "fewer"))
+    }
+
+    /// The entry at the cursor, which is then at its record.
+    fn entry(&mut self, cursor: &mut Cursor) -> Result<Entry> {
+        let start = *cursor;
+        let mut bytes = [0; ENTRY_BYTES];
+        self.copy(cursor, &mut bytes)?;
+        Entry::decode(&bytes).map_err(|error| self.in_stream(start, error))
+    }
+
+    /// The record at the cursor.
+    fn record(&mut self, entry: Entry, cursor: &mut Cursor) -> Result<OwnedRecord> {
+        let start = *cursor;
+        let mut bytes = vec![0; entry.length];
+        self.copy(cursor, &mut bytes)?;
+        let header = Header::decode(&bytes, RECORD_BYTES_MAX);
+        let header = header.map_err(|error| self.in_stream(start, error))?;
+        let Owner { txn, .. } = self.blocks.owner();
+        if header.length != bytes.len() || header.txn != txn {
+            let expected = format!("a record of {} bytes of transaction {txn}", bytes.len());
+            let found = format!("one of {} bytes of transaction {}", header.length, header.txn);
+            return Err(self.in_stream(start, DecodeError::new(0, expected, found)));
+        }
+        let end = entry.lsn.advance(to_u64(header.padded_length()));
+        Ok(OwnedRecord { lsn: entry.lsn, end, header, bytes })
+    }
+
+    /// Fills `out` from the cursor on, across blocks where its entry goes on.
+    fn copy(&mut self, cursor: &mut Cursor, mut out: &mut [u8]) -> Result<()> {
+        while !out.is_empty() {
+            if cursor.byte == cursor.end {
+                *cursor = self.next_block(*cursor)?;
+            }
+            let (_, stream) = self.blocks.block(cursor.block)?;
+            let count = out.len().min(cursor.end - cursor.byte);
+            let (now, later) = out.split_at_mut(count);
+            now.copy_from_slice(&stream[cursor.byte..][..count]);
+            cursor.byte += count;
+            out = later;
+        }
+        Ok(())
+    }
+
+    /// The next block's share of an entry that goes on there.
+    fn next_block(&mut self, cursor: Cursor) -> Result<Cursor> {
+        let block = cursor.block + 1;
+        if cursor.end == STREAM_BYTES_MAX && block < self.blocks.count() {
+            let (header, _) = self.blocks.block(block)?;
+            if header.continued > 0 {
+                return Ok(Cursor { block, byte: 0, end: header.continued });
+            }
+        }
+        Err(self.blocks.damage(cursor.block, "an entry that goes on", "its end"))
+    }
+
+    /// A finding at a place in the stream, whose offset in the file is exact within the block.
+    fn in_stream(&self, at: Cursor, error: DecodeError) -> Error {
+        error.in_file(self.blocks.path(), offset_of(at.block) + to_u64(STREAM + at.byte))
+    }
+
+    /// Bytes of memory that it holds.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.blocks.memory_bytes()
+    }
+}
