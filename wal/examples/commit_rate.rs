@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::EpochEntry;
 use seawall_wal::disk::{Access, AlignedBuf, BLOCK_BYTES, BlockingDisk, Disk, DiskFile, OpenMode};
-use seawall_wal::log::{CreditRequest, Log, LogOptions, Purpose, SegmentOptions, Segments};
+use seawall_wal::log::{
+    CreditRequest, CreditWait, Log, LogOptions, Purpose, SegmentOptions, Segments,
+};
 use seawall_wal::record::{Body, RecordEncoder, record_bytes_max};
 use seawall_wal::{DatabaseId, Epoch, EpochNonce, Lsn, TxnId};
 
@@ -83,7 +85,6 @@ fn start_log(disk: Arc<dyn Disk>, dir: &Path) -> Outcome<Log> {
         flush_interval: Duration::from_millis(50),
         segments,
         reserve_bytes: 1 << 20,
-        on_wal_full: None,
         is_stepped: false,
     };
     Ok(Log::start(disk, files, entry, DatabaseId::new([1; 16]), options)?)
@@ -92,11 +93,12 @@ fn start_log(disk: Arc<dyn Disk>, dir: &Path) -> Outcome<Log> {
 fn commit(log: &Log, encoder: &mut RecordEncoder) -> Outcome<()> {
     let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(&NOTE));
     let length = record.padded_length();
-    let mut credit = log.credit(&CreditRequest {
+    let request = CreditRequest {
         payload_bytes: to_u64(length),
         is_sync_commit: true,
         purpose: Purpose::Normal,
-    })?;
+    };
+    let mut credit = log.credit(&request, &CreditWait::PATIENT)?;
     let pending = log.begin_sync_commit();
     let place = log.reserve(&mut credit, length);
     let end = place.end();

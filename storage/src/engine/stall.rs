@@ -92,7 +92,7 @@ impl Engine {
             is_doomed.then_some(Error::TransactionTooOld)
         };
         let wait = CreditWait { on_full: &on_full, give_up: &give_up };
-        let credit = self.log.credit_or(request, &wait);
+        let credit = self.log.credit(request, &wait);
         if let Some(stalled_at) = stalled_at.get() {
             let waited = stalled_at.elapsed();
             self.counters.stall(waited);

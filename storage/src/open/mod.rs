@@ -159,7 +159,6 @@ impl Opening<'_> {
             flush_interval: self.options.flush_interval,
             segments: sizing.segments,
             reserve_bytes: sizing.reserve_bytes,
-            on_wal_full: None,
             is_stepped: self.options.manual_background,
         };
         let log = Arc::new(Log::start(Arc::clone(&self.disk), segments, entry, database, options)?);

@@ -115,6 +115,11 @@ pub struct CreditWait<'a> {
     pub give_up: &'a dyn Fn() -> Option<Error>,
 }
 
+impl CreditWait<'_> {
+    /// Tells nobody, and never gives up.
+    pub const PATIENT: Self = Self { on_full: &|| {}, give_up: &|| None };
+}
+
 /// File room kept for later, without ring room: what a transaction's rollback will need.
 #[must_use = "dropping it gives the room back"]
 #[derive(Debug)]

@@ -158,11 +158,7 @@ impl Log {
         let mut schedule = self.schedule.lock();
         match self.do_what_is_due(&mut schedule, &mut clock) {
             Ok(is_busy) => Ok(FlusherStep { is_busy, sleep: clock.sleep }),
-            Err(Error::NoSpace { .. }) => {
-                drop(schedule);
-                self.ask_for_space();
-                Ok(FlusherStep { is_busy: false, sleep: RETRY_DELAY })
-            }
+            Err(Error::NoSpace { .. }) => Ok(FlusherStep { is_busy: false, sleep: RETRY_DELAY }),
             Err(error) => Err(error),
         }
     }

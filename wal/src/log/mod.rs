@@ -47,7 +47,6 @@ pub use reader::{Frame, LogReader, LogRecord, LogStop, RecordReader};
 pub use segments::{BuiltSpare, Place, SegmentOptions, Segments, SparePlan};
 pub use tail::{LogEnd, TailCase, TailEvidence, TailQuery, find_end, rewrite_tail};
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
@@ -74,7 +73,7 @@ use writer::Writer;
 const RING_RECORDS_MIN: usize = 4;
 
 /// How a log is run.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LogOptions {
     /// Page size of the database; it bounds the records.
     pub page_bytes: usize,
@@ -87,26 +86,9 @@ pub struct LogOptions {
     pub segments: SegmentOptions,
     /// File bytes kept for [`Purpose::Reserve`].
     pub reserve_bytes: u64,
-    /// Called by a thread that is about to wait for file space, outside of all locks of the log: a
-    /// checkpoint should be made to run, elsewhere.
-    pub on_wal_full: Option<Arc<dyn Fn() + Send + Sync>>,
     /// For tests that drive every step: nothing depends on the time.
     #[doc(hidden)]
     pub is_stepped: bool,
-}
-
-impl fmt::Debug for LogOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogOptions")
-            .field("page_bytes", &self.page_bytes)
-            .field("ring_bytes", &self.ring_bytes)
-            .field("flush_interval", &self.flush_interval)
-            .field("segments", &self.segments)
-            .field("reserve_bytes", &self.reserve_bytes)
-            .field("on_wal_full", &self.on_wal_full.is_some())
-            .field("is_stepped", &self.is_stepped)
-            .finish()
-    }
 }
 
 /// Numbers since the start of the log.
@@ -247,11 +229,12 @@ impl Log {
     fn append_epoch_start(&self) -> Result<()> {
         let mut encoder = RecordEncoder::new();
         let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::EpochStart(self.entry));
-        let mut credit = self.credit(&CreditRequest {
+        let request = CreditRequest {
             payload_bytes: to_u64(record.padded_length()),
             is_sync_commit: false,
             purpose: Purpose::Reserve,
-        })?;
+        };
+        let mut credit = self.credit(&request, &CreditWait::PATIENT)?;
         let reservation = self.reserve(&mut credit, record.padded_length());
         self.publish(reservation, record);
         Ok(())
@@ -294,17 +277,9 @@ impl Log {
     /// # Errors
     /// [`Error::Poisoned`], [`Error::Closed`] after [`Log::shutdown`], [`Error::NoSpace`] when the
     /// ring is full and cannot be written for lack of space, or the reserve is used up,
-    /// [`Error::InvalidArgument`] when the request can never be granted.
-    pub fn credit(&self, request: &CreditRequest) -> Result<Credit> {
-        let wait = CreditWait { on_full: &|| self.ask_for_space(), give_up: &|| None };
-        self.credit_or(request, &wait)
-    }
-
-    /// [`Log::credit`], with a say in the wait.
-    ///
-    /// # Errors
-    /// Those of [`Log::credit`], and what `wait` gives up with.
-    pub fn credit_or(&self, request: &CreditRequest, wait: &CreditWait<'_>) -> Result<Credit> {
+    /// [`Error::InvalidArgument`] when the request can never be granted, and what `wait` gives up
+    /// with.
+    pub fn credit(&self, request: &CreditRequest, wait: &CreditWait<'_>) -> Result<Credit> {
         self.credits.take(request, || self.writer.write_some(), || self.make_file(), wait)
     }
 
@@ -322,12 +297,6 @@ impl Log {
     /// When less than `payload_bytes` is set aside.
     pub fn credit_from(&self, set_aside: &mut SetAside, payload_bytes: u64) -> Result<Credit> {
         self.credits.take_from(set_aside, payload_bytes, || self.writer.write_some())
-    }
-
-    fn ask_for_space(&self) {
-        if let Some(on_wal_full) = &self.options.on_wal_full {
-            on_wal_full();
-        }
     }
 
     /// Enters the pending-sync set; to be called before [`Log::reserve`] of a synchronous commit.

@@ -408,9 +408,8 @@ fn modelled(slots: usize, fails_at: usize, ring_bytes: usize) -> Arc<Modelled> {
 impl Modelled {
     fn append(&self) -> Result<Lsn> {
         let request = CreditRequest { payload_bytes: to_u64(RECORD), ..Default::default() };
-        let wait = CreditWait { on_full: &|| (), give_up: &|| None };
-        let mut credit =
-            self.credits.take(&request, || self.writer.write_some(), || Ok(false), &wait)?;
+        let write = || self.writer.write_some();
+        let mut credit = self.credits.take(&request, write, || Ok(false), &CreditWait::PATIENT)?;
         let is_prepaid = credit.spend(RECORD);
         let at = self.frontier.reserve(RECORD);
         if self.frontier.publish(&self.ring, at, RECORD, is_prepaid) {

@@ -20,7 +20,8 @@ use crate::{EpochNonce, Error, Lsn, TxnId};
 use super::frame::FRAME_PAYLOAD_BYTES_MAX;
 use super::testing::{self, DATABASE, OPTIONS, PAGE_BYTES, wal_dir};
 use super::{
-    CreditRequest, Log, LogOptions, PendingSync, Purpose, SegmentOptions, Segments, TailCase,
+    Credit, CreditRequest, CreditWait, Log, LogOptions, PendingSync, Purpose, SegmentOptions,
+    Segments, TailCase,
 };
 
 fn options() -> LogOptions {
@@ -30,7 +31,6 @@ fn options() -> LogOptions {
         flush_interval: Duration::from_millis(20),
         segments: SegmentOptions { segment_bytes: 1 << 18, max_wal_bytes: 16 << 20, ..OPTIONS },
         reserve_bytes: 1 << 18,
-        on_wal_full: None,
         is_stepped: true,
     }
 }
@@ -73,11 +73,21 @@ fn noise(length: usize, seed: usize) -> Vec<u8> {
 
 /// Appends a note and returns where it lies.
 fn append(log: &Log, bytes: &[u8], is_sync_commit: bool) -> (Lsn, Lsn, Option<PendingSync>) {
+    append_or(log, bytes, is_sync_commit, &CreditWait::PATIENT)
+}
+
+/// The same, with a say in the wait for room.
+fn append_or(
+    log: &Log,
+    bytes: &[u8],
+    is_sync_commit: bool,
+    wait: &CreditWait<'_>,
+) -> (Lsn, Lsn, Option<PendingSync>) {
     let mut encoder = RecordEncoder::new();
     let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(bytes));
     let payload_bytes = to_u64(record.padded_length());
     let request = CreditRequest { payload_bytes, is_sync_commit, purpose: Purpose::Normal };
-    let mut credit = log.credit(&request).unwrap();
+    let mut credit = log.credit(&request, wait).unwrap();
     let pending = is_sync_commit.then(|| log.begin_sync_commit());
     let reservation = log.reserve(&mut credit, record.padded_length());
     let (start, end) = (reservation.start(), reservation.end());
@@ -86,6 +96,11 @@ fn append(log: &Log, bytes: &[u8], is_sync_commit: bool) -> (Lsn, Lsn, Option<Pe
     }
     log.publish(reservation, record);
     (start, end, pending)
+}
+
+/// Credit for a test that has nothing to say while it waits.
+fn credit(log: &Log, request: &CreditRequest) -> crate::Result<Credit> {
+    log.credit(request, &CreditWait::PATIENT)
 }
 
 fn note(log: &Log, lsn: Lsn) -> Vec<u8> {
@@ -110,7 +125,7 @@ fn a_durable_record_is_read_back_from_the_file() {
     assert_eq!(log.visible_lsn(), end);
     assert_eq!(note(&log, lsn), b"hello");
     assert_eq!(log.shutdown().unwrap(), end);
-    assert!(matches!(log.credit(&CreditRequest::default()), Err(Error::Closed)));
+    assert!(matches!(credit(&log, &CreditRequest::default()), Err(Error::Closed)));
 }
 
 #[test]
@@ -120,7 +135,7 @@ fn a_record_behind_one_that_is_not_published_yet_is_read_once_that_is() {
     let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(b"in front"));
     let request =
         CreditRequest { payload_bytes: to_u64(record.padded_length()), ..CreditRequest::default() };
-    let mut credit = log.credit(&request).unwrap();
+    let mut credit = credit(&log, &request).unwrap();
     let in_front = log.reserve(&mut credit, record.padded_length());
     let (lsn, ..) = append(&log, b"behind", false);
     assert!(log.contiguous_lsn() < lsn);
@@ -282,7 +297,7 @@ fn a_failed_write_or_sync_poisons_and_freezes_what_is_visible() {
         assert!(matches!(log.wait_visible(second), Err(Error::Poisoned { .. })));
         assert!(first <= log.visible_lsn() && log.visible_lsn() < second, "{kind:?}");
         assert!(log.wait_durable(first).is_ok());
-        assert!(matches!(log.credit(&CreditRequest::default()), Err(Error::Poisoned { .. })));
+        assert!(matches!(credit(&log, &CreditRequest::default()), Err(Error::Poisoned { .. })));
         assert!(log.step().is_err() && log.shutdown().is_err() && log.truncate(first).is_err());
         let waker = Waker::noop();
         assert!(matches!(log.poll_visible(second, true, waker), Poll::Ready(Err(_))));
@@ -298,7 +313,7 @@ fn a_segment_that_cannot_be_made_is_no_space_before_anything_is_appended() {
     let request =
         CreditRequest { payload_bytes: 51_000, is_sync_commit: true, ..CreditRequest::default() };
     let refused = loop {
-        match log.credit(&request) {
+        match credit(&log, &request) {
             Ok(credit) => drop(credit),
             Err(error) => break error,
         }
@@ -329,14 +344,14 @@ fn tight() -> LogOptions {
 #[test]
 fn a_full_log_leaves_the_reserve_and_goes_on_after_truncation() {
     let (full, is_full) = mpsc::channel();
-    let options =
-        LogOptions { on_wal_full: Some(Arc::new(move || full.send(()).unwrap())), ..tight() };
-    let (log, _) = start_with(&SimDisk::new(), options);
+    let (log, _) = start_with(&SimDisk::new(), tight());
     let log = &log;
     thread::scope(|scope| {
         let writer = scope.spawn(move || {
+            let wait = CreditWait { on_full: &|| full.send(()).unwrap(), ..CreditWait::PATIENT };
             for index in 0..400 {
-                let (_, end, _) = append(log, &noise(5000, index), index % 5 == 0);
+                let noise = noise(5000, index);
+                let (_, end, _) = append_or(log, &noise, index % 5 == 0, &wait);
                 if index % 5 == 0 {
                     log.wait_durable(end).unwrap();
                 }
@@ -353,7 +368,7 @@ fn a_full_log_leaves_the_reserve_and_goes_on_after_truncation() {
                 let record = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(&noise));
                 let length = record.padded_length();
                 let request = request(to_u64(length), Purpose::Reserve);
-                let mut credit = log.credit(&request).unwrap();
+                let mut credit = credit(log, &request).unwrap();
                 let reservation = log.reserve(&mut credit, length);
                 let end = reservation.end();
                 log.publish(reservation, record);
@@ -371,21 +386,21 @@ fn the_reserve_is_refused_at_once_when_it_is_used_up() {
     let (log, _) = start_with(&SimDisk::new(), tight());
     let mut credits = Vec::new();
     let refused = loop {
-        match log.credit(&request(1 << 12, Purpose::Reserve)) {
+        match credit(&log, &request(1 << 12, Purpose::Reserve)) {
             Ok(mut credit) => credits.push(credit.set_aside(1 << 12)),
             Err(error) => break error,
         }
     };
     assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
     drop(credits);
-    assert!(log.credit(&request(1 << 12, Purpose::Normal)).is_ok());
+    assert!(credit(&log, &request(1 << 12, Purpose::Normal)).is_ok());
 }
 
 #[test]
 fn a_request_that_can_never_fit_is_refused() {
     let (log, _) = start_with(&SimDisk::new(), tight());
     for payload_bytes in [1 << 18, 1 << 40] {
-        let refused = log.credit(&request(payload_bytes, Purpose::Normal));
+        let refused = credit(&log, &request(payload_bytes, Purpose::Normal));
         assert!(matches!(refused, Err(Error::InvalidArgument(_))));
     }
 }
@@ -393,7 +408,7 @@ fn a_request_that_can_never_fit_is_refused() {
 #[test]
 fn what_was_set_aside_needs_only_the_ring_later() {
     let log = start(&SimDisk::new());
-    let mut credit = log.credit(&request(1 << 17, Purpose::Normal)).unwrap();
+    let mut credit = credit(&log, &request(1 << 17, Purpose::Normal)).unwrap();
     let mut set_aside = credit.set_aside(1 << 16);
     set_aside.absorb(credit.set_aside(1 << 15));
     assert_eq!(set_aside.bytes(), 3 << 15);
@@ -407,23 +422,21 @@ fn what_was_set_aside_needs_only_the_ring_later() {
 #[test]
 fn every_commit_of_many_threads_returns_durable_and_visible() {
     let (full, is_full) = mpsc::channel();
-    let options = LogOptions {
-        is_stepped: false,
-        on_wal_full: Some(Arc::new(move || full.send(()).unwrap())),
-        ..tight()
-    };
-    let (log, _) = start_with(&SimDisk::new(), options);
+    let (log, _) = start_with(&SimDisk::new(), LogOptions { is_stepped: false, ..tight() });
     let log = &log;
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let is_over = &is_over;
         let committers: Vec<_> = (0..8_usize)
             .map(|number| {
+                let full = full.clone();
                 scope.spawn(move || {
+                    let tell = || full.send(()).unwrap();
+                    let wait = CreditWait { on_full: &tell, ..CreditWait::PATIENT };
                     for index in 0..300_usize {
                         let length = if index % 50 == number { 30_000 } else { 17 * (index % 60) };
                         let is_sync = (index + number) % 3 != 0;
-                        let (_, end, _) = append(log, &noise(length, index), is_sync);
+                        let (_, end, _) = append_or(log, &noise(length, index), is_sync, &wait);
                         if is_sync {
                             log.wait_durable(end).unwrap();
                             assert!(log.durable_lsn() >= end);
