@@ -24,7 +24,9 @@ use crate::sync::{Mutex, thread};
 
 /// How long a lock whose holder is dead is asked for.
 const DEAD_HOLDER_WAIT: Duration = Duration::from_secs(5);
-/// Pause between two attempts.
+/// Pause between two attempts. There is nothing to wait on instead: the system tells nobody when it
+/// takes a lock from a dead process, and a call of `flock` that waits has no time limit. It is as long
+/// as a few writes take, which is what the kernel is waiting for.
 const RETRY_PAUSE: Duration = Duration::from_millis(4);
 /// More digits than any process id has.
 const PID_BYTES_MAX: usize = 20;
@@ -52,7 +54,7 @@ impl FileLock {
     pub(super) fn acquire(path: &Path) -> io::Result<Self> {
         let file =
             File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-        let lock = Self::take(file)?;
+        let lock = Self::take(file, DEAD_HOLDER_WAIT)?;
         lock.file.set_len(0)?;
         lock.file.write_all_at(format!("{}\n", lock.owner).as_bytes(), 0)?;
         Ok(lock)
@@ -61,13 +63,14 @@ impl FileLock {
     /// Takes the lock, as [`super::Disk::lock_to_read`] says. The id of an earlier holder stays, so
     /// that an opener who is refused meanwhile may ask for a while.
     pub(super) fn acquire_to_read(path: &Path) -> io::Result<Self> {
-        Self::take(File::open(path)?)
+        Self::take(File::open(path)?, DEAD_HOLDER_WAIT)
     }
 
-    fn take(file: File) -> io::Result<Self> {
+    /// Refused at once while the holder lives, and after `dead_holder_wait` when it is dead.
+    fn take(file: File, dead_holder_wait: Duration) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let claim = Claim::new((metadata.dev(), metadata.ino()))?;
-        let deadline = Instant::now() + DEAD_HOLDER_WAIT;
+        let deadline = Instant::now() + dead_holder_wait;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
@@ -143,11 +146,11 @@ impl Drop for Claim {
 mod tests {
     use std::fs::File;
     use std::io;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use rustix::fs::{FlockOperation, flock};
 
-    use super::{DEAD_HOLDER_WAIT, FileLock};
+    use super::{DEAD_HOLDER_WAIT, FileLock, RETRY_PAUSE};
     use crate::sync::thread;
 
     /// Locks the file behind the registry's back, as another process would.
@@ -211,12 +214,32 @@ mod tests {
         drop(FileLock::acquire(&path).unwrap());
     }
 
+    /// An id that no process has: the largest there is.
+    fn dead() -> String {
+        i32::MAX.to_string()
+    }
+
+    #[test]
+    fn lock_of_a_dead_holder_that_stays_held_is_refused_when_the_time_is_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let held = foreign_lock(&path, &dead());
+        for wait in [Duration::ZERO, 3 * RETRY_PAUSE] {
+            let start = Instant::now();
+            let refused = FileLock::take(File::open(&path).unwrap(), wait).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+            assert!(start.elapsed() >= wait, "given up after {:?} of {wait:?}", start.elapsed());
+        }
+        assert_eq!(DEAD_HOLDER_WAIT, Duration::from_secs(5));
+        drop(held);
+        drop(FileLock::acquire(&path).unwrap());
+    }
+
     #[test]
     fn lock_of_a_dead_holder_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("LOCK");
-        // No process has the largest id there is.
-        let held = foreign_lock(&path, &i32::MAX.to_string());
+        let held = foreign_lock(&path, &dead());
         let waiter = thread::spawn({
             let path = path.clone();
             move || FileLock::acquire(&path).map(drop)
