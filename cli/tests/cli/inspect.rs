@@ -7,6 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use seawall::{Database, Options};
+use seawall_wal::Epoch;
+use seawall_wal::control::Control;
+use seawall_wal::disk::BlockingDisk;
 use serde_json::Value;
 
 use crate::support::Place;
@@ -123,6 +126,27 @@ fn a_database_that_needs_recovery_verifies_without_its_trees() {
     let run = crashed().run("verify", &["--json"]);
     assert!(run.stderr.contains("the trees are not walked"), "{}", run.stderr);
     assert_eq!(json(&run.text())["trees"], 0);
+}
+
+#[test]
+fn a_control_file_that_does_not_belong_to_the_log_is_refused_with_both_entries() {
+    let place = clean();
+    let control = Control::open(&BlockingDisk::new(), &place.database(), false).unwrap().unwrap();
+    // The frames fit, since the nonce is right: only the record tells.
+    control.update(|state| state.epochs.last_mut().unwrap().epoch = Epoch::new(9)).unwrap();
+    drop(control);
+    let expected = "expected epoch 9 (nonce ";
+    for failure in [
+        place.run("verify", &["--json"]),
+        place.run_log("dump", &[]),
+        place.run_log("stat", &[]),
+        place.run("get", &["--tree", "tools", "hammer"]),
+        place.run("put", &["key", "value"]),
+    ] {
+        let told = String::from_utf8_lossy(&failure.stdout).into_owned() + &failure.stderr;
+        assert!(told.contains(expected) && told.contains("found epoch 1 (nonce "), "{told}");
+        failure.failed(1);
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@
 //! | 8 | segment of its first frame |
 //! | 8 | byte offset of that frame in the segment |
 
+use std::fmt;
+
 use crate::codec::{DecodeError, Encode, Reader};
 use crate::{Epoch, EpochNonce, Lsn};
 
@@ -27,6 +29,18 @@ pub struct EpochEntry {
     pub segment: u64,
     /// Byte offset of the first frame in that segment.
     pub offset: u64,
+}
+
+impl fmt::Display for EpochEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { epoch, nonce, start_lsn, continues_from_lsn, segment, offset } = self;
+        let nonce = nonce.get();
+        write!(
+            f,
+            "epoch {epoch} (nonce {nonce:#018x}) from {start_lsn} behind {continues_from_lsn} \
+             at byte {offset} of segment {segment}"
+        )
+    }
 }
 
 impl EpochEntry {

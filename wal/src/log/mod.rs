@@ -18,6 +18,7 @@ mod flusher;
 pub mod frame;
 mod frontier;
 mod index;
+mod lookup;
 #[cfg(test)]
 #[cfg(loom)]
 mod models;
@@ -42,8 +43,9 @@ pub use credit::{Credit, CreditRequest, CreditWait, Purpose, SetAside};
 pub use files::{LogEpoch, LogFiles, SegmentInfo};
 pub use flusher::FlusherStep;
 pub use index::FrameIndex;
+pub use lookup::RecordReader;
 pub use read::OwnedRecord;
-pub use reader::{Frame, LogReader, LogRecord, LogStop, RecordReader};
+pub use reader::{Frame, LogReader, LogRecord, LogStop};
 pub use segments::{BuiltSpare, Place, SegmentOptions, Segments, SparePlan};
 pub use tail::{LogEnd, TailCase, TailEvidence, TailQuery, find_end, rewrite_tail};
 

@@ -2,7 +2,9 @@
 //!
 //! A frame *fits* if and only if it is valid (see [`frame`](super::frame)), carries the identity of
 //! the epoch that is being read, begins at the position where the frame before ended, and repeats
-//! that frame's position and header checksum. Where the next frame of a segment does not fit, the
+//! that frame's position and header checksum. The first frame of an epoch also repeats the epoch's
+//! entry, in its first record: one that fits and says otherwise means that log and `control` do not
+//! belong together, which is [`Error::Corrupt`] wherever it is met. Where the next frame of a segment does not fit, the
 //! writer may have moved on because a long frame had no room: then the next segment, if its header
 //! belongs to the epoch and begins at the same position, holds one that fits.
 //!
@@ -15,29 +17,23 @@
 //!
 //! A read error is an error, never the end of the log.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, to_u64};
-use crate::control::LogPosition;
+use crate::control::{EpochEntry, LogPosition};
 use crate::disk::{BLOCK_BYTES, DiskFile};
-use crate::record::Header;
+use crate::record::{self, Body, Header, RECORD_HEADER_BYTES};
 use crate::{Epoch, Error, Lsn, Result};
 
 use super::files::LogFiles;
 use super::frame::{
     FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, FrameHeader, frame_bytes, verify_frame,
 };
-use super::read::OwnedRecord;
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::window::Window;
 
 /// Bytes that a sequential reader reads at once: the longest frame, or many short ones.
 const READ_AHEAD_BYTES: usize = frame_bytes(FRAME_PAYLOAD_BYTES_MAX);
-/// Bytes that a look-up reads at once: about the distance of two entries in the sparse index.
-const LOOKUP_BYTES: usize = 64 << 10;
-/// Payload bytes that a [`RecordReader`] keeps, apart from the last frame.
-const CACHE_BYTES: usize = 1 << 20;
 
 /// Reads frames and records in the order of the log.
 #[derive(Debug)]
@@ -152,7 +148,8 @@ impl LogFiles {
 }
 
 impl LogReader {
-    fn new(
+    /// The same, reading at least `read_ahead_bytes` at once.
+    pub(super) fn new(
         files: &Arc<LogFiles>,
         from: Lsn,
         hint: Option<LogPosition>,
@@ -166,11 +163,22 @@ impl LogReader {
             Some(hint) => hint.max(first_at),
             None => files.start_for(from)?,
         };
-        let mut reader = Self {
+        let mut reader = Self::at(files, epoch, at, read_ahead_bytes);
+        reader.from = from;
+        reader.until = until;
+        if at == first_at {
+            reader.enter_epoch(epoch);
+        }
+        Ok(reader)
+    }
+
+    /// A reader of all frames from one on that is taken as it is.
+    fn at(files: &Arc<LogFiles>, epoch: usize, at: LogPosition, read_ahead_bytes: usize) -> Self {
+        Self {
             files: Arc::clone(files),
             window: Window::new(read_ahead_bytes),
-            from,
-            until,
+            from: Lsn::NONE,
+            until: None,
             epoch,
             expected: Expected { at, links: None },
             current: None,
@@ -178,11 +186,7 @@ impl LogReader {
             epoch_frames: 0,
             last_accepted: None,
             stop: None,
-        };
-        if at == first_at {
-            reader.enter_epoch(epoch);
         }
-        Ok(reader)
     }
 
     /// Expects the first frame of an epoch next.
@@ -250,13 +254,19 @@ impl LogReader {
         }))
     }
 
+    /// Where the next frame would have to begin, in the segment of the last one.
+    pub(super) const fn next_at(&self) -> LogPosition {
+        self.expected.at
+    }
+
     /// Where and why reading ended; `None` before, and where the position to read up to was reached.
     #[must_use]
     pub const fn stop(&self) -> Option<&LogStop> {
         self.stop.as_ref()
     }
 
-    fn current_frame(&self) -> Frame<'_> {
+    /// The frame that was moved to last.
+    pub(super) fn current_frame(&self) -> Frame<'_> {
         let Current { header, at, end_lsn } = self.current.expect("the caller has found a frame");
         let file = self.window.file();
         let bytes = self.window.held(at.offset, header.frame_bytes());
@@ -273,8 +283,8 @@ impl LogReader {
         })
     }
 
-    /// Moves to the next frame that fits.
-    fn advance(&mut self) -> Result<bool> {
+    /// Moves to the next frame that fits, whatever position is read from.
+    pub(super) fn advance(&mut self) -> Result<bool> {
         if self.stop.is_some() {
             return Ok(false);
         }
@@ -292,9 +302,13 @@ impl LogReader {
             self.enter_epoch(self.epoch + 1);
         }
         let at = self.expected.at;
+        let is_first = self.epoch_frames == 0 && self.expected.links.is_some();
         let finding = match self.fitting(&files, at)? {
             Ok((header, checksum)) => {
                 self.accept(at, header, checksum);
+                if is_first {
+                    self.check_epoch_start(&files)?;
+                }
                 return Ok(true);
             }
             Err(finding) => finding,
@@ -368,6 +382,30 @@ impl LogReader {
             .map(|()| (header, checksum)))
     }
 
+    /// Compares the start of every epoch with its entry in `control`, as far as the log still has it:
+    /// for who begins to read behind it.
+    pub(super) fn check_epoch_starts(files: &Arc<LogFiles>) -> Result<()> {
+        for (index, epoch) in files.epochs().iter().enumerate() {
+            let mut reader = Self::at(files, index, epoch.first_at(), BLOCK_BYTES);
+            reader.enter_epoch(index);
+            if let Ok((header, checksum)) = reader.fitting(files, epoch.first_at())? {
+                reader.accept(epoch.first_at(), header, checksum);
+                reader.check_epoch_start(files)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first record of an epoch must repeat the epoch's entry in `control`.
+    fn check_epoch_start(&self, files: &LogFiles) -> Result<()> {
+        let entry = files.epochs()[self.epoch].entry;
+        let frame = self.current_frame();
+        let path = files.path(frame.at.segment);
+        let offset = frame.at.offset + to_u64(FRAME_HEADER_BYTES);
+        compare_epoch_start(&entry, frame.payload(), files.record_bytes_max())
+            .map_err(|error| error.in_file(&path, offset))
+    }
+
     /// Where the log goes on if the writer left `at` because the frame had no room there.
     fn next_segment(&mut self, files: &LogFiles, at: LogPosition) -> Result<Option<LogPosition>> {
         let Some(links) = self.expected.links.filter(|_| self.epoch_frames > 0) else {
@@ -396,6 +434,23 @@ impl LogReader {
         self.last_accepted = Some(epoch.entry.epoch);
         self.current = Some(Current { header, at, end_lsn });
     }
+}
+
+/// Compares the first record of a payload with the epoch's entry in `control`. No epoch begins with a
+/// stamp, which has no record.
+fn compare_epoch_start(
+    entry: &EpochEntry,
+    payload: &[u8],
+    record_bytes_max: usize,
+) -> Result<(), DecodeError> {
+    let header = Header::decode(payload, record_bytes_max)?;
+    let body = record::body_bytes(&header, payload)?;
+    let found = match record::decode(&header, &body)?.body {
+        Body::EpochStart(found) if found == *entry => return Ok(()),
+        Body::EpochStart(found) => found.to_string(),
+        other => format!("a record of kind {:?}", other.kind()),
+    };
+    Err(DecodeError::new(RECORD_HEADER_BYTES, format!("{entry}, as `control` says"), found))
 }
 
 struct LogFirst {
@@ -437,108 +492,6 @@ fn decode_linked(
         return Err(DecodeError::new(0, describe(links), describe(&found)));
     }
     Ok((header, checksum))
-}
-
-/// Reads single records, for rollback and for commands that follow links, and keeps the last frames.
-#[derive(Debug)]
-pub struct RecordReader {
-    files: Arc<LogFiles>,
-    frames: VecDeque<CachedFrame>,
-}
-
-#[derive(Clone, Debug)]
-struct CachedFrame {
-    at: LogPosition,
-    lsn: Lsn,
-    end_lsn: Lsn,
-    payload: Arc<[u8]>,
-}
-
-impl RecordReader {
-    /// A reader that has read nothing yet.
-    #[must_use]
-    pub fn new(files: Arc<LogFiles>) -> Self {
-        Self { files, frames: VecDeque::new() }
-    }
-
-    /// The record that begins at `lsn`, which lies in the log and was written to its file. `hint` is
-    /// the place of any frame that begins at or below, as
-    /// [`Segments::locate`](super::Segments::locate) finds it.
-    pub fn read_record(&mut self, lsn: Lsn, hint: Option<LogPosition>) -> Result<OwnedRecord> {
-        let holds = |frame: &&CachedFrame| (frame.lsn..frame.end_lsn).contains(&lsn);
-        let frame = match self.frames.iter().find(holds) {
-            Some(frame) => frame.clone(),
-            None => self.read_frame(lsn, hint)?,
-        };
-        self.find(&frame, lsn)
-    }
-
-    fn read_frame(&mut self, lsn: Lsn, hint: Option<LogPosition>) -> Result<CachedFrame> {
-        let mut reader = LogReader::new(&self.files, lsn, hint, None, LOOKUP_BYTES)?;
-        while reader.advance()? {
-            let frame = reader.current_frame();
-            let cached = CachedFrame {
-                at: frame.at,
-                lsn: frame.header.frame_lsn,
-                end_lsn: frame.end_lsn,
-                payload: Arc::from(frame.payload()),
-            };
-            if cached.lsn > lsn {
-                break;
-            }
-            // Frames on the way are kept too: rollback goes backwards.
-            self.keep(cached.clone());
-            if lsn < cached.end_lsn {
-                return Ok(cached);
-            }
-        }
-        if let Some(stop) = reader.stop() {
-            return Err(stop.finding.clone());
-        }
-        let at = reader.expected.at;
-        let expected = format!("a frame with the record at {lsn}");
-        Err(Error::corrupt(&self.files.path(at.segment), at.offset, expected, "one behind it"))
-    }
-
-    fn keep(&mut self, frame: CachedFrame) {
-        self.frames.push_front(frame);
-        let mut bytes = 0;
-        self.frames.retain(|frame| {
-            let is_first = bytes == 0;
-            bytes += frame.payload.len().max(1);
-            is_first || bytes <= CACHE_BYTES
-        });
-    }
-
-    fn find(&self, frame: &CachedFrame, lsn: Lsn) -> Result<OwnedRecord> {
-        let start = crate::codec::to_usize(lsn.since(frame.lsn));
-        let mut offset = 0;
-        while offset < start {
-            offset += self.header(frame, offset)?.padded_length();
-        }
-        if offset != start {
-            let expected = format!("a record that begins at {lsn}");
-            let found = format!("one that begins at {}", frame.lsn.advance(to_u64(offset)));
-            return Err(self.corrupt(frame, DecodeError::new(offset, expected, found)));
-        }
-        let header = self.header(frame, start)?;
-        Ok(OwnedRecord {
-            lsn,
-            end: lsn.advance(to_u64(header.padded_length())),
-            header,
-            bytes: frame.payload[start..start + header.length].to_vec(),
-        })
-    }
-
-    fn header(&self, frame: &CachedFrame, offset: usize) -> Result<Header> {
-        Header::decode(&frame.payload[offset..], self.files.record_bytes_max())
-            .map_err(|error| self.corrupt(frame, error))
-    }
-
-    fn corrupt(&self, frame: &CachedFrame, error: DecodeError) -> Error {
-        let payload_at = frame.at.offset + to_u64(FRAME_HEADER_BYTES);
-        error.in_file(&self.files.path(frame.at.segment), payload_at)
-    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@
 //! `control` knows: then `control` is older than its log. Frames and stamps behind the decreed end of
 //! an earlier epoch were judged when its successor began.
 //!
+//! The first record of each epoch repeats the epoch's entry in `control`. Where the log still has one
+//! that says otherwise, the two do not belong together: corrupt, whatever the table says.
+//!
 //! The next epoch begins at *e*'s place, or behind the last whole header found there in the same
 //! segment: so no frame is written over that may be worth looking at, and an epoch that ended without
 //! a frame takes no log at all, however often opening crashes.
@@ -44,7 +47,7 @@ use crate::{Epoch, Error, Lsn, Result};
 use super::files::{LogEpoch, LogFiles};
 use super::frame::{FrameHeader, IN_FLIGHT_BYTES_MAX, frame_bytes};
 use super::index::FrameIndex;
-use super::reader::LogStop;
+use super::reader::{LogReader, LogStop};
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::window::Window;
 
@@ -176,6 +179,7 @@ pub fn find_end(files: &Arc<LogFiles>, query: &TailQuery) -> Result<LogEnd> {
             stamp_lsn = stamp_lsn.max(frame.header.durable_lsn);
         }
     }
+    LogReader::check_epoch_starts(files)?;
     let stop = reader.stop().expect("a reader without a bound ends by a stop");
 
     let mut behind = Behind::new(files, stop);

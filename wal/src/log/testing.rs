@@ -40,6 +40,8 @@ pub(super) struct TestLog {
     durable_lsn: Lsn,
     prev_frame_lsn: Lsn,
     prev_checksum: u32,
+    /// What the first record says; until it is written.
+    epoch_start: Option<EpochEntry>,
 }
 
 /// A frame that was written.
@@ -48,7 +50,10 @@ pub(super) struct Written {
     pub(super) at: LogPosition,
     pub(super) lsn: Lsn,
     pub(super) end_lsn: Lsn,
+    /// Where the notes begin.
     pub(super) records: Vec<Lsn>,
+    /// Where every record begins and ends, that at the start of an epoch too.
+    pub(super) spans: Vec<(Lsn, Lsn)>,
     pub(super) path: PathBuf,
 }
 
@@ -100,7 +105,13 @@ impl TestLog {
             durable_lsn: entry.continues_from_lsn,
             prev_frame_lsn: entry.continues_from_lsn,
             prev_checksum: 0,
+            epoch_start: Some(entry),
         }
+    }
+
+    /// Has the epoch's first record say this in place of the truth.
+    pub(super) fn lie_about_epoch(&mut self, entry: Option<EpochEntry>) {
+        self.epoch_start = entry;
     }
 
     /// Writes a frame with these notes and syncs it, so that the next frame's stamp covers it.
@@ -135,15 +146,19 @@ impl TestLog {
         let seed = header::epoch_seed(identity);
         let mut encoder = RecordEncoder::new();
         let mut payload = Vec::new();
-        let mut records = Vec::new();
-        for note in notes {
+        let (mut records, mut spans) = (Vec::new(), Vec::new());
+        let first = self.epoch_start.take().map(Body::EpochStart);
+        for body in first.into_iter().chain(notes.iter().map(|note| Body::Note(note))) {
             let at = lsn.advance(to_u64(payload.len()));
-            let encoded = encoder.encode(TxnId::NONE, Lsn::NONE, &Body::Note(note));
+            let encoded = encoder.encode(TxnId::NONE, Lsn::NONE, &body);
             let mut record = encoded.bytes.to_vec();
             header::seal(&mut record, header::checksum(seed, at, encoded.content_checksum));
             record.resize(padded(record.len()), 0);
             payload.extend_from_slice(&record);
-            records.push(at);
+            spans.push((at, lsn.advance(to_u64(payload.len()))));
+            if matches!(body, Body::Note(_)) {
+                records.push(at);
+            }
         }
         let frame = FrameHeader {
             identity,
@@ -153,7 +168,7 @@ impl TestLog {
             prev_frame_lsn: self.prev_frame_lsn,
             prev_checksum: self.prev_checksum,
             durable_lsn: self.durable_lsn,
-            record_count: u32::try_from(notes.len()).unwrap(),
+            record_count: u32::try_from(spans.len()).unwrap(),
         };
         let mut bytes = AlignedBuf::new(frame_bytes(payload.len()));
         self.prev_checksum = frame.encode(&mut bytes);
@@ -164,7 +179,7 @@ impl TestLog {
         self.segments.note_frame(lsn, place.segment, place.offset);
         let at = LogPosition { segment: place.segment, offset: place.offset };
         let path = segment::path(&wal_dir(), at.segment);
-        let written = Written { at, lsn, end_lsn: frame.end_lsn(), records, path };
+        let written = Written { at, lsn, end_lsn: frame.end_lsn(), records, spans, path };
         (written, place, bytes)
     }
 

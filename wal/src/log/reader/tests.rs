@@ -1,5 +1,8 @@
 use super::*;
+use crate::EpochNonce;
+use crate::disk::Disk;
 use crate::log::testing::{FIRST_OFFSET, OPTIONS, TestLog, damage, noise};
+use crate::log::{RecordReader, TailQuery, find_end};
 use crate::record::{Body, body_bytes, decode};
 
 fn notes_of(log: &TestLog, from: Lsn, hint: Option<LogPosition>) -> Vec<Vec<u8>> {
@@ -9,6 +12,7 @@ fn notes_of(log: &TestLog, from: Lsn, hint: Option<LogPosition>) -> Vec<Vec<u8>>
         let body = body_bytes(&record.header, record.bytes).unwrap();
         match decode(&record.header, &body).unwrap().body {
             Body::Note(note) => notes.push(note.to_vec()),
+            Body::EpochStart(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -143,14 +147,13 @@ fn frames_behind_the_decreed_end_do_not_count_even_if_they_come_back() {
 #[test]
 fn damage_in_front_of_a_decreed_end_is_corruption() {
     let mut log = TestLog::create(OPTIONS);
-    log.synced(&[b"one"]);
+    let one = log.synced(&[b"one"]);
     let two = log.synced(&[b"two"]);
     let end = log.end().unwrap();
     let mut log = TestLog::reopen(log.disk, log.state, OPTIONS, &end);
     log.synced(&[b"three"]);
     damage(&log.disk, &two.path, two.at.offset + 140, b"x");
-    let mut reader =
-        log.files().unwrap().reader(log.state.epochs[0].start_lsn, None, None).unwrap();
+    let mut reader = log.files().unwrap().reader(one.records[0], None, None).unwrap();
     assert!(reader.next_record().unwrap().is_some());
     match reader.next_record() {
         Err(Error::Corrupt { file, offset, .. }) => {
@@ -159,6 +162,81 @@ fn damage_in_front_of_a_decreed_end_is_corruption() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// What is said of an epoch's first record that does not repeat the entry in `control`.
+fn refused_epoch(lie: Option<EpochEntry>) -> (u64, String, String) {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    let end = log.end().unwrap();
+    let mut log = TestLog::reopen(log.disk, log.state, OPTIONS, &end);
+    log.lie_about_epoch(lie);
+    let first = log.synced(&[b"two"]);
+    let mut reader =
+        log.files().unwrap().reader(log.state.epochs[0].start_lsn, None, None).unwrap();
+    let while_reading = loop {
+        match reader.next_record() {
+            Ok(Some(record)) => assert!(record.lsn < first.lsn, "read as if it were right"),
+            Ok(None) => panic!("taken for the end of the log"),
+            Err(error) => break error,
+        }
+    };
+    // Whoever decides where the log ends meets it as well.
+    assert_eq!(log.end().unwrap_err().to_string(), while_reading.to_string());
+    match while_reading {
+        Error::Corrupt { file, offset, expected, found } => {
+            assert_eq!(file, first.path);
+            (offset - first.at.offset, expected, found)
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn an_epoch_whose_first_record_does_not_repeat_its_entry_in_control_is_corruption() {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    let end = log.end().unwrap();
+    let entry = *TestLog::reopen(log.disk, log.state, OPTIONS, &end).state.last_epoch();
+    let body_at = to_u64(FRAME_HEADER_BYTES + RECORD_HEADER_BYTES);
+    let lies = [
+        EpochEntry { epoch: Epoch::new(7), ..entry },
+        EpochEntry { nonce: EpochNonce::new(7), ..entry },
+        EpochEntry { start_lsn: entry.start_lsn.advance(8), ..entry },
+        EpochEntry { continues_from_lsn: entry.continues_from_lsn.advance(8), ..entry },
+        EpochEntry { segment: 7, ..entry },
+        EpochEntry { offset: 7 * 4096, ..entry },
+    ];
+    for lie in lies {
+        let (offset, expected, found) = refused_epoch(Some(lie));
+        assert_eq!(offset, body_at);
+        assert_eq!(expected, format!("{entry}, as `control` says"));
+        assert_eq!(found, lie.to_string());
+    }
+    let (offset, _, found) = refused_epoch(None);
+    assert_eq!((offset, found.as_str()), (body_at, "a record of kind Note"));
+}
+
+#[test]
+fn the_start_of_an_epoch_is_compared_when_reading_begins_behind_it_unless_it_is_lost() {
+    let mut log = TestLog::create(OPTIONS);
+    let lie = EpochEntry { nonce: EpochNonce::new(7), ..log.state.epochs[0] };
+    log.lie_about_epoch(Some(lie));
+    let first = log.synced(&[b"one"]);
+    let second = log.synced(&[b"two"]);
+    let query = TailQuery {
+        start_lsn: second.lsn,
+        start_at: Some(second.at),
+        ..TailQuery::new(&log.state)
+    };
+    let refused = find_end(&log.files().unwrap(), &query).unwrap_err();
+    assert!(refused.to_string().contains("nonce 0x0000000000000007"), "{refused}");
+    // Nothing needs a frame in front of the begin: whether it is whole is no matter.
+    damage(&log.disk, &first.path, first.at.offset + 130, b"x");
+    assert_eq!(find_end(&log.files().unwrap(), &query).unwrap().end_lsn, second.end_lsn);
+    log.disk.remove_file(&first.path).unwrap();
+    let missing = find_end(&log.files().unwrap(), &query).unwrap_err();
+    assert!(missing.to_string().contains("no such file"), "{missing}");
 }
 
 #[test]

@@ -609,8 +609,7 @@ fn over_many_crashes_the_log_is_a_prefix_of_each_epoch_and_keeps_what_was_synced
                 } else {
                     log.unsynced(&[&note, b"second"])
                 };
-                let ends = written.records.iter().skip(1).copied().chain([written.end_lsn]);
-                records.extend(written.records.iter().copied().zip(ends));
+                records.extend(&written.spans);
                 let is_full = log.segments.available_bytes() < 100 << 10;
                 if is_full || dice.below(3) == 0 {
                     log.sync_all();
@@ -648,7 +647,7 @@ fn over_many_crashes_the_log_is_a_prefix_of_each_epoch_and_keeps_what_was_synced
 
             log = TestLog::reopen(disk, state, OPTIONS, &end);
             let first = log.synced(&[b"first of its epoch"]);
-            records.push((first.lsn, first.end_lsn));
+            records.extend(&first.spans);
             let start = master.map_or(log.state.epochs[0].start_lsn, |(lsn, _)| lsn);
             let mut reader =
                 log.files().unwrap().reader(start, query.start_at, Some(first.end_lsn)).unwrap();
