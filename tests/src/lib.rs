@@ -4,13 +4,17 @@
 //! [`scenario`] writes them by hand. A [`session`] does the operations and compares every answer
 //! with the [`oracle`]; [`transaction`] is its idea of a transaction. The [`crash`] runner cuts the
 //! power at every operation of the disk. A kill loop does it to real processes, and [`real_input`] to a
-//! load of the command line.
+//! load of the command line. [`log_space`] watches the bound of the log's files. The programs of
+//! [`mod@measure`] give figures instead of verdicts.
 
 pub mod check;
 pub mod crash;
+pub mod discard;
 pub mod failure;
 pub mod generate;
 pub mod kill;
+pub mod log_space;
+pub mod measure;
 pub mod operation;
 pub mod oracle;
 pub mod random;
