@@ -17,6 +17,12 @@ fn options(disk: &SimDisk) -> Options {
         .page_bytes(4096)
 }
 
+/// What the log's files take on the disk.
+fn log_file_bytes(disk: &SimDisk) -> u64 {
+    let files = disk.files().into_iter();
+    files.filter(|(path, _)| path.starts_with("/db/wal")).map(|(_, length)| length).sum()
+}
+
 fn key(i: u32) -> [u8; 4] {
     i.wrapping_mul(0x9e37_79b9).to_be_bytes()
 }
@@ -133,6 +139,7 @@ fn a_transaction_that_outgrows_the_log_is_ended_and_others_go_on() -> Result<()>
     let outcome = (0..100_000).try_for_each(|i| huge.insert(&tree, key(i), vec![b'h'; 100]));
     assert!(matches!(outcome, Err(seawall::Error::TransactionTooOld)), "{outcome:?}");
     assert!(database.stats().wal_bytes <= 4 << 20);
+    assert!(log_file_bytes(&disk) <= 4 << 20);
     assert!(database.stats().stalls > 0);
     huge.rollback()?;
     assert_eq!(tree.len()?, 1);
@@ -141,6 +148,7 @@ fn a_transaction_that_outgrows_the_log_is_ended_and_others_go_on() -> Result<()>
         tree.insert_with(key(i), vec![b'a'; 1000], seawall::Durability::Relaxed)?;
     }
     assert_eq!(tree.len()?, 2001);
+    assert!(log_file_bytes(&disk) <= 4 << 20);
     Ok(())
 }
 

@@ -23,9 +23,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use seawall::{Database, DiskKind, Durability, Options, Snapshot, TransactionOptions, Tree};
+use seawall_wal::disk::BlockingDisk;
 
 use crate::ensure;
 use crate::failure::{Failure, Outcome};
+use crate::log_space::check_bound;
 use crate::random::Random;
 
 /// Threads that write in the child.
@@ -41,10 +43,13 @@ const START: Duration = Duration::from_secs(30);
 /// Operations of the first thread between two checkpoints.
 const CHECKPOINT_EVERY: u64 = 200;
 
+/// Bound of the log, which holds at every moment.
+const MAX_WAL_BYTES: u64 = 16 << 20;
+
 /// The options of child and parent.
 #[must_use]
 pub fn options(disk: DiskKind) -> Options {
-    Options::new().disk(disk).cache_bytes(2 << 20).max_wal_bytes(16 << 20)
+    Options::new().disk(disk).cache_bytes(2 << 20).max_wal_bytes(MAX_WAL_BYTES)
 }
 
 fn key(thread: u64, number: u64) -> [u8; 16] {
@@ -196,6 +201,7 @@ impl<'a> KillLoop<'a> {
         process.wait().map_err(io)?;
         let lines = heard?;
         self.counts.kills += 1;
+        self.check_log_space()?;
         lines.iter().try_for_each(|line| self.note(line))?;
         if self.random.one_in(2) {
             self.check()?;
@@ -282,7 +288,13 @@ impl<'a> KillLoop<'a> {
         let count = snapshot.range(&first, ..)?.count();
         ensure!(u64::try_from(count) == Ok(len), "len is {len}, a scan gives {count}");
         crate::check::verify(&database)?;
+        self.check_log_space()?;
         database.close()?;
-        Ok(())
+        self.check_log_space()
+    }
+
+    /// Whatever was killed in the middle of, the log's files take no more than they may.
+    fn check_log_space(&self) -> Outcome {
+        check_bound(&BlockingDisk::new(), self.dir, MAX_WAL_BYTES)
     }
 }

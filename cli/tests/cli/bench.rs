@@ -23,3 +23,12 @@ fn every_workload_reports_rates_and_percentiles() {
     assert!(rows[1]["of_overwrites"].as_f64().unwrap() > 0.0);
     assert_eq!(rows[4]["pairs"], 2000);
 }
+
+#[test]
+fn the_table_says_how_many_keys_and_how_much_cache() {
+    let place = Place::new();
+    let arguments = ["load", "--count", "2000", "--cache-mib", "16"];
+    let table = place.run("bench", &arguments).text();
+    let first = table.lines().next().unwrap();
+    assert!(first.contains("2000 keys of 24 bytes") && first.contains("cache 16 MiB"), "{table}");
+}

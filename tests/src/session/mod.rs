@@ -8,6 +8,7 @@ mod pairs;
 mod steps;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use seawall::{
     CommitFuture, Database, Durability, Snapshot, Transaction, TransactionOptions, Tree,
@@ -18,10 +19,14 @@ use self::pairs::{collect, count, describe, ends, part};
 use crate::check::{compare_backwards, read_all, verify};
 use crate::ensure;
 use crate::failure::{Failure, Outcome};
+use crate::log_space::check_bound_simulated;
 use crate::operation::{Operation, SLOTS, Span, ValueSpec, key, tree_name};
 use crate::oracle::{Bytes, CommitState, Forest, Oracle, TreeKey, TreeUid, Writes, difference};
-use crate::settings::Settings;
+use crate::settings::{PATH, Settings};
 use crate::transaction::{TransactionModel, Verdict};
+
+/// Operations between two looks at the log's space.
+const LOG_SPACE_EVERY: u64 = 8;
 
 /// An open transaction and the oracle's idea of it.
 struct Open {
@@ -186,7 +191,15 @@ impl Session {
             }
         };
         self.done += u64::from(is_done);
+        if self.done.is_multiple_of(LOG_SPACE_EVERY) {
+            self.check_log_space()?;
+        }
         Ok(())
+    }
+
+    /// The log's files take no more space than they may.
+    fn check_log_space(&self) -> Outcome {
+        check_bound_simulated(&self.disk, Path::new(PATH), self.settings.max_wal_bytes)
     }
 
     fn everything_is_durable(&mut self) {

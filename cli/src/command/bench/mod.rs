@@ -104,12 +104,26 @@ impl Bench {
         let duration = Duration::from_secs(self.seconds);
         let runner = Runner::new(&database, tree, self.count, duration);
         if !out.is_json() {
+            out.text(&self.conditions())?;
             out.text(&measure::HEADING)?;
         }
         self.measure(&runner, out)?;
         drop(runner);
         database.close()?;
         Ok(())
+    }
+
+    /// What the figures were taken with.
+    fn conditions(&self) -> String {
+        format!(
+            "{} keys of {} bytes in random order, values of {} bytes that do not compress; cache {} \
+             MiB; {} s each, but for the load",
+            self.count,
+            pairs::KEY_BYTES,
+            pairs::VALUE_BYTES,
+            self.cache_mib,
+            self.seconds,
+        )
     }
 
     /// Rows appear one by one, so that one who waits sees something.
