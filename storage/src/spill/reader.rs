@@ -1,11 +1,12 @@
 //! Reading records of an undo file, below a mark.
 
+use std::mem;
 use std::path::Path;
 
 use seawall_wal::codec::{DecodeError, to_u64};
 use seawall_wal::disk::{Access, Disk, OpenMode};
 use seawall_wal::log::OwnedRecord;
-use seawall_wal::record::Header;
+use seawall_wal::record::{Header, RECORD_HEADER_BYTES};
 use seawall_wal::{DatabaseId, Error, Lsn, Result, TxnId};
 
 use super::block::{
@@ -15,13 +16,43 @@ use super::window::{BLOCKS_BYTES_MAX, Blocks};
 use super::{SpillContents, SpillMark, check_length, missing, path, read_block};
 
 /// Most memory of a reader, the record that it hands out included.
-pub(super) const READER_BYTES_MAX: usize = BLOCKS_BYTES_MAX + RECORD_BYTES_MAX;
+pub(super) const READER_BYTES_MAX: usize =
+    BLOCKS_BYTES_MAX + DIRECTORY_BYTES_MAX + RECORD_BYTES_MAX;
+
+/// Most entries that begin in a block.
+const ENTRIES_MAX: usize = STREAM_BYTES_MAX.div_ceil(ENTRY_BYTES + RECORD_HEADER_BYTES);
+/// A vector that grows may be half empty.
+const DIRECTORY_BYTES_MAX: usize = 2 * ENTRIES_MAX * size_of::<(Lsn, usize)>();
 
 /// Reads the undo file of one transaction up to a mark, beside its writer and any number of others.
 /// It is at its fastest when it reads backwards.
 #[derive(Debug)]
 pub(crate) struct SpillReader {
     blocks: Blocks,
+    directory: Directory,
+}
+
+/// The entries that begin in the block read last: the next read is often of one of them.
+#[derive(Debug)]
+struct Directory {
+    block: u64,
+    header: BlockHeader,
+    /// LSN of each, and its offset in the block's stream.
+    entries: Vec<(Lsn, usize)>,
+}
+
+impl Directory {
+    /// Of no block, and so covering nothing.
+    const fn empty() -> Self {
+        let (prev_lsn, last_lsn) = (Lsn::NONE, Lsn::NONE);
+        let header = BlockHeader { used: 0, continued: 0, entries: 0, prev_lsn, last_lsn };
+        Self { block: 0, header, entries: Vec::new() }
+    }
+
+    /// Whether the record at `lsn` begins in the block, if it is in the file.
+    fn covers(&self, lsn: Lsn) -> bool {
+        self.header.prev_lsn < lsn && lsn <= self.header.last_lsn
+    }
 }
 
 /// A place in the stream.
@@ -53,7 +84,8 @@ impl SpillReader {
         let count = check_length(&*file, &path, length)?;
         let header = read_block(&*file, &path, 0)?;
         owner.verify(&header).map_err(|error| error.in_file(&path, 0))?;
-        Ok(Self { blocks: Blocks::new(file, path, owner, count) })
+        let blocks = Blocks::new(file, path, owner, count);
+        Ok(Self { blocks, directory: Directory::empty() })
     }
 
     /// The record at exactly `lsn`.
@@ -62,26 +94,39 @@ impl SpillReader {
     /// [`Error::Corrupt`] where it is not there, or anything on the way to it is damaged;
     /// [`Error::Io`].
     pub(crate) fn read(&mut self, lsn: Lsn) -> Result<OwnedRecord> {
-        let Some(block) = self.blocks.locate(lsn)? else {
-            let expected = format!("the record at {lsn}");
-            return Err(self.blocks.damage(self.blocks.count(), expected, "the mark"));
+        if !self.directory.covers(lsn) {
+            let Some(block) = self.blocks.locate(lsn)? else {
+                let expected = format!("the record at {lsn}");
+                return Err(self.blocks.damage(self.blocks.count(), expected, "the mark"));
+            };
+            self.list(block)?;
+        }
+        let Directory { block, header, entries } = &self.directory;
+        let Ok(index) = entries.binary_search_by_key(&lsn, |(lsn, _)| *lsn) else {
+            let found = "none that begins in this block";
+            return Err(self.blocks.damage(*block, format!("the record at {lsn}"), found));
         };
+        let mut cursor = Cursor { block: *block, byte: entries[index].1, end: header.used };
+        let entry = self.entry(&mut cursor)?;
+        self.record(entry, &mut cursor)
+    }
+
+    /// Makes the directory that of a block; where that fails, of none.
+    fn list(&mut self, block: u64) -> Result<()> {
+        let mut entries = mem::replace(&mut self.directory, Directory::empty()).entries;
+        entries.clear();
         let (header, _) = self.blocks.block(block)?;
         let mut byte = header.continued;
-        let mut found = "none that begins in this block".to_owned();
-        while byte < header.used {
-            let mut cursor = Cursor { block, byte, end: header.used };
-            let entry = self.entry(&mut cursor)?;
-            if entry.lsn == lsn {
-                return self.record(entry, &mut cursor);
-            }
-            if entry.lsn > lsn {
-                found = format!("the one at {}", entry.lsn);
-                break;
-            }
+        let mut last_lsn = header.prev_lsn;
+        for _ in 0..header.entries {
+            let entry = self.entry(&mut self.begin(block, byte, &header)?)?;
+            self.check_order(block, last_lsn, entry.lsn)?;
+            entries.push((entry.lsn, byte));
+            last_lsn = entry.lsn;
             byte += ENTRY_BYTES + entry.length;
         }
-        Err(self.blocks.damage(block, format!("the record at {lsn}"), found))
+        self.directory = Directory { block, header, entries };
+        Ok(())
     }
 
     /// Reads every block and calls `each` with every record in order; see [`check`](super::check).
@@ -105,10 +150,7 @@ impl SpillReader {
             for _ in 0..header.entries {
                 let mut cursor = self.begin(number, byte, &header)?;
                 let entry = self.entry(&mut cursor)?;
-                if entry.lsn <= last_lsn {
-                    let expected = format!("a record behind {last_lsn}");
-                    return Err(self.blocks.damage(number, expected, entry.lsn.to_string()));
-                }
+                self.check_order(number, last_lsn, entry.lsn)?;
                 each(&self.record(entry, &mut cursor)?)?;
                 last_lsn = entry.lsn;
                 byte += ENTRY_BYTES + entry.length;
@@ -132,6 +174,14 @@ impl SpillReader {
         }
         let expected = format!("{} entries", header.entries);
         Err(self.blocks.damage(block, expected, "fewer"))
+    }
+
+    fn check_order(&self, block: u64, last_lsn: Lsn, lsn: Lsn) -> Result<()> {
+        if lsn > last_lsn {
+            return Ok(());
+        }
+        let expected = format!("a record behind {last_lsn}");
+        Err(self.blocks.damage(block, expected, lsn.to_string()))
     }
 
     /// The entry at the cursor, which is then at its record.
@@ -195,6 +245,7 @@ impl SpillReader {
     /// Bytes of memory that it holds.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
-        self.blocks.memory_bytes()
+        let entries = self.directory.entries.capacity() * size_of::<(Lsn, usize)>();
+        self.blocks.memory_bytes() + entries
     }
 }
