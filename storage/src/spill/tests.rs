@@ -622,10 +622,10 @@ fn after_a_failure_at_any_operation_the_writer_goes_on_from_its_mark() {
         FaultEffect::TornWrite { sectors: 3, errno: ENOSPC },
     ];
     let before = new_disk().operation_count();
-    for (number, effect) in
-        (before + 1..=operations).flat_map(|at| effects.map(|effect| (at, effect)))
-    {
+    let faults = (before + 1..=operations).flat_map(|at| effects.map(|effect| (at, effect)));
+    for ((number, effect), is_direct) in faults.flat_map(|it| [(it, true), (it, false)]) {
         let disk = new_disk();
+        disk.set_direct(is_direct);
         disk.add_fault(Fault::new(effect).at(number));
         let mut failures = 0;
         let mut check_kind = |error: &Error| {
