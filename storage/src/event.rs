@@ -80,7 +80,8 @@ impl fmt::Display for RecoveryPhase {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StallReason {
-    /// The log has reached `max_wal_bytes` and nothing can be recycled yet.
+    /// The log comes near `max_wal_bytes`, and each writer is slowed; or it has reached the bound and
+    /// nothing can be recycled yet, and a writer waits.
     WalBound,
     /// Recovery from here would take longer than `recovery_target`.
     RecoveryTarget,
@@ -93,7 +94,7 @@ pub enum StallReason {
 impl fmt::Display for StallReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::WalBound => "the log is at its bound",
+            Self::WalBound => "the log is near its bound",
             Self::RecoveryTarget => "recovery would take longer than its target",
             Self::NoCleanFrame => "no page of the cache is free",
             Self::VersionMemory => "old versions fill their share of memory",
@@ -134,6 +135,6 @@ mod tests {
         assert_eq!(progress.to_string(), "recovery, redo: 3 of 9");
         let waited = Duration::from_millis(1500);
         let stall = Event::StallEnd { reason: StallReason::WalBound, waited };
-        assert_eq!(stall.to_string(), "writers go on after 1.5s: the log is at its bound");
+        assert_eq!(stall.to_string(), "writers go on after 1.5s: the log is near its bound");
     }
 }

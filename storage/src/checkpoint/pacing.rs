@@ -5,7 +5,10 @@
 //! The page cleaner aims at half of the budget and checkpoints come every quarter of it, so that the
 //! log behind the master record's redo point stays within it. Where writers outrun the cleaner all
 //! the same, each is held back before it takes log credit, and so latch-free, by a pause that grows
-//! with the square of the excess. The hard bound of the log does not depend on any of this.
+//! with the square of the excess, and that is at its longest before the log behind the redo point
+//! reaches the bound. So writers are slowed to what the cleaner manages, where they would else run
+//! into the bound and stand still until a round of cleaning is over. The hard bound of the log does
+//! not depend on any of this.
 //!
 //! After an unclean start the target is halved for a while, since failures cluster.
 
@@ -14,7 +17,7 @@ use std::time::{Duration, Instant};
 use seawall_wal::control::Rates;
 use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::RecoveryReport;
+use crate::{RecoveryReport, StallReason};
 
 /// Rate that is assumed until a recovery has been measured, in bytes of log a second.
 const ASSUMED_BYTES_PER_S: u64 = 30 << 20;
@@ -31,6 +34,9 @@ const MEASURED_BYTES_MIN: u64 = 4 << 20;
 /// Pause of a writer when the log is twice the budget.
 const PAUSE_AT_TWICE: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// The pause is at its longest when the log behind the redo point has so many eighths of the bound:
+/// the other master record needs some more, and the reserve is not for writers.
+const FULL_EIGHTHS: u64 = 6;
 /// How long the target is halved after an unclean start.
 const WARY_FOR: Duration = Duration::from_secs(60);
 
@@ -89,7 +95,7 @@ impl Pacing {
 
     /// Sets the pause of writers by how far the log exceeds the budget.
     pub(crate) fn set_pause(&self, redo_bytes: u64, budget_bytes: u64) -> PaceChange {
-        let pause = pause(redo_bytes, budget_bytes);
+        let pause = pause(redo_bytes, budget_bytes).max(self.pause_for_bound(redo_bytes));
         let micros = u64::try_from(pause.as_micros()).expect("a pause is short");
         self.pause_micros.store(micros, Ordering::Relaxed);
         let is_pausing = micros > 0;
@@ -98,6 +104,35 @@ impl Pacing {
             (true, false) => PaceChange::Ends,
             _ => PaceChange::None,
         }
+    }
+
+    /// What writers are held back for with this budget.
+    pub(crate) fn reason(&self, budget_bytes: u64) -> StallReason {
+        let is_for_bound = budget_bytes >= self.bound_bytes / BOUND_SHARE;
+        if is_for_bound { StallReason::WalBound } else { StallReason::RecoveryTarget }
+    }
+
+    /// The pause that keeps the log off its bound: from the largest budget on.
+    fn pause_for_bound(&self, redo_bytes: u64) -> Duration {
+        let begin_bytes = self.bound_bytes / BOUND_SHARE;
+        let end_bytes = self.bound_bytes / 8 * FULL_EIGHTHS;
+        let excess = u128::from(redo_bytes.saturating_sub(begin_bytes));
+        let range = u128::from(end_bytes.saturating_sub(begin_bytes)).max(1);
+        let micros = PAUSE_MAX.as_micros() * excess.min(range).pow(2) / range.pow(2);
+        Duration::from_micros(u64::try_from(micros).expect("at most the longest pause"))
+    }
+
+    /// Whether a checkpoint pays that the clock does not ask for yet: the log behind the redo point
+    /// comes near its budget, and the cleaner has made much of it superfluous (held-back writers would
+    /// never reach the clock's).
+    pub(crate) fn is_checkpoint_worth_it(
+        &self,
+        redo_bytes: u64,
+        redo_bytes_after: u64,
+        budget_bytes: u64,
+    ) -> bool {
+        redo_bytes > budget_bytes / 4 * 3
+            && redo_bytes.saturating_sub(redo_bytes_after) >= self.checkpoint_bytes(budget_bytes)
     }
 
     /// How long a writer is held back now.
@@ -160,6 +195,8 @@ mod tests {
         let now = Instant::now();
         assert!(wary.budget_bytes(now) < calm.budget_bytes(now));
         assert_eq!(wary.budget_bytes(now + 2 * WARY_FOR), calm.budget_bytes(now));
+        assert_eq!(calm.reason(calm.budget_bytes(now)), StallReason::RecoveryTarget);
+        assert_eq!(calm.reason(512 * MIB), StallReason::WalBound);
     }
 
     #[test]
@@ -169,6 +206,33 @@ mod tests {
         assert!(pauses.is_sorted() && !pauses[0].is_zero());
         assert_eq!(pause(200 * MIB, 100 * MIB), PAUSE_AT_TWICE);
         assert_eq!(pause(u64::MAX, MIB), PAUSE_MAX);
+    }
+
+    #[test]
+    fn writers_are_held_back_as_long_as_can_be_before_the_log_meets_its_bound() {
+        let pacing = pacing(Duration::from_secs(3600), true);
+        let budget = pacing.budget_bytes(Instant::now());
+        assert_eq!(budget, 512 * MIB);
+        let pause_at = |mib: u64| {
+            pacing.set_pause(mib * MIB, budget);
+            pacing.pause()
+        };
+        assert_eq!(pause_at(512), Duration::ZERO);
+        let pauses: Vec<_> = (513..=768).map(pause_at).collect();
+        assert!(pauses.is_sorted() && pauses[20] < Duration::from_millis(1), "{pauses:?}");
+        assert_eq!([768, 1024, 4096].map(pause_at), [PAUSE_MAX; 3]);
+    }
+
+    #[test]
+    fn a_checkpoint_pays_near_the_budget_when_it_gives_up_as_much_as_one_of_the_clocks() {
+        let pacing = pacing(Duration::from_secs(3600), true);
+        let budget = 100 * MIB;
+        let pays = |before: u64, after: u64| {
+            pacing.is_checkpoint_worth_it(before * MIB, after * MIB, budget)
+        };
+        assert!(pays(76, 51) && pays(300, 275));
+        assert!(!pays(75, 0), "the log is short");
+        assert!(!pays(76, 52) && !pays(300, 300) && !pays(300, 301), "it gives up little");
     }
 
     #[test]

@@ -10,10 +10,10 @@ use seawall_wal::sync::{Condvar, Mutex, thread};
 use seawall_wal::{Error, Lsn, Result};
 
 use super::core::Core;
+use crate::Event;
 use crate::checkpoint::pacing::PaceChange;
 use crate::engine::Collected;
 use crate::writeback::cleaner::CleanerTarget;
-use crate::{Event, StallReason};
 
 /// How long the maintainer and the collector doze when there is nothing to do.
 const DOZE: Duration = Duration::from_millis(20);
@@ -175,11 +175,9 @@ impl Core {
             }
         }
         let checkpoint_bytes = self.pacing.checkpoint_bytes(budget_bytes);
-        // One that the clock does not ask for yet pays where the cleaner has made much of the log
-        // behind the redo point superfluous; held-back writers would never reach the clock's.
         let redo_bytes = self.checkpointer.redo_bytes();
-        let is_worth_it = redo_bytes > budget_bytes / 4 * 3
-            && self.checkpointer.redo_bytes_after_checkpoint() <= redo_bytes / 2;
+        let after = self.checkpointer.redo_bytes_after_checkpoint();
+        let is_worth_it = self.pacing.is_checkpoint_worth_it(redo_bytes, after, budget_bytes);
         let is_due = is_worth_it || self.checkpointer.bytes_since_last() >= checkpoint_bytes;
         if is_due {
             self.take_checkpoint()?;
@@ -190,16 +188,17 @@ impl Core {
 
     /// Holds writers back, or lets them go, by how far the log exceeds its budget.
     fn pace(&self, budget_bytes: u64) {
-        let reason = StallReason::RecoveryTarget;
         match self.pacing.set_pause(self.checkpointer.redo_bytes(), budget_bytes) {
             PaceChange::None => {}
             PaceChange::Begins => {
-                *self.paced_since.lock() = Some(Instant::now());
+                let reason = self.pacing.reason(budget_bytes);
+                *self.paced.lock() = Some((reason, Instant::now()));
                 self.emit(&Event::StallBegin { reason });
             }
             PaceChange::Ends => {
-                let since = self.paced_since.lock().take();
-                let waited = since.map_or(Duration::ZERO, |since| since.elapsed());
+                // Only one thread paces; were there two, the other could just have begun.
+                let Some((reason, since)) = self.paced.lock().take() else { return };
+                let waited = since.elapsed();
                 self.engine.counters.stall(waited);
                 self.emit(&Event::StallEnd { reason, waited });
             }

@@ -23,7 +23,7 @@ use crate::engine::{Engine, Unit};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::open::{self, Opened};
 use crate::writeback::cleaner::CleanerTarget;
-use crate::{CheckpointReport, Event, Options, RecoveryReport};
+use crate::{CheckpointReport, Event, Options, RecoveryReport, StallReason};
 
 /// A transaction's unit, shared with the database so that closing can roll it back.
 pub(super) type LiveUnit = Arc<Mutex<LiveState>>;
@@ -60,8 +60,8 @@ pub(crate) struct Core {
     pub(super) report: RecoveryReport,
     pub(super) clean_frames: usize,
     pub(super) pacing: Arc<Pacing>,
-    /// Since when writers are held back for the recovery target.
-    pub(super) paced_since: Mutex<Option<Instant>>,
+    /// Why and since when all writers are held back a little.
+    pub(super) paced: Mutex<Option<(StallReason, Instant)>>,
     lock: Mutex<Option<Box<dyn DirectoryLock>>>,
     /// Held shared by every operation that may write; closing waits for them.
     writes: RwLock<()>,
@@ -90,7 +90,7 @@ impl Shared {
             report,
             clean_frames,
             pacing,
-            paced_since: Mutex::new(None),
+            paced: Mutex::new(None),
             lock: Mutex::new(Some(lock)),
             writes: RwLock::new(()),
             live: Mutex::default(),

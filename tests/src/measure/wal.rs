@@ -15,6 +15,7 @@ use seawall_wal::codec::to_usize;
 use seawall_wal::disk::{Disk, select};
 
 use super::committers::{Stop, join};
+use super::latencies::Latencies;
 use super::loaded::{TREE, key};
 use super::setup::Setup;
 use super::table::{Table, mib, per_second, percent, time};
@@ -59,7 +60,8 @@ pub struct Wal {
     durable: bool,
 }
 
-/// Times that writers were held back, and for how long, by reason.
+/// Times that writers were held back, and for how long, by reason: the time in which all are slowed
+/// counts once, and each writer that has to wait at the bound counts for himself.
 #[derive(Debug, Default)]
 struct Stalls {
     bound: Stall,
@@ -118,7 +120,7 @@ impl Wal {
         let load =
             Load { database: &database, writes: AtomicU64::new(0), stop: AtomicBool::new(false) };
         let started = Instant::now();
-        let table = self.watch(&load, &watch, &*real)?;
+        let (table, latencies) = self.watch(&load, &watch, &*real)?;
         let elapsed = started.elapsed();
         let writes = load.writes.into_inner();
         let stats = database.stats();
@@ -134,13 +136,19 @@ impl Wal {
         print(out, &about)?;
         print(out, &table)?;
         let stalls = stalls.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut table = Table::new(["writers held back for", "times", "in all", "longest"]);
-        for (name, stall) in
-            [("the log's bound", stalls.bound), ("the recovery target", stalls.target)]
-        {
+        let mut table = Table::new(["held back for", "times", "in all", "longest"]);
+        for (name, stall) in [
+            ("the log's bound, each writer", stalls.bound),
+            ("the recovery target, all", stalls.target),
+        ] {
             let Stall { count, waited, longest } = stall;
             table.row([name.into(), count.to_string(), time(waited), time(longest)]);
         }
+        print(out, &table)?;
+        let mut table = Table::new(["a write took", "p50", "p99", "p99.9", "max"]);
+        let quantiles = [0.5, 0.99, 0.999].map(|quantile| time(latencies.quantile(quantile)));
+        let [p50, p99, p99_9] = quantiles;
+        table.row([String::new(), p50, p99, p99_9, time(latencies.max())]);
         print(out, &table)?;
         let about = format!(
             "{writes} writes, {:.0} a second, none failed; {} of log; {} checkpoints. Looked {} \
@@ -164,7 +172,12 @@ impl Wal {
     }
 
     /// Runs the load, and looks.
-    fn watch(&self, load: &Load<'_>, watch: &Watch, disk: &dyn Disk) -> Outcome<Table> {
+    fn watch(
+        &self,
+        load: &Load<'_>,
+        watch: &Watch,
+        disk: &dyn Disk,
+    ) -> Outcome<(Table, Latencies)> {
         let mut table = Table::new(["second", "allocated", "writes/s", "checkpoints"]);
         thread::scope(|scope| {
             let stopping = Stop::new(&load.stop);
@@ -193,14 +206,18 @@ impl Wal {
                 row += 1;
             }
             drop(stopping);
-            handles.into_iter().try_for_each(join)?;
-            Ok(table)
+            let mut latencies = Latencies::new();
+            for handle in handles {
+                latencies.add(&join(handle)?);
+            }
+            Ok((table, latencies))
         })
     }
 
     /// Writes until told to stop.
-    fn write(&self, load: &Load<'_>, seed: u64) -> Outcome {
+    fn write(&self, load: &Load<'_>, seed: u64) -> Outcome<Latencies> {
         let tree = load.database.tree(TREE)?;
+        let mut latencies = Latencies::new();
         let mut random = Random::new(seed << 32);
         let mut value = vec![0; to_usize(self.value_bytes)];
         for number in 0_u64.. {
@@ -212,9 +229,10 @@ impl Wal {
             }
             let is_durable = self.durable || number.is_multiple_of(64);
             let durability = if is_durable { Durability::Sync } else { Durability::Relaxed };
-            tree.insert_with(key(random.below(self.pairs)), &value, durability)?;
+            let key = key(random.below(self.pairs));
+            latencies.time(|| tree.insert_with(key, &value, durability))?;
             load.writes.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(latencies)
     }
 }
