@@ -3,12 +3,13 @@
 //! [`operation`] says what can be done to a database, [`generate`] draws workloads of it by seed and
 //! [`scenario`] writes them by hand. A [`session`] does the operations and compares every answer
 //! with the [`oracle`]; [`transaction`] is its idea of a transaction. The [`crash`] runner cuts the
-//! power at every operation of the disk. A kill loop does it to real processes, and [`real_input`] to a
-//! load of the command line. [`log_space`] watches the bound of the log's files. The programs of
-//! [`mod@measure`] give figures instead of verdicts.
+//! power at every operation of the disk; [`damage`] changes files. A kill loop kills real processes,
+//! and [`real_input`] a load of the command line. [`log_space`] watches the bound of the log's files.
+//! The programs of [`mod@measure`] give figures instead of verdicts.
 
 pub mod check;
 pub mod crash;
+pub mod damage;
 pub mod discard;
 pub mod failure;
 pub mod generate;

@@ -64,6 +64,12 @@ impl Settings {
     /// # Errors
     /// Those of [`Options::open`].
     pub fn open_at(&self, disk: &SimDisk, path: &str) -> Result<Database> {
+        self.options(disk).open(path)
+    }
+
+    /// The options with which that is done.
+    #[must_use]
+    pub fn options(&self, disk: &SimDisk) -> Options {
         Options::new()
             .disk_injected(Arc::new(disk.clone()))
             .manual_background(true)
@@ -73,6 +79,5 @@ impl Settings {
             .segment_bytes(self.segment_bytes)
             .page_bytes(self.page_bytes)
             .isolation(self.isolation)
-            .open(path)
     }
 }

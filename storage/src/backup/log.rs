@@ -2,7 +2,7 @@
 //! positions that `control` names hold there too.
 //!
 //! The first segment is copied from its beginning, because readers without a better hint begin at a
-//! segment's first frame. The hold on the source's log follows the copy.
+//! segment's first frame. A copied segment ends with its last frame, and its header says so. The hold on the source's log follows the copy.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::control::{ControlState, LogPosition, MasterRecord};
 use seawall_wal::disk::{Access, AlignedBuf, BLOCK_BYTES, Disk, OpenMode};
-use seawall_wal::log::segment::{self, SEGMENT_HEADER_BYTES};
+use seawall_wal::log::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
 use seawall_wal::log::{Frame, LogFiles};
 use seawall_wal::record::record_bytes_max;
 use seawall_wal::{Error, Lsn, Result};
@@ -31,7 +31,7 @@ pub(super) struct LogCopy<'b> {
     last_at: LogPosition,
     /// The copy reaches up to here.
     end_lsn: Lsn,
-    current: Option<(u64, TargetFile)>,
+    current: Option<(SegmentHeader, TargetFile)>,
     copied: Vec<CopiedFile>,
 }
 
@@ -104,7 +104,7 @@ impl<'b> LogCopy<'b> {
 
     fn copy_frame(&mut self, frame: &Frame<'_>) -> Result<()> {
         let at = frame.at;
-        if self.current.as_ref().is_none_or(|(number, _)| *number != at.segment) {
+        if self.current.as_ref().is_none_or(|(header, _)| header.number != at.segment) {
             self.begin_segment(at)?;
         }
         self.first_at.get_or_insert(at);
@@ -116,7 +116,7 @@ impl<'b> LogCopy<'b> {
         Ok(())
     }
 
-    /// Starts the copy of a segment with its header, and of the first one with all that lies in
+    /// Starts the copy of a segment behind its header, and of the first one with all that lies in
     /// front of the frame.
     fn begin_segment(&mut self, at: LogPosition) -> Result<()> {
         self.finish_segment()?;
@@ -125,21 +125,30 @@ impl<'b> LogCopy<'b> {
         let source = self.disk.open(&source_path, OpenMode::ReadOnly, Access::Direct);
         let source = source.map_err(|error| Error::io(&source_path, error))?;
         let target_path = segment::path(&self.target_dir, at.segment);
-        let mut target = TargetFile::create(&*self.disk, &target_path)?;
+        let header_bytes = to_u64(SEGMENT_HEADER_BYTES);
+        let mut target = TargetFile::create_behind(&*self.disk, &target_path, header_bytes)?;
         let mut block = AlignedBuf::new(BLOCK_BYTES);
-        for offset in (0..front).step_by(BLOCK_BYTES) {
-            let read = source.read_at(&mut block, offset);
-            read.map_err(|error| Error::io(&source_path, error))?;
+        let read = |block: &mut AlignedBuf, offset| {
+            source.read_at(block, offset).map_err(|error| Error::io(&source_path, error))
+        };
+        read(&mut block, 0)?;
+        let header =
+            SegmentHeader::decode(&block).map_err(|error| error.in_file(&source_path, 0))?;
+        for offset in (header_bytes..front).step_by(BLOCK_BYTES) {
+            read(&mut block, offset)?;
             target.append(&block)?;
         }
-        self.current = Some((at.segment, target));
+        self.current = Some((header, target));
         Ok(())
     }
 
     fn finish_segment(&mut self) -> Result<()> {
-        if let Some((number, file)) = self.current.take() {
-            let path = segment::path(Path::new("wal"), number);
-            self.copied.push(file.finish(path.display().to_string())?);
+        if let Some((header, file)) = self.current.take() {
+            let path = segment::path(Path::new("wal"), header.number);
+            let header = SegmentHeader { segment_bytes: file.bytes(), ..header };
+            let mut block = AlignedBuf::new(SEGMENT_HEADER_BYTES);
+            header.encode(&mut block);
+            self.copied.push(file.finish_with_front(&block, path.display().to_string())?);
         }
         Ok(())
     }

@@ -16,7 +16,10 @@ pub(super) struct TargetFile {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     bytes: u64,
+    /// Of everything behind `front_bytes`.
     checksum: u32,
+    /// What [`TargetFile::finish_with_front`] writes.
+    front_bytes: u64,
 }
 
 /// A file of the copy, written and synced.
@@ -32,9 +35,20 @@ pub(super) struct CopiedFile {
 impl TargetFile {
     /// Creates the file; its name is durable once the caller has synced the directory.
     pub(super) fn create(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        Self::create_behind(disk, path, 0)
+    }
+
+    /// The same, with room at its start for what is known at its end.
+    pub(super) fn create_behind(disk: &dyn Disk, path: &Path, front_bytes: u64) -> Result<Self> {
         let file = disk.open(path, OpenMode::Create, Access::Buffered);
         let file = file.map_err(|error| Error::io(path, error))?;
-        Ok(Self { file, path: path.to_path_buf(), bytes: 0, checksum: 0 })
+        let path = path.to_path_buf();
+        Ok(Self { file, path, bytes: front_bytes, checksum: 0, front_bytes })
+    }
+
+    /// Its length so far.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
@@ -54,8 +68,26 @@ impl TargetFile {
         Ok(())
     }
 
+    /// Fills the room at the start, and makes the file durable.
+    ///
+    /// # Panics
+    /// When `front` is not what fits there.
+    pub(super) fn finish_with_front(mut self, front: &[u8], name: String) -> Result<CopiedFile> {
+        assert_eq!(to_u64(front.len()), self.front_bytes, "the front fills the room left for it");
+        let written = self.file.write_at(front, 0);
+        written.map_err(|error| Error::io(&self.path, error))?;
+        let behind = to_usize(self.bytes - self.front_bytes);
+        self.checksum = crc32c::crc32c_combine(crc32c::crc32c(front), self.checksum, behind);
+        self.front_bytes = 0;
+        self.finish(name)
+    }
+
     /// Makes the file durable.
+    ///
+    /// # Panics
+    /// When room was left at its start.
     pub(super) fn finish(self, name: String) -> Result<CopiedFile> {
+        assert_eq!(self.front_bytes, 0, "the room at the start is filled");
         self.file.sync().map_err(|error| Error::io(&self.path, error))?;
         Ok(CopiedFile { name, bytes: self.bytes, checksum: self.checksum })
     }

@@ -5,6 +5,7 @@ use std::thread;
 
 use seawall_wal::disk::SimDisk;
 use seawall_wal::disk::sim::CrashPlan;
+use seawall_wal::log::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use seawall_wal::{Error, Lsn};
 
 use crate::{Database, Durability, Options, Tree};
@@ -235,6 +236,10 @@ fn the_manifest_describes_every_file() {
         let found = disk.read_file(&Path::new(COPY).join(name)).unwrap();
         assert_eq!(bytes, found.len().to_string());
         assert_eq!(checksum, format!("{:08x}", crc32c::crc32c(&found)), "{name}");
+        if name.starts_with("wal/") {
+            let header = SegmentHeader::decode(&found[..SEGMENT_HEADER_BYTES]).unwrap();
+            assert_eq!(header.segment_bytes.to_string(), bytes, "a segment knows its length");
+        }
         names.push(name.to_owned());
     }
     assert!(names[0] == "pages" && names[1].starts_with("wal/"), "{names:?}");

@@ -30,6 +30,9 @@
 //! `control` knows: then `control` is older than its log. Frames and stamps behind the decreed end of
 //! an earlier epoch were judged when its successor began.
 //!
+//! A segment that is read and whose file is shorter than its header says is damage, whatever the table
+//! says: the file had its length before it had its header. A cut takes the stamps behind it along.
+//!
 //! The first record of each epoch repeats the epoch's entry in `control`. Where the log still has one
 //! that says otherwise, the two do not belong together: corrupt, whatever the table says.
 //!
@@ -173,6 +176,7 @@ pub fn find_end(files: &Arc<LogFiles>, query: &TailQuery) -> Result<LogEnd> {
     let mut index = FrameIndex::new();
     let mut stamp_lsn = Lsn::NONE;
     let mut reader = files.reader(query.start_lsn, query.start_at, None)?;
+    refuse_cut_short(files, reader.next_at().segment)?;
     while let Some(frame) = reader.next_frame()? {
         index.note(frame.header.frame_lsn, frame.at);
         if frame.header.identity == last.identity {
@@ -212,6 +216,20 @@ pub fn find_end(files: &Arc<LogFiles>, query: &TailQuery) -> Result<LogEnd> {
         known_durable_lsn: evidence.known_durable_lsn.min(end_lsn),
         index,
     })
+}
+
+/// Segments of the log from `first` on have the length that their headers say.
+fn refuse_cut_short(files: &LogFiles, first: u64) -> Result<()> {
+    for (&number, info) in files.segments().range(first..) {
+        let Ok(header) = &info.header else { continue };
+        let is_known = files.epoch_of_identity(header.identity).is_some();
+        if is_known && info.length_bytes < header.segment_bytes {
+            let expected = format!("a segment of {} bytes", header.segment_bytes);
+            let found = format!("{} bytes", info.length_bytes);
+            return Err(Error::corrupt(&files.path(number), info.length_bytes, expected, found));
+        }
+    }
+    Ok(())
 }
 
 /// The error of the cases that are corruption.

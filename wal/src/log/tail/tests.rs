@@ -8,6 +8,7 @@ use crate::control::MasterRecord;
 use crate::disk::sim::{CrashPlan, EIO, Fault, FaultEffect, OperationKind, SimDisk};
 use crate::disk::{Access, DirectoryLock, Disk, FileSize, Transfer};
 use crate::log::SegmentOptions;
+use crate::log::segment;
 use crate::log::testing::{self, FIRST_OFFSET, OPTIONS, TestLog, damage, noise};
 
 /// Evidence of a log that ends at 1000, where nothing else is known.
@@ -206,6 +207,23 @@ fn damage_below_the_checkpoint_or_what_the_caller_knows_is_corruption() {
     assert_corrupt(find_end(&files, &by_caller), last.at, "in a log that is durable");
     let not_beyond = TailQuery { known_durable_lsn: last.lsn, ..query };
     assert_eq!(find_end(&files, &not_beyond).unwrap().end_lsn, last.lsn);
+}
+
+#[test]
+fn a_segment_that_is_cut_short_is_corruption_even_between_frames() {
+    let mut log = TestLog::create(OPTIONS);
+    log.synced(&[b"one"]);
+    let cut_at = log.synced(&[b"two"]).at;
+    log.synced(&[b"three"]);
+    let path = segment::path(&testing::wal_dir(), cut_at.segment);
+    let bytes = log.disk.read_file(&path).unwrap();
+    for length in [cut_at.offset, cut_at.offset + BLOCK_U64, to_u64(bytes.len()) - BLOCK_U64] {
+        log.disk.write_file(&path, &bytes[..to_usize(length)]);
+        let at = LogPosition { segment: cut_at.segment, offset: length };
+        assert_corrupt(log.end(), at, &format!("a segment of {} bytes", bytes.len()));
+    }
+    log.disk.write_file(&path, &bytes);
+    assert_eq!(log.end().unwrap().end_lsn, log.end_lsn());
 }
 
 #[test]
