@@ -1,10 +1,12 @@
 //! Opening the database that a command names.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use seawall::{Database, Error, Event, Options, Tree};
+use seawall::{Database, Error, Event, MAX_TREE_NAME_BYTES, Options, Tree};
 use seawall_wal::control::CONTROL_NAME;
 
 use crate::failure::Failure;
@@ -84,7 +86,15 @@ impl DatabaseArg {
 
     /// Whether there is a database at all.
     pub(crate) fn require(&self) -> Result<(), Failure> {
-        if self.dir.join(CONTROL_NAME).is_file() { Ok(()) } else { Err(self.not_a_database()) }
+        let control = self.dir.join(CONTROL_NAME);
+        match fs::metadata(&control) {
+            Ok(metadata) if metadata.is_file() => Ok(()),
+            Ok(_) => Err(self.not_a_database()),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => self.not_a_database(),
+                _ => Error::io(&control, error).into(),
+            }),
+        }
     }
 
     /// The failure of a directory that holds no database.
@@ -110,6 +120,20 @@ fn show_recovery(bar: &ProgressBar, event: &Event) {
 }
 
 impl TreeArg {
+    /// Opens the database for writing, and the tree, and creates what is missing; nothing for a name
+    /// that no tree can have.
+    pub(crate) fn open_or_create(&self) -> Result<(Database, Tree), Failure> {
+        let bytes = self.tree.len();
+        if !(1..=MAX_TREE_NAME_BYTES).contains(&bytes) {
+            return Err(Failure::Failed(format!(
+                "the name of a tree has 1 to {MAX_TREE_NAME_BYTES} bytes, this one {bytes}"
+            )));
+        }
+        let database = self.database.open(Missing::Create)?;
+        let tree = database.tree(&self.tree)?;
+        Ok((database, tree))
+    }
+
     /// The tree, which must be there.
     pub(crate) fn existing(&self, database: &Database) -> Result<Tree, Failure> {
         match database.open_tree(&self.tree)? {

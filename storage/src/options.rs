@@ -15,15 +15,20 @@ use crate::{Durability, Error, Event, Isolation, Result};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
 
 /// Least cache: room for the pages that one operation holds, the log ring and batch buffers.
 const CACHE_BYTES_MIN: u64 = MIB;
+/// Most cache, where the machine has that much memory: its frames are counted in 32 bits.
+const CACHE_BYTES_MAX: u64 = 8 * TIB;
 const CACHE_BYTES_DEFAULT: u64 = 256 * MIB;
 const PAGE_BYTES: RangeInclusive<u32> = 4 << 10..=32 << 10;
 /// Page size of a new database that asks for none.
 pub(crate) const PAGE_BYTES_DEFAULT: u32 = 8 << 10;
 /// Least log bound: sixteen segments of the smallest size.
 const MAX_WAL_BYTES_MIN: u64 = 16 * MIB;
+/// Most log bound: far from where the arithmetic of credit would overflow.
+const MAX_WAL_BYTES_MAX: u64 = 256 * TIB;
 const MAX_WAL_BYTES_DEFAULT: u64 = GIB;
 const RECOVERY_TARGET: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(60 * 60);
@@ -92,7 +97,8 @@ impl Options {
         }
     }
 
-    /// Memory for pages, log ring, old versions and batch buffers together. 256 MiB; at least 1 MiB.
+    /// Memory for pages, log ring, old versions and batch buffers together. 256 MiB; at least 1 MiB, at
+    /// most the machine's memory.
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
@@ -109,7 +115,7 @@ impl Options {
     }
 
     /// Hard bound of the space that the log takes on disk; writers are slowed near it, never failed.
-    /// 1 GiB; at least 16 MiB.
+    /// 1 GiB; from 16 MiB to 256 TiB.
     #[must_use]
     pub const fn max_wal_bytes(mut self, bytes: u64) -> Self {
         self.max_wal_bytes = bytes;
@@ -214,6 +220,16 @@ impl Options {
             at_least("cache_bytes", self.cache_bytes, CACHE_BYTES_MIN)?;
             at_least("max_wal_bytes", self.max_wal_bytes, MAX_WAL_BYTES_MIN)?;
         }
+        at_most("max_wal_bytes", self.max_wal_bytes, MAX_WAL_BYTES_MAX)?;
+        at_most("cache_bytes", self.cache_bytes, CACHE_BYTES_MAX)?;
+        if let Some(memory_bytes) = memory_bytes()
+            && self.cache_bytes > memory_bytes
+        {
+            return Err(Error::InvalidArgument(format!(
+                "cache_bytes must be at most the machine's memory of {memory_bytes}; it is {}",
+                self.cache_bytes
+            )));
+        }
         if let Some(bytes) = self.page_bytes
             && !(bytes.is_power_of_two() && PAGE_BYTES.contains(&bytes))
         {
@@ -242,6 +258,27 @@ fn at_least(name: &str, bytes: u64, min: u64) -> Result<()> {
         "{name} must be at least {min} ({} MiB); it is {bytes}",
         min / MIB
     )))
+}
+
+fn at_most(name: &str, bytes: u64, max: u64) -> Result<()> {
+    if bytes <= max {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!(
+        "{name} must be at most {max} ({} TiB); it is {bytes}",
+        max / TIB
+    )))
+}
+
+/// Memory of the machine; `None` where the system does not tell.
+fn memory_bytes() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let info = rustix::system::sysinfo();
+        Some(info.totalram.saturating_mul(u64::from(info.mem_unit)))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 fn within(name: &str, value: Duration, limits: &RangeInclusive<Duration>) -> Result<()> {
@@ -285,8 +322,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        CACHE_BYTES_MIN, FLUSH_INTERVAL, GIB, MAX_WAL_BYTES_MIN, MIB, Options, PAGE_BYTES_DEFAULT,
-        RECOVERY_TARGET,
+        CACHE_BYTES_MAX, CACHE_BYTES_MIN, FLUSH_INTERVAL, GIB, MAX_WAL_BYTES_MAX,
+        MAX_WAL_BYTES_MIN, MIB, Options, PAGE_BYTES_DEFAULT, RECOVERY_TARGET,
     };
     use crate::Error;
 
@@ -317,6 +354,7 @@ mod tests {
             .recovery_target(*RECOVERY_TARGET.start())
             .flush_interval(*FLUSH_INTERVAL.start());
         let largest = Options::new()
+            .max_wal_bytes(MAX_WAL_BYTES_MAX)
             .recovery_target(*RECOVERY_TARGET.end())
             .flush_interval(*FLUSH_INTERVAL.end());
         assert!(smallest.validate().is_ok() && largest.validate().is_ok());
@@ -331,7 +369,9 @@ mod tests {
         let new = Options::new;
         for (name, options) in [
             ("cache_bytes", new().cache_bytes(CACHE_BYTES_MIN - 1)),
+            ("cache_bytes", new().cache_bytes(CACHE_BYTES_MAX + 1)),
             ("max_wal_bytes", new().max_wal_bytes(MAX_WAL_BYTES_MIN - 1)),
+            ("max_wal_bytes", new().max_wal_bytes(MAX_WAL_BYTES_MAX + 1)),
             ("recovery_target", new().recovery_target(*RECOVERY_TARGET.start() - step)),
             ("recovery_target", new().recovery_target(*RECOVERY_TARGET.end() + step)),
             ("flush_interval", new().flush_interval(*FLUSH_INTERVAL.start() - step)),
@@ -356,6 +396,30 @@ mod tests {
             refusal(&Options::new().flush_interval(Duration::from_secs(90))),
             "flush_interval must be from 1ms to 60s; it is 90s"
         );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_cache_beyond_the_machine_s_memory_is_refused() {
+        let memory_bytes = super::memory_bytes().unwrap();
+        assert!(Options::new().cache_bytes(memory_bytes).validate().is_ok());
+        let why = refusal(&Options::new().cache_bytes(memory_bytes + 1));
+        assert!(why.starts_with("cache_bytes must be at most the machine's memory"), "{why}");
+    }
+
+    #[test]
+    fn refused_options_create_nothing_and_the_largest_log_bound_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        for options in
+            [Options::new().cache_bytes(u64::MAX), Options::new().max_wal_bytes(u64::MAX)]
+        {
+            assert!(matches!(options.open(&path), Err(Error::InvalidArgument(_))));
+            assert!(!path.exists());
+        }
+        let database = Options::new().max_wal_bytes(MAX_WAL_BYTES_MAX).open(&path).unwrap();
+        database.tree("t").unwrap().insert("k", "v").unwrap();
+        database.close().unwrap();
     }
 
     #[test]

@@ -9,8 +9,9 @@ use seawall_wal::codec::to_u64;
 use serde::Serialize;
 
 use crate::bytes::BytesArg;
-use crate::database::{Missing, TreeArg};
+use crate::database::TreeArg;
 use crate::failure::Failure;
+use crate::format;
 use crate::output::Output;
 
 /// Store a value; database and tree are created where they are missing
@@ -47,8 +48,10 @@ impl Put {
                 &from_stdin
             }
         };
-        let database = self.target.database.open(Missing::Create)?;
-        database.tree(&self.target.tree)?.insert(&self.key, value)?;
+        // Before anything is created for it.
+        format::check_pair(self.key.as_ref(), value).map_err(Failure::Failed)?;
+        let (database, tree) = self.target.open_or_create()?;
+        tree.insert(&self.key, value)?;
         database.close()?;
         out.result(&Stored { value_bytes: value.len() })
     }

@@ -57,18 +57,20 @@ pub(crate) struct Entry {
 impl Entry {
     /// A pair within the limits of the engine, so that a refusal can say where it stands.
     fn new(at: Position, key: Vec<u8>, value: Vec<u8>, end: Position) -> Result<Self, FormatError> {
-        let (keys, values) = (1..=MAX_KEY_BYTES, 0..=MAX_VALUE_BYTES);
-        if !keys.contains(&key.len()) {
-            let why = format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one {}", key.len());
-            return Err(FormatError::new(at, why));
-        }
-        if !values.contains(&value.len()) {
-            let why =
-                format!("a value has up to {MAX_VALUE_BYTES} bytes, this one {}", value.len());
-            return Err(FormatError::new(at, why));
-        }
+        check_pair(&key, &value).map_err(|why| FormatError::new(at, why))?;
         Ok(Self { key, value, end })
     }
+}
+
+/// Refuses a pair that no tree can hold, with a sentence.
+pub(crate) fn check_pair(key: &[u8], value: &[u8]) -> Result<(), String> {
+    if !(1..=MAX_KEY_BYTES).contains(&key.len()) {
+        return Err(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one {}", key.len()));
+    }
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(format!("a value has up to {MAX_VALUE_BYTES} bytes, this one {}", value.len()));
+    }
+    Ok(())
 }
 
 /// Input that is not in the format, or could not be read.

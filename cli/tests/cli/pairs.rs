@@ -1,7 +1,5 @@
 //! Single pairs and ranges from the shell, and the exit codes.
 
-use std::fs;
-
 use crate::support::{Place, binary, run};
 
 #[test]
@@ -72,41 +70,6 @@ fn a_reader_that_has_seen_enough_is_not_an_error() {
     drop(reader);
     let mut child = place.command("get", &["k"]).stdout(writer).spawn().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-}
-
-#[test]
-fn a_directory_that_is_no_database_is_not_touched() {
-    let place = Place::new();
-    for command in ["get", "del"] {
-        assert!(place.run(command, &["k"]).failed(3).contains("is not a database"));
-        assert!(!place.database().exists());
-    }
-    fs::create_dir(place.database()).unwrap();
-    fs::write(place.database().join("letter.txt"), "dear").unwrap();
-    place.run("get", &["k"]).failed(3);
-    place.run("put", &["k", "v"]).failed(3);
-    let names: Vec<_> =
-        place.database().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(names, ["letter.txt"]);
-}
-
-#[test]
-fn a_database_in_use_is_refused() {
-    let place = Place::new();
-    place.run("put", &["k", "v"]).ok();
-    let database = seawall::Database::open(place.database()).unwrap();
-    assert!(place.run("put", &["k", "w"]).failed(3).contains("open elsewhere"));
-    assert!(place.run("get", &["k"]).failed(3).contains("open elsewhere"));
-    database.close().unwrap();
-    assert_eq!(place.run("get", &["k"]).text(), "v\n");
-}
-
-#[test]
-fn a_key_or_tree_beyond_the_limits_is_an_error() {
-    let place = Place::new();
-    place.run("put", &["", "v"]).failed(1);
-    place.run("put", &[&"k".repeat(1025), "v"]).failed(1);
-    place.run("put", &[&"k".repeat(1024), "v"]).ok();
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Recovery, and what an error or a crash at each step means (DESIGN section 8):
 //!
-//! 1. The lock is taken; the control file says where to begin. Nothing is changed.
+//! 1. The control file is looked at: what is not a database, or is one of a newer format, is not even
+//!    locked. The lock is taken; the control file says where to begin. Nothing is changed.
 //! 2. Analysis: the end of the log is decided, transactions and pages are taken stock of. Nothing is
 //!    changed; an error here is damage.
 //! 3. The tail is made safe, then the new epoch durable. From here on the log's old end is decreed:
@@ -72,7 +73,8 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
     let disk = &*opening.disk;
     let layout = &opening.layout;
     match layout.look(disk)? {
-        Place::Database => {}
+        // Even taking the lock writes. A `control` that is none, or of a newer format, is left alone.
+        Place::Database => drop(Control::open(disk, dir, true)?),
         _ if options.read_only || !options.create_if_missing => {
             let what = format!("a database in {}", dir.display());
             return Err(Error::NotFound { what });
@@ -207,5 +209,27 @@ fn random<const N: usize>() -> Result<[u8; N]> {
             let source = Arc::new(std::io::Error::other(error.to_string()));
             Err(Error::Io { path: "the system's random numbers".into(), source })
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use seawall_wal::disk::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_control_file_is_not_even_locked() {
+        let disk = SimDisk::new();
+        disk.write_file(Path::new("/db/control"), b"of another program");
+        disk.write_file(Path::new("/db/LOCK"), b"as well");
+        let options = Options::new().disk_injected(Arc::new(disk.clone()));
+        let before = disk.operation_count();
+        let refused = options.open("/db");
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+        assert_eq!(disk.operation_count(), before, "something was changed");
+        assert_eq!(disk.read_file(Path::new("/db/LOCK")).unwrap(), b"as well");
     }
 }

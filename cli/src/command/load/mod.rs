@@ -19,7 +19,7 @@ use seawall_wal::codec::to_u64;
 use serde::Serialize;
 
 use self::ledger::{Fingerprint, Ledger, Loaded};
-use crate::database::{Missing, TreeArg};
+use crate::database::TreeArg;
 use crate::failure::Failure;
 use crate::format::{Entries, Entry, Format, Position};
 use crate::output::{self, Output, Unit};
@@ -97,8 +97,7 @@ impl Load {
         }
         let format = self.format.or_else(|| format_of(&self.file)).unwrap_or(Format::Ndjson);
         let input = if is_stdin { None } else { Some(self.open_input()?) };
-        let database = self.target.database.open(Missing::Create)?;
-        let tree = database.tree(&self.target.tree)?;
+        let (database, tree) = self.target.open_or_create()?;
         let (ledger, loaded) = match &input {
             Some(file) => self.consult_ledger(&database, file, format)?,
             None => (None, Loaded::nothing(Fingerprint::default(), format)),
