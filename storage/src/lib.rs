@@ -77,7 +77,6 @@ mod recovery;
 mod report;
 mod space;
 #[cfg(not(loom))]
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "huge transactions use it next"))]
 mod spill;
 #[cfg(not(loom))]
 #[doc(hidden)]

@@ -70,6 +70,8 @@ pub struct Options {
     pub(crate) disk_injected: Option<Arc<dyn Disk>>,
     /// Seam for tests: segment size in place of the one that follows from the log bound.
     pub(crate) segment_bytes: Option<u64>,
+    pub(crate) bulk_budget_bytes: Option<u64>,
+    pub(crate) held_log_bytes: Option<u64>,
     /// Seam for tests: cache and log may be smaller than is any use.
     pub(crate) has_unchecked_limits: bool,
 }
@@ -93,6 +95,8 @@ impl Options {
             manual_background: false,
             disk_injected: None,
             segment_bytes: None,
+            bulk_budget_bytes: None,
+            held_log_bytes: None,
             has_unchecked_limits: false,
         }
     }
@@ -202,6 +206,22 @@ impl Options {
     #[must_use]
     pub const fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = Some(bytes);
+        self
+    }
+
+    /// Test seam: memory for the versions of one transaction, in bytes; beyond it writes stamps.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn bulk_budget_bytes(mut self, bytes: u64) -> Self {
+        self.bulk_budget_bytes = Some(bytes);
+        self
+    }
+
+    /// Test seam: log that the undo of one transaction may hold, in bytes; what is older is spilled.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn held_log_bytes(mut self, bytes: u64) -> Self {
+        self.held_log_bytes = Some(bytes);
         self
     }
 

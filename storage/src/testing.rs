@@ -3,6 +3,7 @@
 //! They are for a database opened with `manual_background`, where nobody else calls them, so that a
 //! seed decides when each takes place.
 
+use crate::checkpoint::Spill;
 use crate::{CheckpointReport, Database, Result};
 
 /// One step of page cleaner and checkpointer. Returns whether it did anything.
@@ -36,7 +37,7 @@ pub fn flush_step(database: &Database) -> Result<()> {
 /// # Errors
 /// Those of [`Database::checkpoint`].
 pub fn take_checkpoint(database: &Database) -> Result<CheckpointReport> {
-    database.shared_core().take_checkpoint()
+    database.shared_core().take_checkpoint(Spill::BeyondShare)
 }
 
 /// Lets go of a database as a kill does: nothing is written any more. Every handle to it is of no

@@ -85,6 +85,8 @@ pub fn all() -> Vec<Scenario> {
         abort(),
         savepoint(),
         long_transaction(),
+        huge_commit(),
+        huge_rollback(),
         checkpoints(),
         segments(),
         file_growth(),
@@ -225,6 +227,36 @@ pub fn long_transaction() -> Scenario {
     let ends = [commit(0), insert(33, 10), TakeCheckpoint, Finish(1, End::Rollback), insert(36, 9)];
     let operations = start.into_iter().chain(middle).chain(end).chain(ends);
     scenario("long transaction", [insert(0, 300), Checkpoint], operations)
+}
+
+/// A scenario in which every transaction is huge from its first write on: it writes stamps, and each
+/// checkpoint moves its undo information out of the log.
+fn huge(name: &str, operations: impl IntoIterator<Item = Operation>) -> Scenario {
+    let prepare = (0..12).map(|number| insert(number, 300)).chain([Checkpoint]);
+    let mut scenario = scenario(name, prepare, operations);
+    scenario.settings.bulk_budget_bytes = Some(0);
+    scenario.settings.held_log_bytes = Some(0);
+    scenario
+}
+
+/// A huge transaction inserts, replaces, shortens and deletes, and commits; another one is left open.
+#[must_use]
+pub fn huge_commit() -> Scenario {
+    let writes = [begin(0), put(0, 20, 400), put(0, 1, 500), put(0, 2, 20), take(0, 3)];
+    let again = [TakeCheckpoint, put(0, 1, 100), take(0, 20), put(0, 3, 700), insert(30, 50)];
+    let large = [put(0, 4, 20_000), TakeCheckpoint, commit(0), Collect, insert(1, 60), Checkpoint];
+    let open = [begin(1), put(1, 5, 10), take(1, 6), put(1, 40, 900), TakeCheckpoint, put(1, 5, 9)];
+    huge("huge commit", [writes.as_slice(), &again, &large, &open].concat())
+}
+
+/// Huge transactions are rolled back: whole, to a savepoint, and across checkpoints.
+#[must_use]
+pub fn huge_rollback() -> Scenario {
+    let writes = [begin(0), put(0, 20, 400), put(0, 1, 500), take(0, 3), TakeCheckpoint];
+    let part = [Do(0, Step::Savepoint), put(0, 1, 10), take(0, 4), put(0, 21, 300), TakeCheckpoint];
+    let back = [Do(0, Step::RollbackTo(0)), TakeCheckpoint, put(0, 5, 600), TakeCheckpoint];
+    let ends = [Finish(0, End::Rollback), insert(1, 70), TakeCheckpoint, Collect, Checkpoint];
+    huge("huge rollback", [writes.as_slice(), &part, &back, &ends].concat())
 }
 
 /// Checkpoints with and without cleaning, dirty pages old and new.

@@ -25,6 +25,10 @@ pub struct Settings {
     pub max_wal_bytes: u64,
     /// Segment of the log.
     pub segment_bytes: u64,
+    /// Memory for the versions of one transaction, where not the engine's own share.
+    pub bulk_budget_bytes: Option<u64>,
+    /// Log that the undo of one transaction may hold, where not the engine's own share.
+    pub held_log_bytes: Option<u64>,
     /// Isolation of transactions that do not say.
     pub isolation: Isolation,
 }
@@ -36,6 +40,8 @@ impl Default for Settings {
             cache_bytes: 256 << 10,
             max_wal_bytes: 4 << 20,
             segment_bytes: 256 << 10,
+            bulk_budget_bytes: None,
+            held_log_bytes: None,
             isolation: Isolation::Serializable,
         }
     }
@@ -48,7 +54,17 @@ impl Settings {
         let isolation =
             if random.one_in(2) { Isolation::Serializable } else { Isolation::Snapshot };
         let cache_bytes = BUFFERS_BYTES + u64::from(page_bytes) * (16 + random.below(48));
-        Self { page_bytes, cache_bytes, isolation, ..Self::default() }
+        // Transactions of a few writes become huge, and are spilled by the next checkpoint.
+        let bulk_budget_bytes = random.one_in(2).then(|| random.below(2) * 600);
+        let held_log_bytes = random.one_in(2).then_some(0);
+        Self {
+            page_bytes,
+            cache_bytes,
+            bulk_budget_bytes,
+            held_log_bytes,
+            isolation,
+            ..Self::default()
+        }
     }
 
     /// Opens the database on `disk`, creating or recovering it.
@@ -70,7 +86,14 @@ impl Settings {
     /// The options with which that is done.
     #[must_use]
     pub fn options(&self, disk: &SimDisk) -> Options {
-        Options::new()
+        let mut options = Options::new();
+        if let Some(bytes) = self.bulk_budget_bytes {
+            options = options.bulk_budget_bytes(bytes);
+        }
+        if let Some(bytes) = self.held_log_bytes {
+            options = options.held_log_bytes(bytes);
+        }
+        options
             .disk_injected(Arc::new(disk.clone()))
             .manual_background(true)
             .unchecked_limits()

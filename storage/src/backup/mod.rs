@@ -2,7 +2,8 @@
 //!
 //! 1. The target must be missing or empty. It gets a file `unfinished` that says what it is; if we
 //!    crash or fail from here to step 6, opening the copy is refused.
-//! 2. A checkpoint is taken. The log is held from where recovery from it would begin.
+//! 2. A checkpoint is taken. The log is held from where recovery from it would begin, and the undo
+//!    files are copied (`undo`).
 //! 3. Pages are copied (`pages`); between them the log is copied as far as it is durable (`log`), and
 //!    the hold follows. It is revoked, and the backup fails, before a writer would have to wait.
 //! 4. The log is made durable up to everything reserved so far, and copied up to there: that is
@@ -22,6 +23,7 @@ mod target;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
+mod undo;
 
 use std::io;
 use std::path::Path;
@@ -35,8 +37,9 @@ use self::log::LogCopy;
 use self::manifest::Manifest;
 use self::pages::copy_pages;
 use self::target::TargetFile;
+use self::undo::copy_undo_files;
 use crate::BackupReport;
-use crate::checkpoint::Checkpointer;
+use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::Engine;
 use crate::open::{Layout, UNFINISHED_NAME};
 use crate::writeback::doublewrite::DoublewriteFile;
@@ -60,11 +63,12 @@ pub(crate) fn backup(
     let layout = Layout::new(dir);
     begin_target(&**disk, &layout)?;
 
-    checkpointer.take()?;
+    checkpointer.take(Spill::BeyondShare)?;
     let (hold, state) = checkpointer.hold_log();
     let master = state.master.expect("a checkpoint was taken");
     let wal_dir = engine.wal_dir();
     let mut log = LogCopy::new(disk, wal_dir, layout.wal.clone(), &state, &master, &hold);
+    let mut files = copy_undo_files(engine, &**disk, dir)?;
     let mut pages = TargetFile::create(&**disk, &layout.pages)?;
     copy_pages(engine, &mut pages, || {
         engine.check_open()?;
@@ -76,7 +80,7 @@ pub(crate) fn backup(
     log.copy_to(engine.log.durable_lsn())?;
 
     let (end_lsn, first_at) = (log.end_lsn(), log.first_at());
-    let mut files = vec![pages.finish("pages".into())?];
+    files.push(pages.finish("pages".into())?);
     files.extend(log.finish()?);
     drop(hold);
     create_doublewrite(engine, &state, &layout)?;

@@ -2,7 +2,7 @@
 //!
 //! | section | entry (all numbers varints) |
 //! |---|---|
-//! | 1 active transactions | id, first LSN, last LSN |
+//! | 1 active transactions | id, first LSN, last LSN, undo-next LSN, spilled-up-to LSN, bytes of the undo file |
 //! | 2 dirty pages | page id, rec LSN, last LSN |
 //! | 3 pending frees | first page, count, commit LSN |
 //! | 4 tree sizes | tree id, keys |
@@ -75,8 +75,12 @@ impl Tables {
     /// The tables as chunks.
     pub(crate) fn encode(&self) -> Vec<Chunk> {
         let mut chunks = Vec::new();
-        let active =
-            self.active.iter().map(|txn| [txn.id.get(), txn.first_lsn.get(), txn.last_lsn.get()]);
+        let active = self.active.iter().map(|txn| {
+            let lsns = [txn.first_lsn, txn.last_lsn, txn.undo_next_lsn, txn.spilled_upto];
+            let [first_lsn, last_lsn, undo_next_lsn, spilled_upto] = lsns.map(Lsn::get);
+            let id = txn.id.get();
+            [id, first_lsn, last_lsn, undo_next_lsn, spilled_upto, txn.undo_file_bytes]
+        });
         encode_section(&mut chunks, ACTIVE, active);
         let dirty = self
             .dirty
@@ -112,11 +116,15 @@ impl Tables {
         let start = reader.offset();
         match section {
             ACTIVE => {
-                let [id, first_lsn, last_lsn] = numbers(reader)?;
+                let [id, first_lsn, last_lsn, undo_next_lsn, spilled_upto, undo_file_bytes] =
+                    numbers(reader)?;
                 self.active.push(ActiveTxn {
                     id: TxnId::new(id),
                     first_lsn: Lsn::new(first_lsn),
                     last_lsn: Lsn::new(last_lsn),
+                    undo_next_lsn: Lsn::new(undo_next_lsn),
+                    spilled_upto: Lsn::new(spilled_upto),
+                    undo_file_bytes,
                 });
             }
             DIRTY => {
@@ -193,7 +201,14 @@ mod tests {
     fn tables_survive_being_cut_into_chunks() {
         let lsn = |i: u64| Lsn::new((1 << 40) + i);
         let tables = Tables {
-            active: vec![ActiveTxn { id: TxnId::new(9), first_lsn: lsn(1), last_lsn: lsn(2) }],
+            active: vec![ActiveTxn {
+                id: TxnId::new(9),
+                first_lsn: lsn(1),
+                last_lsn: lsn(9),
+                undo_next_lsn: lsn(4),
+                spilled_upto: lsn(3),
+                undo_file_bytes: 1 << 33,
+            }],
             dirty: (0..20_000)
                 .map(|i| DirtyPage { page: PageId::new(i), rec_lsn: lsn(i), last_lsn: lsn(2 * i) })
                 .collect(),

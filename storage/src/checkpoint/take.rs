@@ -1,5 +1,6 @@
 //! Taking a fuzzy checkpoint: it writes no page and stops no transaction (invariant C2).
 //!
+//! 0. Undo information that holds too much of the log is moved to undo files (`spill.rs`).
 //! 1. The begin record is appended; its START is `begin_lsn`.
 //! 2. After the appends that were under way have made their stores, the active transactions are
 //!    copied: a commit below `begin_lsn` is not among them, and no `last_lsn` below it is missed.
@@ -24,10 +25,12 @@ use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::{Lsn, Result};
 
 use super::holds::{LogHold, LogHolds};
+use super::spill::{Spill, spill_undo};
 use super::tables::{Chunk, DirtyPage, FramePlace, Tables, chunk_checksum};
 use crate::CheckpointReport;
 use crate::engine::{Appended, Chain, Engine};
 use crate::planted::{Bug, is_planted};
+use crate::txn::ActiveTxn;
 
 /// Log bytes of a begin or end record, padding included.
 const FENCE_RECORD_BYTES: u64 = 256;
@@ -45,21 +48,26 @@ pub(crate) struct Checkpointer {
     turn: Mutex<()>,
     holds: LogHolds,
     max_wal_bytes: u64,
+    /// Log that the undo of one transaction may hold.
+    held_log_bytes: u64,
     /// END of the last checkpoint's end record.
     last_end: AtomicU64,
     /// Redo would start here: the redo point of the master record in force.
     redo_lsn: AtomicU64,
+    /// The log below was given up: no transaction needs anything of it, whatever it needs now.
+    kept_lsn: AtomicU64,
     /// Log of earlier epochs that recovery worked off when the database was opened: as much as a page
     /// that is dirty since then may need again.
     earlier_bytes: u64,
 }
 
 impl Checkpointer {
+    /// For a log of `max_wal_bytes`, of which the undo of one transaction may hold `held_log_bytes`;
     /// `earlier_bytes`: log of earlier epochs that recovery has just worked off.
     pub(crate) fn new(
         engine: Arc<Engine>,
         control: Arc<Control>,
-        max_wal_bytes: u64,
+        (max_wal_bytes, held_log_bytes): (u64, u64),
         earlier_bytes: u64,
     ) -> Self {
         Self {
@@ -68,8 +76,10 @@ impl Checkpointer {
             turn: Mutex::new(()),
             holds: LogHolds::default(),
             max_wal_bytes,
+            held_log_bytes,
             last_end: AtomicU64::new(0),
             redo_lsn: AtomicU64::new(u64::MAX),
+            kept_lsn: AtomicU64::new(0),
             earlier_bytes,
         }
     }
@@ -115,11 +125,16 @@ impl Checkpointer {
         self.engine.log.reserved_lsn().get().saturating_sub(last)
     }
 
-    /// Takes a checkpoint of the pages as they are.
-    pub(crate) fn take(&self) -> Result<CheckpointReport> {
+    /// Takes a checkpoint of the pages as they are, and moves undo information out of the log.
+    pub(crate) fn take(&self, spill: Spill) -> Result<CheckpointReport> {
         let _turn = self.turn.lock();
         let started = Instant::now();
         let engine = &*self.engine;
+        let share_bytes = match spill {
+            Spill::BeyondShare => self.held_log_bytes,
+            Spill::Everything => 0,
+        };
+        spill_undo(engine, &self.control, self.kept_lsn(), share_bytes)?;
         engine.hold_sizes(engine.log.reserved_lsn());
         let logged = self.log_checkpoint();
         engine.release_sizes();
@@ -130,10 +145,12 @@ impl Checkpointer {
             engine.log.truncate(needed_lsn(&end))?;
         }
         self.publish(&end, appended)?;
-        let keep_lsn = needed_lsn(&end).min(self.control.needed_lsn());
+        let held = engine.committed_in_log().into_iter().map(|(_, needed_lsn)| needed_lsn);
+        let keep_lsn = held.fold(needed_lsn(&end).min(self.control.needed_lsn()), Lsn::min);
         let segments_recycled = self.truncate(keep_lsn)?;
         self.last_end.store(appended.end.get(), Ordering::SeqCst);
         self.redo_lsn.store(end.redo_lsn.get(), Ordering::SeqCst);
+        engine.reap_undo_files()?;
         engine.counters.checkpoint();
         Ok(report(&tables, &end, appended, segments_recycled, started))
     }
@@ -143,6 +160,7 @@ impl Checkpointer {
         let log = &self.engine.log;
         let held_lsn = self.holds.lowest();
         let recycled = log.truncate(keep_lsn.min(held_lsn))?;
+        self.kept_lsn.store(keep_lsn.get(), Ordering::SeqCst);
         let room_bytes = self.max_wal_bytes / 8 * HOLD_ROOM_EIGHTHS;
         if held_lsn >= keep_lsn || log.available_bytes() >= room_bytes {
             return Ok(recycled);
@@ -156,7 +174,8 @@ impl Checkpointer {
         let engine = &*self.engine;
         let begin_lsn = self.append(FENCE_RECORD_BYTES, &Body::CheckpointBegin)?.start;
         engine.appenders.wait_for_appends();
-        let active = engine.txns.active();
+        let active = engine.active_txns();
+        let parts_lsn = engine.txns.min_parts_lsn();
         let shards = 0..engine.dirty.shards();
         let dirty: Vec<_> = shards
             .flat_map(|index| engine.dirty.copy_shard(index))
@@ -178,7 +197,9 @@ impl Checkpointer {
         };
         let rec_lsns = tables.dirty.iter().map(|dirty| dirty.rec_lsn);
         let redo_lsn = rec_lsns.fold(begin_lsn, Lsn::min);
-        let undo_lsn = tables.active.iter().map(|txn| txn.first_lsn).min().unwrap_or(Lsn::NONE);
+        let undo_lsns = tables.active.iter().map(ActiveTxn::needed_lsn).chain(parts_lsn);
+        let undo_lsn = undo_lsns.min().filter(|&lsn| lsn < Lsn::MAX);
+        let undo_lsn = undo_lsn.map_or(Lsn::NONE, |lsn| lsn.max(self.kept_lsn()));
         let chunks = tables.encode();
         let (mut first_chunk_lsn, mut checksum) = (Lsn::NONE, 0);
         for (chunk, index) in chunks.iter().zip(0..) {
@@ -202,6 +223,12 @@ impl Checkpointer {
         };
         let appended = self.append(FENCE_RECORD_BYTES, &Body::CheckpointEnd(end.clone()))?;
         Ok((tables, end, appended))
+    }
+
+    /// A transaction that has undone everything back into its undo file needs no log, until it writes
+    /// again; what lies between is undone, or compensation.
+    fn kept_lsn(&self) -> Lsn {
+        Lsn::new(self.kept_lsn.load(Ordering::SeqCst))
     }
 
     fn append_chunk(&self, chunk: &Chunk, index: u64) -> Result<Appended> {

@@ -11,6 +11,7 @@ use seawall_wal::{Error, Lsn, Result};
 
 use super::core::Core;
 use crate::Event;
+use crate::checkpoint::Spill;
 use crate::checkpoint::pacing::PaceChange;
 use crate::engine::Collected;
 use crate::writeback::cleaner::CleanerTarget;
@@ -180,7 +181,7 @@ impl Core {
         let is_worth_it = self.pacing.is_checkpoint_worth_it(redo_bytes, after, budget_bytes);
         let is_due = is_worth_it || self.checkpointer.bytes_since_last() >= checkpoint_bytes;
         if is_due {
-            self.take_checkpoint()?;
+            self.take_checkpoint(Spill::BeyondShare)?;
         }
         self.pace(budget_bytes);
         Ok(Maintained { pages_written, has_checkpointed: is_due })
@@ -210,17 +211,20 @@ impl Core {
         self.pacing.estimate(self.checkpointer.redo_bytes())
     }
 
-    /// Cleans pages and takes checkpoints so that log can be given up; ends the oldest transaction
-    /// where it is what holds the log back. Returns whether there is more room than before.
+    /// Cleans pages, spills undo information and takes checkpoints so that log can be given up; ends
+    /// the transaction that holds the log back where its undo could not be spilled. Returns whether
+    /// there is more room than before.
     fn make_log_room(&self) -> Result<bool> {
         let log = &self.engine.log;
-        let available = log.available_bytes();
+        let room_bytes = log.room_bytes();
         loop {
             let reserved = log.reserved_lsn();
-            while !self.engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
-            self.take_checkpoint()?;
-            self.take_checkpoint()?;
-            if log.available_bytes() > available {
+            self.clean_up_to(reserved)?;
+            // Only what is durable can be spilled.
+            log.wait_durable(reserved)?;
+            self.take_checkpoint(Spill::Everything)?;
+            self.take_checkpoint(Spill::Everything)?;
+            if log.room_bytes() > room_bytes {
                 return Ok(true);
             }
             if !self.doom_oldest(reserved)? {

@@ -17,8 +17,8 @@ use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard};
 use seawall_wal::{Error, Lsn, Result};
 
 use super::background::Background;
-use crate::checkpoint::Checkpointer;
 use crate::checkpoint::pacing::Pacing;
+use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::{Engine, Unit};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::open::{self, Opened};
@@ -78,7 +78,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn open(options: &Options, dir: &std::path::Path) -> Result<Arc<Self>> {
-        let Opened { engine, checkpointer, report, lock, clean_frames } = open::open(options, dir)?;
+        let opened = open::open(options, dir)?;
+        let Opened { engine, checkpointer, report, lock, clean_frames, .. } = opened;
         let rates = checkpointer.control().state().rates;
         let (target, bound) = (options.recovery_target, options.max_wal_bytes);
         let pacing = Arc::new(Pacing::new(target, bound, rates, report.clean));
@@ -167,7 +168,7 @@ impl Core {
     /// gets `TransactionTooOld`. One that is in the middle of a call is left to that call, which
     /// gives up where it waits for the log. Returns whether one was rolled back here.
     pub(super) fn doom_oldest(&self, lsn: Lsn) -> Result<bool> {
-        let Some(doomed) = self.engine.txns.doom_oldest(lsn) else { return Ok(false) };
+        let Some(doomed) = self.engine.doom_oldest(lsn) else { return Ok(false) };
         self.engine.log.recheck_credit();
         let live: Vec<_> = self.live.lock().values().filter_map(Weak::upgrade).collect();
         for unit in live {
@@ -197,13 +198,13 @@ impl Core {
             return Err(error);
         }
         self.clean_up_to(self.engine.log.reserved_lsn())?;
-        self.checkpointer.take()?;
+        self.checkpointer.take(Spill::BeyondShare)?;
         let lsn = self.engine.log.shutdown()?;
         self.checkpointer.control().update(|state| state.shutdown = Shutdown::Clean { lsn })
     }
 
     /// Writes pages until none lacks a change below `lsn` on disk.
-    fn clean_up_to(&self, lsn: Lsn) -> Result<()> {
+    pub(super) fn clean_up_to(&self, lsn: Lsn) -> Result<()> {
         while !self.engine.cleaner.step(CleanerTarget::RedoLsn(lsn))?.is_reached {}
         Ok(())
     }
@@ -214,8 +215,8 @@ impl Core {
         let _writing = self.admit_write()?;
         let started = Instant::now();
         self.clean_up_to(self.engine.log.reserved_lsn())?;
-        let first = self.take_checkpoint()?;
-        let second = self.take_checkpoint()?;
+        let first = self.take_checkpoint(Spill::BeyondShare)?;
+        let second = self.take_checkpoint(Spill::BeyondShare)?;
         Ok(CheckpointReport {
             segments_recycled: first.segments_recycled + second.segments_recycled,
             elapsed: started.elapsed(),
@@ -224,9 +225,9 @@ impl Core {
     }
 
     /// Takes a checkpoint and tells of it.
-    pub(crate) fn take_checkpoint(&self) -> Result<CheckpointReport> {
+    pub(crate) fn take_checkpoint(&self, spill: Spill) -> Result<CheckpointReport> {
         self.emit(&Event::CheckpointBegin { begin_lsn: self.engine.log.reserved_lsn() });
-        let report = self.checkpointer.take()?;
+        let report = self.checkpointer.take(spill)?;
         self.emit(&Event::CheckpointEnd(report.clone()));
         Ok(report)
     }

@@ -145,9 +145,8 @@ impl Database {
             leaf.clear();
             let lower = bounds.lower.as_ref().map(|key| &key[..]);
             let upper = bounds.upper.as_ref().map(|key| &key[..]);
-            let view = View::At(registered.at(None));
-            let rest =
-                engine.copy_first_leaf(&engine.catalogue, (lower, upper), view, &mut leaf)?;
+            let at = registered.at(None);
+            let rest = engine.copy_first_leaf(&engine.catalogue, (lower, upper), at, &mut leaf)?;
             for index in 0..leaf.len() {
                 let name = name_of(leaf.get(index).0).map_err(|error| {
                     engine.corrupt_page(engine.catalogue.root, error.expected, error.found)

@@ -14,7 +14,7 @@ use super::core::{Core, Shared};
 use super::registered::Registered;
 use crate::Value;
 use crate::catalogue::TreeInfo;
-use crate::engine::{Engine, Found, LeafPairs, ReadAt, Rest, View};
+use crate::engine::{Engine, Found, LeafPairs, ReadAt, Rest};
 use crate::key_range::KeyBounds;
 use crate::txn::{CommitCell, ReadRange, ReadSet};
 
@@ -147,8 +147,8 @@ impl Range<'_> {
         let core = &self.shared.core;
         core.engine.check_open()?;
         self.leaf.clear();
-        let view = View::At(self.reader.at());
-        let rest = core.engine.copy_first_leaf(&self.tree, borrow(bounds), view, &mut self.leaf)?;
+        let at = self.reader.at();
+        let rest = core.engine.copy_first_leaf(&self.tree, borrow(bounds), at, &mut self.leaf)?;
         append_pairs(core, &self.leaf, &mut self.front)?;
         if let Some(tracked) = self.reader.tracked() {
             tracked.read_front(&rest);
@@ -166,8 +166,8 @@ impl Range<'_> {
         let core = &self.shared.core;
         core.engine.check_open()?;
         self.leaf.clear();
-        let view = View::At(self.reader.at());
-        let rest = core.engine.copy_last_leaf(&self.tree, borrow(bounds), view, &mut self.leaf)?;
+        let at = self.reader.at();
+        let rest = core.engine.copy_last_leaf(&self.tree, borrow(bounds), at, &mut self.leaf)?;
         append_pairs(core, &self.leaf, &mut self.back)?;
         if let Some(tracked) = self.reader.tracked() {
             tracked.read_back(&rest);
@@ -194,8 +194,8 @@ impl Range<'_> {
             let engine = &self.shared.core.engine;
             engine.check_open()?;
             self.leaf.clear();
-            let view = View::At(self.reader.at());
-            let rest = engine.copy_first_leaf(&self.tree, borrow(bounds), view, &mut self.leaf)?;
+            let at = self.reader.at();
+            let rest = engine.copy_first_leaf(&self.tree, borrow(bounds), at, &mut self.leaf)?;
             for index in 0..self.leaf.len() {
                 let (key, value, found) = self.leaf.get(index);
                 let flow = match found {

@@ -1,5 +1,6 @@
 //! Where the database stands, in figures.
 
+use seawall_wal::Lsn;
 use seawall_wal::codec::to_u64;
 
 use super::core::Core;
@@ -13,7 +14,8 @@ impl Core {
         let counted = engine.counters.read();
         let end_lsn = engine.log.reserved_lsn();
         let redo_lsn = engine.dirty.min_rec_lsn().unwrap_or(end_lsn);
-        let undo_lsn = engine.txns.min_first_lsn().unwrap_or(end_lsn);
+        let undo_lsns = engine.active_txns().into_iter().map(|txn| txn.needed_lsn());
+        let undo_lsn = undo_lsns.fold(end_lsn, Lsn::min);
         Stats {
             end_lsn,
             durable_lsn: engine.log.durable_lsn(),
@@ -21,7 +23,7 @@ impl Core {
             redo_lsn,
             undo_lsn,
             wal_bytes: engine.log.wal_bytes(),
-            undo_bytes: 0,
+            undo_bytes: engine.spills.bytes(),
             page_file_bytes: engine.file.pages() * to_u64(engine.page_bytes),
             cache_pages: to_u64(engine.pool.frames()),
             dirty_pages: to_u64(engine.dirty.len()),

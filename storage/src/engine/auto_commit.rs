@@ -16,7 +16,7 @@ use crate::catalogue::TreeInfo;
 use crate::page::{Incoming, LeafView, PageRead};
 use crate::pool::ExclusivePage;
 use crate::tree::Seek;
-use crate::txn::CommitCell;
+use crate::txn::{CommitCell, Written};
 use crate::version::{Head, VersionKey};
 use crate::{Durability, Error};
 
@@ -106,14 +106,13 @@ impl Engine {
         let mut appender = self.appenders.acquire();
         let mut page: ExclusivePage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
 
-        let head = self.versions.head(version_key, None);
-        let seen_lsn = match head {
+        let leaf = LeafView::new(page.bytes());
+        let cell = leaf.get(key);
+        let seen_lsn = match self.head(version_key, cell.as_ref(), None) {
             Head::Active(holder) => return Ok(Try::Held(holder)),
             Head::Committed(lsn) => lsn,
             Head::None | Head::Own => Lsn::NONE,
         };
-        let leaf = LeafView::new(page.bytes());
-        let cell = leaf.get(key);
         let live = cell.filter(|cell| !cell.is_ghost);
         let (kind, after) = match (decide(live), live) {
             (Decision::Keep, _) | (Decision::Delete, None) => {
@@ -143,7 +142,7 @@ impl Engine {
             ops: Cow::Borrowed(std::slice::from_ref(&op)),
         }];
         let body = Body::AutoCommit { commit, refs };
-        let pass = self.gate.pass(|| Arc::from([version_key.clone()]));
+        let pass = self.gate.pass(|| Written::keys(std::slice::from_ref(version_key)));
         let mut pending = is_sync.then(|| self.log.begin_sync_commit());
         let appended = self.append(
             &mut appender,

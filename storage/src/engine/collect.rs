@@ -7,21 +7,24 @@ use seawall_wal::codec::to_u64;
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::{Body, Op, PageRef};
 use seawall_wal::sync::atomic::Ordering;
-use seawall_wal::{Lsn, Result};
+use seawall_wal::{Lsn, Result, TreeId};
 
 use super::Engine;
 use super::append::{Chain, page_lsn};
 use super::auto_commit::CHANGE_RECORD_BYTES;
+use crate::catalogue::TreeInfo;
 use crate::page::{LeafView, PageRead, is_sparse};
 use crate::pool::ExclusivePage;
 use crate::tree::Seek;
-use crate::version::VersionKey;
+use crate::version::{KeySpan, VersionKey};
 
 /// Entries of a shard of the version store that one step looks at.
 const COLLECT_PER_STEP: usize = 256;
 /// Keys whose leaves one step purges.
 const PURGE_PER_STEP: usize = 64;
 
+/// Leaves on the trail of a huge transaction that one step purges.
+const SWEEP_PER_STEP: usize = 64;
 /// Extents that one step frees.
 const FREE_PER_STEP: usize = 64;
 
@@ -30,8 +33,32 @@ const FREE_PER_STEP: usize = 64;
 pub(crate) struct Collected {
     pub(crate) versions: usize,
     pub(crate) purged_leaves: usize,
+    pub(crate) swept_leaves: usize,
     pub(crate) freed_extents: usize,
     pub(crate) has_dismantled: bool,
+}
+
+/// Leaves to be purged on the trail of a huge transaction.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    next: VersionKey,
+    high: Vec<u8>,
+}
+
+/// A cell that can be purged.
+struct Purgeable {
+    is_ghost: bool,
+    /// It takes room that it does not need; a mere stamp goes only when something else does.
+    is_due: bool,
+    key: Vec<u8>,
+}
+
+/// What became of a leaf.
+#[derive(Debug, Default)]
+struct Purged {
+    is_done: bool,
+    /// Where the leaf behind it begins.
+    rest: Option<Vec<u8>>,
 }
 
 impl Engine {
@@ -69,22 +96,50 @@ impl Engine {
         let versions = self.versions.collect(horizon, COLLECT_PER_STEP);
         let mut purged_leaves = 0;
         for key in self.versions.take_purgeable(PURGE_PER_STEP) {
-            purged_leaves += usize::from(self.purge_leaf(&key, horizon)?);
+            purged_leaves += usize::from(self.purge_leaf(&key, horizon)?.is_done);
         }
+        for bulk in self.bulks.reap(horizon) {
+            let spans = bulk.take_spans().into_iter();
+            self.sweep_all(spans.filter(|(_, span)| span.needs_purge));
+        }
+        let swept_leaves = self.sweep_step(horizon)?;
+        self.reap_undo_files()?;
         let freed_extents = self.free_step(horizon, FREE_PER_STEP)?;
         let has_dismantled = self.dismantle_step(horizon)?;
-        Ok(Collected { versions, purged_leaves, freed_extents, has_dismantled })
+        Ok(Collected { versions, purged_leaves, swept_leaves, freed_extents, has_dismantled })
+    }
+
+    /// Has the leaves of these keys purged: those that a huge transaction deleted or shortened, or
+    /// inserted before it was rolled back.
+    pub(crate) fn sweep_all(&self, spans: impl IntoIterator<Item = (TreeId, KeySpan)>) {
+        let sweeps = spans
+            .into_iter()
+            .map(|(tree, span)| Sweep { next: VersionKey::new(tree, &span.low), high: span.high });
+        self.sweeps.lock().extend(sweeps);
+    }
+
+    /// Purges the next leaves of the oldest sweep. Returns how many it has looked at.
+    fn sweep_step(&self, horizon: Lsn) -> Result<usize> {
+        let Some(mut sweep) = self.sweeps.lock().pop_front() else { return Ok(0) };
+        for leaf in 1..=SWEEP_PER_STEP {
+            match self.purge_leaf(&sweep.next, horizon)?.rest {
+                Some(rest) if rest <= sweep.high => sweep.next.set_key(&rest),
+                _ => return Ok(leaf),
+            }
+        }
+        self.sweeps.lock().push_front(sweep);
+        Ok(SWEEP_PER_STEP)
     }
 
     /// Removes every ghost on the key's leaf that nobody needs, and settles cells that keep capacity
-    /// for a rollback that cannot come any more. Returns whether anything was done.
-    fn purge_leaf(&self, due: &VersionKey, horizon: Lsn) -> Result<bool> {
+    /// for a rollback that cannot come any more. Stamps that everybody sees go with them.
+    fn purge_leaf(&self, due: &VersionKey, horizon: Lsn) -> Result<Purged> {
         let Some(tree) = self.trees.get(due.tree()).filter(|tree| tree.dropped_lsn().is_none())
         else {
-            return Ok(false);
+            return Ok(Purged::default());
         };
         // A drop that comes now finds the tree held, and takes it as any other conflict.
-        let Ok(_shared) = tree.share(None) else { return Ok(false) };
+        let Ok(_shared) = tree.share(None) else { return Ok(Purged::default()) };
         let mut credit = self.credit(&CreditRequest {
             payload_bytes: CHANGE_RECORD_BYTES + to_u64(self.page_bytes),
             is_sync_commit: false,
@@ -93,33 +148,23 @@ impl Engine {
         let mut appender = self.appenders.acquire();
         let mut page: ExclusivePage<'_> = self.descent(&tree).leaf(Seek::Key(due.key()))?;
         let leaf = LeafView::new(page.bytes());
-        let mut version_key = VersionKey::new(tree.id, &[]);
-        let mut keys = Vec::new();
-        for slot in 0..leaf.count() {
-            let cell = leaf.cell_at(slot);
-            let is_due = cell.is_ghost || cell.capacity_bytes > 0;
-            if is_due {
-                version_key.set_key(&leaf.key_at(slot).to_vec());
-                if !self.versions.is_needed(&version_key) {
-                    keys.push((cell.is_ghost, version_key.key().to_vec()));
-                }
-            }
+        let rest = leaf.high_fence().map(|fence| fence.to_vec());
+        let keys = self.purgeable(&tree, leaf);
+        let is_done = keys.iter().any(|purgeable| purgeable.is_due);
+        if is_done {
+            let ops = keys.iter().map(|Purgeable { is_ghost, key, .. }| match is_ghost {
+                true => Op::Remove { tree: tree.id, key },
+                false => Op::Settle { tree: tree.id, key },
+            });
+            let page_ref = PageRef {
+                page: page.id(),
+                page_prev_lsn: page_lsn(&page),
+                is_init: false,
+                ops: Cow::Owned(ops.collect()),
+            };
+            let body = Body::Purge { horizon, refs: vec![page_ref] };
+            self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut [&mut page], |_| {});
         }
-        if keys.is_empty() {
-            return Ok(false);
-        }
-        let ops = keys.iter().map(|(is_ghost, key)| match is_ghost {
-            true => Op::Remove { tree: tree.id, key },
-            false => Op::Settle { tree: tree.id, key },
-        });
-        let page_ref = PageRef {
-            page: page.id(),
-            page_prev_lsn: page_lsn(&page),
-            is_init: false,
-            ops: Cow::Owned(ops.collect()),
-        };
-        let body = Body::Purge { horizon, refs: vec![page_ref] };
-        self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut [&mut page], |_| {});
         let is_mergeable = is_sparse(page.bytes());
         drop(page);
         drop(appender);
@@ -127,6 +172,26 @@ impl Engine {
         if is_mergeable {
             self.merge_sparse(&tree, due.key())?;
         }
-        Ok(true)
+        Ok(Purged { is_done, rest })
+    }
+
+    /// Cells of a leaf that nobody needs as they are.
+    fn purgeable(&self, tree: &TreeInfo, leaf: LeafView<'_>) -> Vec<Purgeable> {
+        let mut version_key = VersionKey::new(tree.id, &[]);
+        let mut found = Vec::new();
+        for slot in 0..leaf.count() {
+            let cell = leaf.cell_at(slot);
+            let is_due = cell.is_ghost || cell.capacity_bytes > 0;
+            if !is_due && cell.stamp.is_none() {
+                continue;
+            }
+            version_key.set_key(&leaf.key_at(slot).to_vec());
+            let is_open = cell.stamp.is_some_and(|stamp| self.bulks.get(stamp.txn).is_some());
+            if !is_open && !self.versions.is_needed(&version_key) {
+                let key = version_key.key().to_vec();
+                found.push(Purgeable { is_ghost: cell.is_ghost, is_due, key });
+            }
+        }
+        found
     }
 }

@@ -1,11 +1,14 @@
-//! Reading records back for undo: those of this epoch from the log, older ones, while recovery runs,
-//! from the files it found.
+//! Reading records back for undo, and for readers of what stamps replaced: those that were spilled
+//! from the transaction's undo file, those of this epoch from the log, older ones, while recovery
+//! runs, from the files it found.
 
 use seawall_wal::codec::DecodeError;
 use seawall_wal::log::{OwnedRecord, RecordReader};
-use seawall_wal::{Error, Lsn, Result};
+use seawall_wal::record::{Body, Op, Stamp};
+use seawall_wal::{Error, Lsn, Result, TxnId};
 
 use super::Engine;
+use crate::version::CellBuf;
 
 impl Engine {
     /// Lets undo read the log of earlier epochs; `None` when recovery is done.
@@ -13,7 +16,41 @@ impl Engine {
         *self.history.lock() = history;
     }
 
-    pub(super) fn read_record(&self, lsn: Lsn) -> Result<OwnedRecord> {
+    /// The record at `lsn` of a transaction that is not over, or whose undo information readers may
+    /// need.
+    pub(super) fn read_undo(&self, txn: TxnId, lsn: Lsn) -> Result<OwnedRecord> {
+        if let Some(record) = self.spills.read(txn, lsn)? {
+            return Ok(record);
+        }
+        match self.read_record(lsn) {
+            // A checkpoint may have moved it from the log to the undo file meanwhile.
+            Err(error) => self.spills.read(txn, lsn)?.ok_or(error),
+            found => found,
+        }
+    }
+
+    /// What the key of a stamp had for a cell before its transaction wrote it.
+    pub(super) fn before_image(&self, stamp: &Stamp) -> Result<Option<CellBuf>> {
+        let read = self.read_undo(stamp.txn, stamp.undo_lsn)?;
+        let damaged = |error: DecodeError| self.damaged_record(read.lsn, error);
+        let body = read.body().map_err(damaged)?;
+        let record = read.decode(&body).map_err(damaged)?;
+        let refs = match record.body {
+            Body::Update { ref refs } if record.txn == stamp.txn => refs,
+            ref other => {
+                let expected = format!("a write of transaction {}", stamp.txn);
+                let found = format!("{:?} of transaction {}", other.kind(), record.txn);
+                return Err(self.wrong_record(read.lsn, expected, found));
+            }
+        };
+        let before = refs.iter().flat_map(|page_ref| page_ref.ops.iter()).find_map(|op| match op {
+            Op::Put { before, .. } => Some(before.map(CellBuf::from)),
+            _ => None,
+        });
+        before.ok_or_else(|| self.wrong_record(read.lsn, "a write of a key", "none"))
+    }
+
+    fn read_record(&self, lsn: Lsn) -> Result<OwnedRecord> {
         if lsn >= self.log.epoch().start_lsn {
             return self.log.read(lsn);
         }

@@ -28,6 +28,7 @@ mod dismantle;
 mod history;
 mod overflow;
 mod read;
+mod spill;
 mod stall;
 mod structure;
 mod undo;
@@ -51,17 +52,19 @@ use crate::pool::Pool;
 use crate::pool::dirty::DirtyTable;
 use crate::space::Allocator;
 use crate::txn::{Appenders, CommitGate, SnapshotSlot, Snapshots, TxnSlot, TxnTable};
-use crate::version::VersionStore;
+use crate::version::{BulkTable, VersionStore};
 use crate::writeback::cleaner::Cleaner;
 
 pub(crate) use append::{Appended, Chain};
 pub(crate) use auto_commit::{Decision, Outcome};
 pub(crate) use collect::Collected;
+use collect::Sweep;
 pub(crate) use counters::Counters;
 pub(crate) use ddl::check_name;
 use dismantle::Doomed;
 pub(crate) use overflow::OverflowLink;
-pub(crate) use read::{Found, LeafPairs, ReadAt, Rest, View};
+pub(crate) use read::{Behind, Found, LeafPairs, ReadAt, Rest, View};
+pub(crate) use spill::{Spills, UndoFile};
 pub(crate) use stall::Hooks;
 pub(crate) use undo::Undo;
 pub(crate) use unit::{Unit, UnitMark};
@@ -76,6 +79,13 @@ pub(crate) struct Engine {
     pub(crate) cleaner: Arc<Cleaner>,
     pub(crate) space: Allocator,
     pub(crate) versions: VersionStore,
+    pub(crate) bulks: BulkTable,
+    /// Undo files.
+    pub(crate) spills: Spills,
+    /// Versions of one transaction may take this many bytes; beyond it writes stamps.
+    bulk_budget_bytes: u64,
+    /// Leaves to be purged.
+    sweeps: Mutex<VecDeque<Sweep>>,
     pub(crate) snapshots: Snapshots,
     pub(crate) txns: TxnTable,
     pub(crate) appenders: Appenders,
@@ -113,6 +123,8 @@ pub(crate) struct Parts {
     pub(crate) trees: Registry,
     pub(crate) catalogue: Arc<TreeInfo>,
     pub(crate) wal_dir: PathBuf,
+    pub(crate) spills: Spills,
+    pub(crate) bulk_budget_bytes: u64,
     /// Floor of the wall time of commits.
     pub(crate) wall_ms: u64,
     pub(crate) fork: ForkGuard,
@@ -131,6 +143,10 @@ impl Engine {
             space: parts.space,
             wal_dir: parts.wal_dir,
             versions: VersionStore::new(),
+            bulks: BulkTable::default(),
+            spills: parts.spills,
+            bulk_budget_bytes: parts.bulk_budget_bytes,
+            sweeps: Mutex::default(),
             snapshots: Snapshots::default(),
             txns: TxnTable::new(first_txn),
             appenders: Appenders::new(),

@@ -3,9 +3,14 @@
 //! Cell and version are taken under one latch or not at all (invariant T3): a writer pushes the
 //! version before it changes the cell, and holds the leaf exclusively while it does both. What is
 //! found is copied out under the latch, so that no user code runs under it (L1).
+//!
+//! A cell that bears the stamp of a huge transaction which the reader does not see leads to that
+//! transaction's undo information, on disk. It is read after the latch is released; by then the
+//! transaction may have been rolled back, and the reader looks at the leaf again.
 
 use std::ops::{Bound, Range};
 
+use seawall_wal::record::{Cell, Stamp};
 use seawall_wal::{Lsn, Result};
 
 use super::Engine;
@@ -15,7 +20,7 @@ use crate::page::{LeafView, PageRead};
 use crate::pool::SharedPage;
 use crate::tree::{Descent, Seek};
 use crate::txn::CommitCell;
-use crate::version::{Seen, VersionKey};
+use crate::version::{CellBuf, Older, Reader, Seen, VersionKey};
 
 /// What a reader sees.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +43,27 @@ pub(crate) struct ReadAt<'a> {
     pub(crate) own: Option<&'a CommitCell>,
 }
 
+impl ReadAt<'_> {
+    const fn reader(&self) -> Reader<'_> {
+        Reader { read_lsn: self.read_lsn, own: self.own }
+    }
+}
+
+/// What a reader sees of a cell lies behind a stamp, in undo information.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    stamp: Stamp,
+    older: Older,
+}
+
+/// What was found behind a stamp.
+enum Looked {
+    /// This content, or none.
+    Cell(Option<CellBuf>),
+    /// The transaction has been rolled back meanwhile: the page shows what was there before.
+    Gone,
+}
+
 /// Where a value was put, and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -58,7 +84,8 @@ pub(crate) struct LeafPairs {
 struct PairAt {
     key: Range<usize>,
     value: Range<usize>,
-    found: Found,
+    /// `None` while it is not known whether there is a value.
+    found: Option<Found>,
 }
 
 /// What remains of a range after one of its leaves.
@@ -82,16 +109,23 @@ impl LeafPairs {
     /// Key, value or overflow link, and which of the two.
     pub(crate) fn get(&self, index: usize) -> (&[u8], &[u8], Found) {
         let pair = &self.pairs[index];
-        (&self.bytes[pair.key.clone()], &self.bytes[pair.value.clone()], pair.found)
+        let found = pair.found.expect("pairs without a value are removed before anyone asks");
+        (&self.bytes[pair.key.clone()], &self.bytes[pair.value.clone()], found)
     }
 
-    fn push(&mut self, leaf: LeafView<'_>, slot: usize, value: &[u8], found: Found) {
-        let key_start = self.bytes.len();
+    /// Adds a key whose value [`LeafPairs::set_value`] adds.
+    fn push_key(&mut self, leaf: LeafView<'_>, slot: usize) {
+        let start = self.bytes.len();
         leaf.key_at(slot).append_to(&mut self.bytes);
-        let value_start = self.bytes.len();
+        let end = self.bytes.len();
+        self.pairs.push(PairAt { key: start..end, value: end..end, found: None });
+    }
+
+    fn set_value(&mut self, index: usize, value: &[u8], found: Found) {
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        let (key, value) = (key_start..value_start, value_start..self.bytes.len());
-        self.pairs.push(PairAt { key, value, found });
+        self.pairs[index].value = start..self.bytes.len();
+        self.pairs[index].found = Some(found);
     }
 }
 
@@ -108,18 +142,44 @@ impl Engine {
         view: View<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Found>> {
-        let page: SharedPage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
-        let leaf = LeafView::new(page.bytes());
-        let at = self.read_at(view);
-        let mut found = None;
-        if let Ok(slot) = leaf.find(key) {
-            let version_key = || VersionKey::new(tree.id, key);
-            self.see_cell(&page, slot, at, version_key, |value, kind| {
+        loop {
+            let page: SharedPage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
+            let leaf = LeafView::new(page.bytes());
+            let Ok(slot) = leaf.find(key) else { return Ok(None) };
+            let mut found = None;
+            let show = |value: &[u8], kind| {
                 out.extend_from_slice(value);
                 found = Some(kind);
-            });
+            };
+            let version_key = || VersionKey::new(tree.id, key);
+            let Some(behind) = self.see_cell(&page, slot, self.read_at(view), version_key, show)
+            else {
+                return Ok(found);
+            };
+            drop(page);
+            match view {
+                View::Latest => return self.lookup_registered(tree, key, out),
+                View::At(at) => {
+                    if let Looked::Cell(cell) = self.look_behind(behind, at)? {
+                        return Ok(cell.and_then(|cell| put_shown(&cell.as_cell(), out)));
+                    }
+                }
+            }
         }
-        Ok(found)
+    }
+
+    /// [`Engine::lookup`] of what is visible now, by a reader whose undo information stays.
+    fn lookup_registered(
+        &self,
+        tree: &TreeInfo,
+        key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Found>> {
+        let (slot, read_lsn, low_lsn) = self.register(|| self.log.visible_lsn());
+        let at = ReadAt { read_lsn, low_lsn, own: None };
+        let found = self.lookup(tree, key, View::At(at), out);
+        self.snapshots.release(slot);
+        found
     }
 
     /// The position that a view means once its leaf is latched.
@@ -132,7 +192,8 @@ impl Engine {
         }
     }
 
-    /// Calls `found` with what the reader sees in `slot`, if it sees a live cell.
+    /// Calls `found` with what the reader sees in `slot`, if it sees a live cell. What is not to be
+    /// found under the latch is returned.
     fn see_cell(
         &self,
         page: &SharedPage<'_>,
@@ -140,77 +201,136 @@ impl Engine {
         at: ReadAt<'_>,
         key: impl FnOnce() -> VersionKey,
         found: impl FnOnce(&[u8], Found),
-    ) {
-        let seen = if page_lsn(page) <= at.low_lsn {
-            Seen::Page
-        } else {
-            self.versions.see(&key(), at.read_lsn, at.own)
-        };
-        let before;
-        let cell = match seen {
-            Seen::Page => LeafView::new(page.bytes()).cell_at(slot),
-            Seen::Before(None) => return,
-            Seen::Before(Some(cell)) => {
-                before = cell;
-                before.as_cell()
+    ) -> Option<Behind> {
+        let cell = LeafView::new(page.bytes()).cell_at(slot);
+        let is_old = page_lsn(page) <= at.low_lsn;
+        match if is_old { Seen::Page } else { self.see(&cell, at, key) } {
+            Seen::Page => show(&cell, found),
+            Seen::Before(before) => {
+                if let Some(before) = before {
+                    show(&before.as_cell(), found);
+                }
             }
-        };
-        if !cell.is_ghost {
-            found(cell.value, if cell.is_overflow { Found::Overflow } else { Found::Inline });
+            Seen::Stamped(stamp, older) => return Some(Behind { stamp, older }),
+        }
+        None
+    }
+
+    /// What the reader sees who finds `cell` in the page. A stamp in the page is the newest write of
+    /// the key: whoever writes after it puts a cell without it, or with his own.
+    fn see(&self, cell: &Cell<'_>, at: ReadAt<'_>, key: impl FnOnce() -> VersionKey) -> Seen {
+        match cell.stamp {
+            None => self.versions.see(&key(), &at.reader(), |stamp| self.sees(stamp, at)),
+            Some(stamp) if self.sees(&stamp, at) => Seen::Page,
+            Some(stamp) if stamp.undo_lsn == Stamp::NOTHING_BEFORE => Seen::Before(None),
+            Some(stamp) => Seen::Stamped(stamp, self.versions.older(&key())),
         }
     }
 
-    /// How many keys of a leaf, from `from` on, the reader sees.
+    fn sees(&self, stamp: &Stamp, at: ReadAt<'_>) -> bool {
+        self.bulks.sees(stamp, at.read_lsn, at.own)
+    }
+
+    /// Goes back behind stamps that the reader, who is registered and holds no latch, does not see.
+    fn look_behind(&self, behind: Behind, at: ReadAt<'_>) -> Result<Looked> {
+        let Behind { mut stamp, mut older } = behind;
+        loop {
+            if stamp.undo_lsn == Stamp::NOTHING_BEFORE {
+                return Ok(Looked::Cell(None));
+            }
+            let before = match self.before_image(&stamp) {
+                Err(_) if self.bulks.get(stamp.txn).is_none() => return Ok(Looked::Gone),
+                before => before?,
+            };
+            let Some(before) = before else { return Ok(Looked::Cell(None)) };
+            let seen = match before.as_cell().stamp {
+                Some(next) if self.sees(&next, at) => Seen::Page,
+                Some(next) => Seen::Stamped(next, older),
+                None => older.see(&at.reader(), |stamp| self.sees(stamp, at)),
+            };
+            match seen {
+                Seen::Page => return Ok(Looked::Cell(Some(before))),
+                Seen::Before(before) => return Ok(Looked::Cell(before)),
+                Seen::Stamped(next, behind_next) => (stamp, older) = (next, behind_next),
+            }
+        }
+    }
+
+    /// How many keys of a leaf, from `from` on, the reader sees, and the cells of which
+    /// [`Engine::count_behind`] tells when the latch is released.
     pub(crate) fn count_seen(
         &self,
         tree: &TreeInfo,
         page: &SharedPage<'_>,
         from: &[u8],
         at: ReadAt<'_>,
-    ) -> u64 {
+    ) -> (u64, Vec<Behind>) {
         let leaf = LeafView::new(page.bytes());
-        let mut count = 0;
+        let (mut count, mut behind) = (0, Vec::new());
         for slot in leaf.lower_bound(from)..leaf.count() {
             let key = || VersionKey::new(tree.id, &leaf.key_at(slot).to_vec());
-            self.see_cell(page, slot, at, key, |_, _| count += 1);
+            behind.extend(self.see_cell(page, slot, at, key, |_, _| count += 1));
         }
-        count
+        (count, behind)
     }
 
-    /// Copies what the reader sees of the first leaf of the range, in ascending order.
+    /// How many of these the reader sees. `None`: a transaction was rolled back meanwhile, and the
+    /// leaf has to be looked at again.
+    pub(crate) fn count_behind(&self, behind: Vec<Behind>, at: ReadAt<'_>) -> Result<Option<u64>> {
+        let mut count = 0;
+        for behind in behind {
+            match self.look_behind(behind, at)? {
+                Looked::Cell(cell) => {
+                    count += u64::from(cell.is_some_and(|cell| !cell.as_cell().is_ghost));
+                }
+                Looked::Gone => return Ok(None),
+            }
+        }
+        Ok(Some(count))
+    }
+
+    /// Copies what the reader sees of the first leaf of the range, in ascending order, to `out`,
+    /// which is empty.
     pub(crate) fn copy_first_leaf(
         &self,
         tree: &TreeInfo,
         (lower, upper): (Bound<&[u8]>, Bound<&[u8]>),
-        view: View<'_>,
+        at: ReadAt<'_>,
         out: &mut LeafPairs,
     ) -> Result<Rest> {
         let start = match lower {
             Bound::Included(key) | Bound::Excluded(key) => key,
             Bound::Unbounded => &[],
         };
-        let page: SharedPage<'_> = self.descent(tree).leaf(Seek::Key(start))?;
-        let leaf = LeafView::new(page.bytes());
-        let first = match (lower, leaf.find(start)) {
-            (Bound::Excluded(_), Ok(slot)) => slot + 1,
-            (_, Ok(slot) | Err(slot)) => slot,
-        };
-        let end = end_slot(leaf, upper);
-        self.copy_slots(tree, &page, first..end, view, out);
-        Ok(match leaf.high_fence() {
-            Some(fence) if end == leaf.count() && is_below(&fence.to_vec(), upper) => {
-                Rest::From(fence.to_vec())
+        loop {
+            let page: SharedPage<'_> = self.descent(tree).leaf(Seek::Key(start))?;
+            let leaf = LeafView::new(page.bytes());
+            let first = match (lower, leaf.find(start)) {
+                (Bound::Excluded(_), Ok(slot)) => slot + 1,
+                (_, Ok(slot) | Err(slot)) => slot,
+            };
+            let end = end_slot(leaf, upper);
+            let behind = self.copy_slots(tree, &page, first..end, at, out);
+            let rest = match leaf.high_fence() {
+                Some(fence) if end == leaf.count() && is_below(&fence.to_vec(), upper) => {
+                    Rest::From(fence.to_vec())
+                }
+                _ => Rest::Done,
+            };
+            drop(page);
+            if self.fill_in(behind, at, out)? {
+                return Ok(rest);
             }
-            _ => Rest::Done,
-        })
+        }
     }
 
-    /// Copies what the reader sees of the last leaf of the range, in ascending order.
+    /// Copies what the reader sees of the last leaf of the range, in ascending order, to `out`,
+    /// which is empty.
     pub(crate) fn copy_last_leaf(
         &self,
         tree: &TreeInfo,
         (lower, upper): (Bound<&[u8]>, Bound<&[u8]>),
-        view: View<'_>,
+        at: ReadAt<'_>,
         out: &mut LeafPairs,
     ) -> Result<Rest> {
         let seek = match upper {
@@ -218,41 +338,101 @@ impl Engine {
             Bound::Excluded(key) => Seek::Below(key),
             Bound::Unbounded => Seek::Last,
         };
-        let page: SharedPage<'_> = self.descent(tree).leaf(seek)?;
-        let leaf = LeafView::new(page.bytes());
-        let first = match lower {
-            Bound::Included(key) => leaf.lower_bound(key),
-            Bound::Excluded(key) => leaf.find(key).map_or_else(|slot| slot, |slot| slot + 1),
-            Bound::Unbounded => 0,
-        };
-        self.copy_slots(tree, &page, first..end_slot(leaf, upper), view, out);
-        let fence = leaf.low_fence().to_vec();
-        let is_more = match lower {
-            Bound::Included(key) | Bound::Excluded(key) => key < &fence[..],
-            Bound::Unbounded => !fence.is_empty(),
-        };
-        Ok(if is_more { Rest::From(fence) } else { Rest::Done })
+        loop {
+            let page: SharedPage<'_> = self.descent(tree).leaf(seek)?;
+            let leaf = LeafView::new(page.bytes());
+            let first = match lower {
+                Bound::Included(key) => leaf.lower_bound(key),
+                Bound::Excluded(key) => leaf.find(key).map_or_else(|slot| slot, |slot| slot + 1),
+                Bound::Unbounded => 0,
+            };
+            let behind = self.copy_slots(tree, &page, first..end_slot(leaf, upper), at, out);
+            let fence = leaf.low_fence().to_vec();
+            drop(page);
+            if !self.fill_in(behind, at, out)? {
+                continue;
+            }
+            let is_more = match lower {
+                Bound::Included(key) | Bound::Excluded(key) => key < &fence[..],
+                Bound::Unbounded => !fence.is_empty(),
+            };
+            return Ok(if is_more { Rest::From(fence) } else { Rest::Done });
+        }
     }
 
+    /// Copies what the reader sees in `slots`. Returns the pairs whose values are behind stamps.
     fn copy_slots(
         &self,
         tree: &TreeInfo,
         page: &SharedPage<'_>,
         slots: Range<usize>,
-        view: View<'_>,
+        at: ReadAt<'_>,
         out: &mut LeafPairs,
-    ) {
+    ) -> Vec<(usize, Behind)> {
         let leaf = LeafView::new(page.bytes());
-        let at = self.read_at(view);
         let mut version_key = VersionKey::new(tree.id, &[]);
+        let mut all_behind = Vec::new();
         for slot in slots {
             let key = || {
                 version_key.set_key(&leaf.key_at(slot).to_vec());
                 version_key.clone()
             };
-            self.see_cell(page, slot, at, key, |value, found| out.push(leaf, slot, value, found));
+            let index = out.len();
+            let show = |value: &[u8], found| {
+                out.push_key(leaf, slot);
+                out.set_value(index, value, found);
+            };
+            if let Some(behind) = self.see_cell(page, slot, at, key, show) {
+                out.push_key(leaf, slot);
+                all_behind.push((index, behind));
+            }
         }
+        all_behind
     }
+
+    /// Adds the values that are behind stamps. `false`: a transaction was rolled back meanwhile, the
+    /// leaf has to be copied again, and `out` is empty.
+    fn fill_in(
+        &self,
+        behind: Vec<(usize, Behind)>,
+        at: ReadAt<'_>,
+        out: &mut LeafPairs,
+    ) -> Result<bool> {
+        if behind.is_empty() {
+            return Ok(true);
+        }
+        for (index, behind) in behind {
+            match self.look_behind(behind, at)? {
+                Looked::Cell(None) => {}
+                Looked::Cell(Some(cell)) => {
+                    show(&cell.as_cell(), |value, found| out.set_value(index, value, found));
+                }
+                Looked::Gone => {
+                    out.clear();
+                    return Ok(false);
+                }
+            }
+        }
+        out.pairs.retain(|pair| pair.found.is_some());
+        Ok(true)
+    }
+}
+
+/// Calls `found` with a live cell's value or link.
+fn show(cell: &Cell<'_>, found: impl FnOnce(&[u8], Found)) {
+    if !cell.is_ghost {
+        found(cell.value, if cell.is_overflow { Found::Overflow } else { Found::Inline });
+    }
+}
+
+/// Appends a live cell's value or link to `out`, and says which.
+fn put_shown(cell: &Cell<'_>, out: &mut Vec<u8>) -> Option<Found> {
+    let mut kind = None;
+    show(cell, |value, found| {
+        out.extend_from_slice(value);
+        kind = Some(found);
+    });
+    kind
 }
 
 /// The slot behind the last one within `upper`.

@@ -7,12 +7,17 @@
 //! al. 1992; the difference is that structure modifications are records of no transaction, so there
 //! are no nested top actions to skip).
 //!
+//! Records link to those before them that are not undone, not to compensation records: so no
+//! compensation record is ever read for undo, and they need not be spilled.
+//!
 //! Undo never needs room that is not there (T2): a shortened cell keeps its old length, and the log
-//! room of the compensation record was set aside with the change.
+//! room of the compensation record was set aside with the change. What was spilled needs no log to be
+//! kept, and so waits for a checkpoint instead.
 
 use seawall_wal::codec::{DecodeError, to_u64};
-use seawall_wal::log::{Credit, CreditRequest, Purpose, SetAside};
+use seawall_wal::log::{Credit, CreditRequest, Purpose};
 use seawall_wal::record::{Body, Cell, Extent, Op, PageRef, WriteKind};
+use seawall_wal::sync::Mutex;
 use seawall_wal::{Error, Lsn, Result, TreeId, TxnId};
 
 use super::Engine;
@@ -24,6 +29,7 @@ use crate::catalogue::{TreeRow, TreeState};
 use crate::page::{LeafView, PageRead};
 use crate::pool::ExclusivePage;
 use crate::tree::Seek;
+use crate::txn::RollbackRoom;
 use crate::version::CellBuf;
 
 /// Where the undo of a transaction stands.
@@ -43,26 +49,36 @@ impl Undo {
     }
 }
 
+/// A write that was undone.
+#[derive(Debug)]
+pub(crate) struct UndoneWrite {
+    pub(crate) tree: TreeId,
+    pub(crate) kind: WriteKind,
+    pub(crate) key: Vec<u8>,
+}
+
 /// One change to undo.
 struct Change<'a> {
     tree: TreeId,
     key: &'a [u8],
     kind: WriteKind,
     before: Option<Cell<'a>>,
-    /// The record before it.
+    /// Its record, and the one before that.
+    lsn: Lsn,
     prev_lsn: Lsn,
 }
 
 impl Engine {
-    /// Undoes, or steps over, the record at `undo.undo_next_lsn`. Returns the tree and kind of the
-    /// write that was undone. `store` notes the compensation record in the transaction table.
+    /// Undoes, or steps over, the record at `undo.undo_next_lsn`. Returns the write that was undone.
+    /// `store` notes the compensation record, and what is to be undone next, in
+    /// the transaction table.
     pub(crate) fn undo_step(
         &self,
         undo: &mut Undo,
-        for_rollback: Option<&mut SetAside>,
-        store: impl Fn(Lsn),
-    ) -> Result<Option<(TreeId, WriteKind)>> {
-        let read = self.read_record(undo.undo_next_lsn)?;
+        room: Option<&Mutex<RollbackRoom>>,
+        store: impl Fn(Lsn, Lsn),
+    ) -> Result<Option<UndoneWrite>> {
+        let read = self.read_undo(undo.txn, undo.undo_next_lsn)?;
         let damaged = |error: DecodeError| self.damaged_record(read.lsn, error);
         let body = read.body().map_err(damaged)?;
         let record = read.decode(&body).map_err(damaged)?;
@@ -87,19 +103,21 @@ impl Engine {
                 let ops = refs.iter().flat_map(|page_ref| page_ref.ops.iter());
                 let change = ops.filter_map(|op| match *op {
                     Op::Put { tree, key, kind, before, .. } => {
-                        Some(Change { tree, key, kind, before, prev_lsn: record.prev_lsn })
+                        let (lsn, prev_lsn) = (read.lsn, record.prev_lsn);
+                        Some(Change { tree, key, kind, before, lsn, prev_lsn })
                     }
                     _ => None,
                 });
                 let Some(change) = change.into_iter().next() else {
                     if let Some(extent) = allocated(refs) {
-                        self.compensate_pages(undo, extent, record.prev_lsn, for_rollback, store)?;
+                        self.compensate_pages(undo, extent, record.prev_lsn, room, store)?;
                         return Ok(None);
                     }
                     return Err(self.wrong_record(read.lsn, "a write in an update record", "none"));
                 };
-                self.compensate(undo, &change, for_rollback, store)?;
-                Ok(Some((change.tree, change.kind)))
+                self.compensate(undo, &change, room, store)?;
+                let (tree, kind, key) = (change.tree, change.kind, change.key.to_vec());
+                Ok(Some(UndoneWrite { tree, kind, key }))
             }
             other => {
                 let found = format!("a record of kind {:?}", other.kind());
@@ -112,8 +130,8 @@ impl Engine {
         &self,
         undo: &mut Undo,
         change: &Change<'_>,
-        for_rollback: Option<&mut SetAside>,
-        store: impl Fn(Lsn),
+        room: Option<&Mutex<RollbackRoom>>,
+        store: impl Fn(Lsn, Lsn),
     ) -> Result<()> {
         let Some(tree) = self.trees.get(change.tree) else {
             let what = format!("tree {} of a change to undo", change.tree);
@@ -121,7 +139,7 @@ impl Engine {
         };
         let value_bytes = change.before.map_or(0, |before| before.value.len());
         let bytes = CHANGE_RECORD_BYTES + to_u64(change.key.len() + value_bytes);
-        let mut credit = self.compensation_credit(for_rollback, bytes)?;
+        let mut credit = self.compensation_credit(room, change.lsn, bytes)?;
         let mut appender = self.appenders.acquire();
         let mut page: ExclusivePage<'_> = self.descent(&tree).leaf(Seek::Key(change.key))?;
         let row = self.dropping_row(&page, change);
@@ -135,7 +153,7 @@ impl Engine {
         let chain = undo.chain();
         let pages = &mut [&mut page];
         let appended = self.append(&mut appender, &mut credit, chain, &body, pages, |appended| {
-            store(appended.start)
+            store(appended.start, change.prev_lsn);
         });
         drop(page);
         if row.is_some() {
@@ -152,10 +170,10 @@ impl Engine {
         undo: &mut Undo,
         extent: Extent,
         prev_lsn: Lsn,
-        for_rollback: Option<&mut SetAside>,
-        store: impl Fn(Lsn),
+        room: Option<&Mutex<RollbackRoom>>,
+        store: impl Fn(Lsn, Lsn),
     ) -> Result<()> {
-        let mut credit = self.compensation_credit(for_rollback, CHANGE_RECORD_BYTES)?;
+        let mut credit = self.compensation_credit(room, undo.undo_next_lsn, CHANGE_RECORD_BYTES)?;
         let mut appender = self.appenders.acquire();
         let mut bitmap = self.pool.pin(self.space.bitmap_of(extent.first))?.into_exclusive();
         let body = Body::Compensation {
@@ -165,7 +183,7 @@ impl Engine {
         let pages = &mut [&mut bitmap];
         let appended =
             self.append(&mut appender, &mut credit, undo.chain(), &body, pages, |appended| {
-                store(appended.start);
+                store(appended.start, prev_lsn);
             });
         self.space.freed(extent.first);
         undo.last_lsn = appended.start;
@@ -173,15 +191,20 @@ impl Engine {
         Ok(())
     }
 
-    fn compensation_credit(&self, held: Option<&mut SetAside>, bytes: u64) -> Result<Credit> {
-        match held {
-            Some(held) => self.log.credit_from(held, bytes),
-            None => self.credit(&CreditRequest {
-                payload_bytes: bytes,
-                is_sync_commit: false,
-                purpose: Purpose::Reserve,
-            }),
-        }
+    /// Credit to undo the record at `lsn`: of the room that was set aside with it, or as a checkpoint
+    /// can make it once the record is spilled, or, in recovery, of the reserve.
+    fn compensation_credit(
+        &self,
+        room: Option<&Mutex<RollbackRoom>>,
+        lsn: Lsn,
+        bytes: u64,
+    ) -> Result<Credit> {
+        let credit = |purpose| {
+            self.credit(&CreditRequest { payload_bytes: bytes, is_sync_commit: false, purpose })
+        };
+        let Some(room) = room else { return credit(Purpose::Reserve) };
+        let held = room.lock().take(&self.log, lsn, bytes);
+        held.unwrap_or_else(|| credit(Purpose::Rollback))
     }
 
     /// Has a tree taken apart whose creation was undone.

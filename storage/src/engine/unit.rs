@@ -9,6 +9,9 @@
 //!                     (undoing) -- roll_back() --> rolled back
 //! ```
 //!
+//! A unit whose versions would take more memory than its budget becomes *bulk*: what it writes from
+//! then on are stamps in the pages (DESIGN section 6). What it wrote before stays in the store.
+//!
 //! Before the first write a unit has no slot in the transaction table and no record in the log; a
 //! unit that never writes never has. The transaction id, the chain of `prev_lsn` and the commit or
 //! rollback record are what recovery sees of it.
@@ -17,8 +20,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::log::{Credit, CreditRequest, Purpose, SetAside};
-use seawall_wal::record::{Body, Cell, CommitInfo, Extent, Op, TreeDelta, WriteKind};
+use seawall_wal::log::{Credit, CreditRequest, Purpose};
+use seawall_wal::record::{Body, Cell, CommitInfo, Extent, Op, Stamp, TreeDelta, WriteKind};
 use seawall_wal::sync::Mutex;
 use seawall_wal::{Lsn, Result, TreeId, TxnId};
 
@@ -35,8 +38,11 @@ use crate::page::{
 };
 use crate::pool::{ExclusivePage, Pin};
 use crate::tree::Seek;
-use crate::txn::{CommitCell, CommitPass, ReadSet, SnapshotSlot, TxnSlot, ValidatedPass};
-use crate::version::{CellBuf, Head, VersionKey};
+use crate::txn::{
+    CommitCell, CommitPass, Fate, ReadSet, RollbackRoom, SnapshotSlot, TxnSlot, ValidatedPass,
+    Written,
+};
+use crate::version::{Bulk, CellBuf, Head, VERSION_BYTES, VersionKey};
 use crate::{Durability, Error, Isolation};
 
 /// Bytes of a tree's delta or a freed extent in a commit record, at most.
@@ -50,21 +56,26 @@ pub(crate) struct Unit {
     pub(crate) writer: Arc<CommitCell>,
     isolation: Isolation,
     slot: Option<TxnSlot>,
-    /// START of the newest record.
+    /// START of the newest record that is not undone.
     last_lsn: Lsn,
     snapshot: Option<UnitSnapshot>,
     /// Shared with the ranges that are open on the transaction.
     pub(crate) reads: Arc<Mutex<ReadSet>>,
-    /// Keys whose heads are this unit's.
+    /// Keys whose heads in the version store are this unit's.
     written: Vec<VersionKey>,
+    /// Memory of those versions, in bytes, estimated.
+    version_bytes: u64,
+    /// Once the unit has become bulk.
+    bulk: Option<Arc<Bulk>>,
     deltas: HashMap<TreeId, i64>,
     freed: Vec<Extent>,
     shared: HashMap<TreeId, SharedTree>,
     exclusive: Vec<ExclusiveTree>,
     /// Trees that are dropped when this unit commits.
     dropped: Vec<Arc<TreeInfo>>,
-    /// Log room for the compensation records of everything written so far (T2).
-    for_rollback: Option<SetAside>,
+    /// Log room for the compensation records of everything written so far (T2). A checkpoint that
+    /// spills the unit's undo information gives it back.
+    room: Arc<Mutex<RollbackRoom>>,
 }
 
 /// The registered snapshot of a unit.
@@ -100,12 +111,14 @@ impl Unit {
             snapshot: None,
             reads: Arc::default(),
             written: Vec::new(),
+            version_bytes: 0,
+            bulk: None,
             deltas: HashMap::new(),
             freed: Vec::new(),
             shared: HashMap::new(),
             exclusive: Vec::new(),
             dropped: Vec::new(),
-            for_rollback: None,
+            room: Arc::default(),
         }
     }
 
@@ -142,11 +155,29 @@ impl Unit {
         Chain { txn, prev_lsn: self.last_lsn }
     }
 
-    fn set_aside(&mut self, room: SetAside) {
-        match &mut self.for_rollback {
-            Some(held) => held.absorb(room),
-            None => self.for_rollback = Some(room),
+    /// What the unit has written, for validators.
+    fn written(&self) -> Written {
+        let trees = self.bulk.as_ref().map_or_else(Vec::new, |bulk| bulk.trees());
+        Written { trees: trees.into(), ..Written::keys(&self.written) }
+    }
+
+    /// The stamp for the unit's write of a key: that of its first write, a new one, or none where the
+    /// version store keeps what was there before. The catalogue's rows never bear one.
+    fn stamp(&self, tree: TreeId, before: Option<&Cell<'_>>, is_own: bool) -> Option<Stamp> {
+        let bulk = self.bulk.as_ref().filter(|_| tree != TreeId::CATALOGUE)?;
+        let found = before.and_then(|before| before.stamp).filter(|stamp| stamp.txn == bulk.id);
+        if is_own {
+            return found;
         }
+        let undo_lsn = if before.is_some() { Stamp::THIS_RECORD } else { Stamp::NOTHING_BEFORE };
+        Some(Stamp { txn: bulk.id, undo_lsn })
+    }
+
+    /// Notes a version that the store keeps for this unit.
+    fn note_version(&mut self, key: &VersionKey, before: Option<&Cell<'_>>) {
+        let value_bytes = before.map_or(0, |before| before.value.len());
+        self.version_bytes += to_u64(key.as_bytes().len() + value_bytes + VERSION_BYTES);
+        self.written.push(key.clone());
     }
 
     /// Holds the tree exclusive to the end of the unit.
@@ -272,7 +303,10 @@ impl Engine {
         let mut appender = self.appenders.acquire();
         let mut page: ExclusivePage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
 
-        let is_own = match self.versions.head(version_key, Some(&unit.writer)) {
+        let leaf = LeafView::new(page.bytes());
+        let before = leaf.get(key).map(CellBuf::from);
+        let before = before.as_ref().map(CellBuf::as_cell);
+        let is_own = match self.head(version_key, before.as_ref(), Some(&unit.writer)) {
             Head::Active(_) => return Err(self.conflict()),
             Head::Committed(lsn) if unit.view().is_some_and(|at| at.read_lsn < lsn) => {
                 return Err(self.conflict());
@@ -280,9 +314,6 @@ impl Engine {
             Head::Committed(_) | Head::None => false,
             Head::Own => true,
         };
-        let leaf = LeafView::new(page.bytes());
-        let before = leaf.get(key).map(CellBuf::from);
-        let before = before.as_ref().map(CellBuf::as_cell);
         let live = before.filter(|cell| !cell.is_ghost);
         let (kind, mut after) = match (decide(live), live) {
             (Decision::Put(value), live) => (put_kind(live), Cell::inline(value)),
@@ -292,6 +323,7 @@ impl Engine {
                 return Ok(Try::Done(live.is_some()));
             }
         };
+        after.stamp = unit.stamp(tree.id, before.as_ref(), is_own);
         after.capacity_bytes = before.map_or(0, |before| kept_capacity_bytes(&before, &after));
         if !leaf.fits_put(key, &after) {
             return Ok(Try::Full(footprint_bytes(&after)));
@@ -300,14 +332,17 @@ impl Engine {
         let replaced = live.filter(|cell| cell.is_overflow).map(|cell| cell.value);
         let freed = replaced.map(|link| self.link_extents(link)).transpose()?.unwrap_or_default();
         let needs_purge = after.is_ghost || after.capacity_bytes > 0;
-        if !is_own {
-            let horizon = self.horizon_hint();
-            self.versions.push(version_key, &unit.writer, before, needs_purge, horizon);
-            unit.written.push(version_key.clone());
-        } else if needs_purge {
-            self.versions.mark_for_purge(version_key);
+        match &unit.bulk {
+            Some(bulk) if after.stamp.is_some() => bulk.note(tree.id, key, needs_purge),
+            _ if is_own && needs_purge => self.versions.mark_for_purge(version_key),
+            _ if is_own => {}
+            _ => {
+                let horizon = self.horizon_hint();
+                self.versions.push(version_key, &unit.writer, before, needs_purge, horizon);
+                unit.note_version(version_key, before.as_ref());
+            }
         }
-        unit.set_aside(credit.set_aside(compensation_bytes(key, before.as_ref())));
+        let room = credit.set_aside(compensation_bytes(key, before.as_ref()));
         let op = Op::Put { tree: tree.id, key, kind, after, before };
         let mut linked_pages = linked.map(LinkedPage::latch);
         let mut refs = vec![page_ref(&page, op)];
@@ -326,9 +361,47 @@ impl Engine {
             |appended| self.txns.set_last_lsn(slot, appended.start),
         );
         unit.last_lsn = appended.start;
+        unit.room.lock().add(room, appended.start);
         unit.freed.extend(freed);
         *unit.deltas.entry(tree.id).or_default() += delta_of(kind);
-        Ok(Try::Done(live.is_some()))
+        let was_there = live.is_some();
+        if unit.bulk.is_none() && unit.version_bytes > self.bulk_budget_bytes {
+            self.make_bulk(unit);
+        }
+        Ok(Try::Done(was_there))
+    }
+
+    /// Has the unit write stamps from now on.
+    fn make_bulk(&self, unit: &mut Unit) {
+        let slot = unit.slot.as_ref().expect("a unit with versions has written");
+        let first_lsn = self.txns.first_lsn(slot);
+        let bulk = Arc::new(Bulk::new(slot.id, &unit.writer, first_lsn));
+        self.bulks.enter(Arc::clone(&bulk));
+        unit.bulk = Some(bulk);
+    }
+
+    /// Who wrote a key last, whose cell in the page is `cell`. The caller holds the leaf's latch.
+    ///
+    /// A stamp in the page is newer than all versions in the store but one: that of a writer who has
+    /// put the stamped cell back and is not done with his rollback.
+    pub(super) fn head(
+        &self,
+        key: &VersionKey,
+        cell: Option<&Cell<'_>>,
+        own: Option<&CommitCell>,
+    ) -> Head {
+        let head = self.versions.head(key, own);
+        let stamp = cell.and_then(|cell| cell.stamp);
+        let bulk = match (&head, stamp) {
+            (Head::Own | Head::Active(_), _) | (_, None) => return head,
+            (_, Some(stamp)) => self.bulks.get(stamp.txn),
+        };
+        bulk.map_or(head, |bulk| match bulk.writer.fate() {
+            _ if own.is_some_and(|own| std::ptr::eq(own, &*bulk.writer)) => Head::Own,
+            Fate::Active => Head::Active(Arc::clone(&bulk.writer)),
+            Fate::Committed(lsn) => Head::Committed(lsn),
+            Fate::RolledBack => Head::None,
+        })
     }
 
     /// Logs new pages of an overflow value, which `extent` names, as part of the unit.
@@ -348,7 +421,7 @@ impl Engine {
         };
         let mut credit = self.credit_for(&request, unit.slot.as_ref())?;
         self.unit_slot(unit)?;
-        unit.set_aside(credit.set_aside(CHANGE_RECORD_BYTES));
+        let room = credit.set_aside(CHANGE_RECORD_BYTES);
         let mut appender = self.appenders.acquire();
         let mut pages: Vec<_> = frames.iter().map(Pin::exclusive).collect();
         let mut bitmap = bitmap.exclusive();
@@ -365,13 +438,16 @@ impl Engine {
         let appended =
             self.append(&mut appender, &mut credit, unit.chain(), &body, &mut latched, store);
         unit.last_lsn = appended.start;
+        unit.room.lock().add(room, appended.start);
         Ok(appended.start)
     }
 
     /// Gives the unit a slot in the transaction table, before its first record.
     fn unit_slot(&self, unit: &mut Unit) -> Result<()> {
         if unit.slot.is_none() {
-            unit.slot = Some(self.txns.begin(self.log.reserved_lsn())?);
+            let slot = self.txns.begin(self.log.reserved_lsn())?;
+            self.txns.set_room(&slot, &unit.room);
+            unit.slot = Some(slot);
         }
         Ok(())
     }
@@ -453,14 +529,13 @@ impl Engine {
         };
         self.space.pending().enter(&commit.freed, &unit.writer);
         let body = Body::Commit(commit);
-        let written = || Arc::from(&unit.written[..]);
         let pass = match &validation {
             Some(validation) => {
                 let reads = unit.reads.lock();
-                let pass = validation.finish(|key| reads.contains(key), written());
+                let pass = validation.finish(|written| reads.meets(written), unit.written());
                 Pass::Validated(pass.ok_or_else(|| self.conflict())?)
             }
-            None => Pass::Plain(self.gate.pass(written)),
+            None => Pass::Plain(self.gate.pass(|| unit.written())),
         };
         let mut pending = is_sync.then(|| self.log.begin_sync_commit());
         let slot = unit.slot.as_ref().expect("a unit that has written has a slot");
@@ -490,7 +565,12 @@ impl Engine {
             self.space.pending().enter(&freed, &unit.writer);
             let body = Body::CommitPart { deltas: Vec::new(), freed };
             let slot = unit.slot.as_ref().expect("a unit that has written has a slot");
-            let store = |appended: Appended| self.txns.set_last_lsn(slot, appended.start);
+            let store = |appended: Appended| {
+                self.txns.set_last_lsn(slot, appended.start);
+                if parts == 0 {
+                    self.txns.set_parts_lsn(slot, appended.start);
+                }
+            };
             let appended =
                 self.append(&mut appender, &mut credit, unit.chain(), &body, &mut [], store);
             unit.last_lsn = appended.start;
@@ -538,6 +618,10 @@ impl Engine {
                 self.versions.remove_head(key, &unit.writer);
             }
             unit.writer.roll_back();
+            if let Some(bulk) = unit.bulk.take() {
+                self.bulks.remove(bulk.id);
+                self.sweep_all(bulk.take_spans());
+            }
             if let Some(slot) = unit.slot.take() {
                 self.txns.release(slot);
             }
@@ -561,11 +645,11 @@ impl Engine {
         let Some(slot) = unit.slot.as_ref() else { return Ok(()) };
         let mut undo = Undo { txn: slot.id, last_lsn: unit.last_lsn, undo_next_lsn: unit.last_lsn };
         while undo.undo_next_lsn > until {
-            let store = |start| self.txns.set_last_lsn(slot, start);
-            let undone = self.undo_step(&mut undo, unit.for_rollback.as_mut(), store);
-            unit.last_lsn = undo.last_lsn;
-            if let Some((tree, kind)) = undone? {
-                *unit.deltas.entry(tree).or_default() -= delta_of(kind);
+            let store = |start, undo_next| self.txns.set_undone(slot, start, undo_next);
+            let undone = self.undo_step(&mut undo, Some(&unit.room), store);
+            unit.last_lsn = undo.undo_next_lsn;
+            if let Some(write) = undone? {
+                *unit.deltas.entry(write.tree).or_default() -= delta_of(write.kind);
             }
         }
         Ok(())

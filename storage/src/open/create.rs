@@ -17,7 +17,8 @@ use seawall_wal::{DatabaseId, Error, Lsn, PageId, Result, TreeId};
 use super::{Opened, Opening, random, random_nonce};
 use crate::RecoveryReport;
 use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo};
-use crate::engine::{Chain, Engine, Parts};
+use crate::checkpoint::Spill;
+use crate::engine::{Chain, Engine, Parts, Spills};
 use crate::options::PAGE_BYTES_DEFAULT;
 use crate::page::{NodeSpec, PageRead, apply, empty_bitmap, empty_leaf, image_of};
 use crate::space::Allocator;
@@ -61,12 +62,14 @@ impl Opening<'_> {
             catalogue: trees.get(TreeId::CATALOGUE).expect("entered above"),
             trees,
             wal_dir: self.layout.wal.clone(),
+            spills: Spills::new(&self.disk, &self.layout.dir, base.database),
+            bulk_budget_bytes: base.sizing.bulk_budget_bytes,
             wall_ms: created_ms,
             fork: self.fork_guard()?,
         });
         init_pages(&engine)?;
         let mut opened = base.opened(engine, control, lock, RecoveryReport::default());
-        opened.checkpointer.take()?;
+        opened.checkpointer.take(Spill::BeyondShare)?;
         opened.checkpointer.control().update(|state| state.shutdown = Shutdown::Open)?;
         opened.report.created = true;
         opened.report.clean = true;

@@ -29,13 +29,13 @@ use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
 use seawall_wal::log::{Log, LogOptions, Segments};
 use seawall_wal::{DatabaseId, EpochNonce, Error, Result};
 
-use crate::checkpoint::Checkpointer;
+use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::Engine;
 use crate::fork::ForkGuard;
 use crate::pagefile::{PageFile, PageFormat};
 use crate::pool::Pool;
 use crate::pool::dirty::DirtyTable;
-use crate::writeback::cleaner::{Cleaner, StepProvider};
+use crate::writeback::cleaner::{Cleaner, CleanerTarget, StepProvider};
 use crate::writeback::doublewrite::DoublewriteFile;
 use crate::writeback::writer::PageWriter;
 use crate::{Options, RecoveryReport};
@@ -52,7 +52,12 @@ pub(crate) struct Opened {
     pub(crate) report: RecoveryReport,
     pub(crate) lock: Box<dyn DirectoryLock>,
     pub(crate) clean_frames: usize,
+    /// Recovery's undo takes a checkpoint when the log has less room than this.
+    undo_room_bytes: u64,
 }
+
+/// Recovery's undo keeps one part in this many of the log free.
+const UNDO_ROOM_SHARE: u64 = 4;
 
 /// Where and how a database is opened.
 struct Opening<'o> {
@@ -114,6 +119,7 @@ fn take_lock(disk: &dyn Disk, path: &Path, to_read: bool) -> Result<Box<dyn Dire
 
 /// The parts that exist before the engine does.
 struct Base {
+    database: DatabaseId,
     log: Arc<Log>,
     pool: Arc<Pool>,
     file: Arc<PageFile>,
@@ -172,7 +178,23 @@ impl Opening<'_> {
         let writer = PageWriter::new(Arc::clone(&file), doublewrite, dirty, watermark);
         let cleaner = Arc::new(Cleaner::new(Arc::clone(&pool), writer));
         pool.set_provider(Box::new(StepProvider::new(&cleaner)));
-        Ok(Base { log, pool, file, cleaner, sizing })
+        Ok(Base { database, log, pool, file, cleaner, sizing })
+    }
+}
+
+impl Opened {
+    /// Makes log room for compensation records where little is left. Nobody else writes yet.
+    fn make_room_for_undo(&self) -> Result<()> {
+        let engine = &*self.engine;
+        if engine.log.available_bytes() >= self.undo_room_bytes {
+            return Ok(());
+        }
+        let reserved = engine.log.reserved_lsn();
+        while !engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
+        // Two, so that the older master record lets go as well.
+        self.checkpointer.take(Spill::BeyondShare)?;
+        self.checkpointer.take(Spill::BeyondShare)?;
+        Ok(())
     }
 }
 
@@ -190,10 +212,12 @@ impl Base {
         let checkpointer = Arc::new(Checkpointer::new(
             Arc::clone(&engine),
             Arc::new(control),
-            max_wal_bytes,
+            (max_wal_bytes, self.sizing.held_log_bytes),
             report.log_bytes,
         ));
-        Opened { engine, checkpointer, report, lock, clean_frames: self.sizing.clean_frames }
+        let clean_frames = self.sizing.clean_frames;
+        let undo_room_bytes = max_wal_bytes / UNDO_ROOM_SHARE;
+        Opened { engine, checkpointer, report, lock, clean_frames, undo_room_bytes }
     }
 }
 

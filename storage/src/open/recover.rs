@@ -1,5 +1,6 @@
 //! Recovering a database; the steps are those of the module above.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,14 +18,16 @@ use super::sizing::Sizing;
 use super::{Base, Opened, Opening, random_nonce};
 use crate::catalogue::row::tree_of;
 use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo, TreeRow, TreeState};
+use crate::checkpoint::Spill;
 use crate::checkpoint::pacing::measured;
-use crate::engine::{Engine, Parts, Undo};
+use crate::engine::{Engine, Parts, Spills, Undo};
 use crate::page::{LeafView, PageRead, Verified, pages_per_bitmap};
 use crate::pool::{Pool, SharedPage};
 use crate::recovery::{Analysis, analyse, redo};
 use crate::space::Allocator;
 use crate::tree::{Descent, Seek};
 use crate::txn::CommitCell;
+use crate::version::KeySpan;
 use crate::writeback::doublewrite::{BatchId, Slot};
 use crate::writeback::restore::{known_durable_lsn, restore};
 use crate::{Event, RecoveryPhase, RecoveryReport};
@@ -95,18 +98,19 @@ impl Opening<'_> {
         let started = Instant::now();
         let engine = self.engine(&base, &plan.analysis)?;
         engine.set_history(Some(RecordReader::new(Arc::clone(&plan.files))));
-        report.records_undone = self.undo_losers(&engine, &plan.analysis)?;
+        let mut opened = base.opened(engine, control, lock, report);
+        opened.report.records_undone = self.undo_losers(&opened, &plan.analysis)?;
+        let engine = &*opened.engine;
         engine.set_history(None);
         for (id, row) in read_rows(&engine.pool)? {
             if let (TreeState::Dropping, Some(tree)) = (row.state, engine.trees.get(id)) {
                 engine.doom_once(tree);
             }
         }
-        report.undo = started.elapsed();
+        opened.report.undo = started.elapsed();
 
         self.progress(RecoveryPhase::Checkpoint, 0, 1);
-        let mut opened = base.opened(engine, control, lock, report);
-        opened.checkpointer.take()?;
+        opened.checkpointer.take(Spill::BeyondShare)?;
         self.progress(RecoveryPhase::Checkpoint, 1, 1);
         let rates = measured(opened.checkpointer.control().state().rates, &opened.report);
         opened.checkpointer.control().update(|state| state.rates = rates)?;
@@ -155,6 +159,8 @@ impl Opening<'_> {
             catalogue: trees.get(TreeId::CATALOGUE).expect("entered above"),
             trees,
             wal_dir: self.layout.wal.clone(),
+            spills: Spills::new(&self.disk, &self.layout.dir, base.database),
+            bulk_budget_bytes: base.sizing.bulk_budget_bytes,
             wall_ms: analysis.wall_ms,
             fork: self.fork_guard()?,
         });
@@ -168,17 +174,24 @@ impl Opening<'_> {
 
     /// Undoes every transaction that had not committed, newest record first over all of them, as the
     /// log would be read backwards once. Returns the records undone.
-    fn undo_losers(&self, engine: &Engine, analysis: &Analysis) -> Result<u64> {
+    ///
+    /// Losers may be larger than the log: checkpoints on the way keep room for their compensation
+    /// records. If we crash behind one, the next recovery goes on where it says.
+    fn undo_losers(&self, opened: &Opened, analysis: &Analysis) -> Result<u64> {
+        let engine = &*opened.engine;
+        analysis.losers.values().for_each(|loser| engine.spills.adopt(loser));
+        engine.spills.remove_unknown()?;
         let total = to_u64(analysis.losers.len());
         let mut undos = Vec::new();
         for loser in analysis.losers.values() {
-            let slot = engine.txns.adopt(*loser)?;
-            let undo =
-                Undo { txn: loser.id, last_lsn: loser.last_lsn, undo_next_lsn: loser.last_lsn };
-            undos.push((undo, slot));
+            let slot = engine.txns.adopt(loser)?;
+            let (last_lsn, undo_next_lsn) = (loser.last_lsn, loser.undo_next_lsn);
+            undos.push((Undo { txn: loser.id, last_lsn, undo_next_lsn }, slot));
         }
         let (mut undone, mut ended) = (0, 0);
+        let mut emptied: HashMap<TreeId, KeySpan> = HashMap::new();
         while let Some(newest) = (0..undos.len()).max_by_key(|&i| undos[i].0.undo_next_lsn) {
+            opened.make_room_for_undo()?;
             let (undo, slot) = &mut undos[newest];
             if undo.undo_next_lsn.is_none() {
                 let (undo, slot) = undos.swap_remove(newest);
@@ -188,9 +201,15 @@ impl Opening<'_> {
                 self.progress(RecoveryPhase::Undo, ended, total);
                 continue;
             }
-            let store = |start| engine.txns.set_last_lsn(slot, start);
-            undone += u64::from(engine.undo_step(undo, None, store)?.is_some());
+            let store = |start, undo_next| engine.txns.set_undone(slot, start, undo_next);
+            if let Some(write) = engine.undo_step(undo, None, store)? {
+                undone += 1;
+                let span = emptied.entry(write.tree).or_insert_with(|| KeySpan::of(&write.key));
+                span.widen(&write.key);
+            }
         }
+        emptied.remove(&TreeId::CATALOGUE);
+        engine.sweep_all(emptied);
         Ok(undone)
     }
 

@@ -12,6 +12,13 @@ use crate::Options;
 const RING_BYTES_MAX: usize = 4 << 20;
 /// Fewest frames of a pool: what a few operations pin at once on a tall tree.
 const FRAMES_MIN: usize = 16;
+/// The versions of one transaction take at most one part in this many of the memory; beyond that it
+/// writes stamps.
+const BULK_SHARE: u64 = 64;
+/// Most bytes of that.
+const BULK_BUDGET_BYTES_MAX: u64 = 16 << 20;
+/// The undo of one transaction may hold one part in this many of the log before it is spilled.
+const HELD_SHARE: u64 = 4;
 /// Most pages of a doublewrite batch.
 const BATCH_PAGES_MAX: usize = 64;
 /// One part in this many of the frames is kept clean for those who need one.
@@ -34,6 +41,9 @@ pub(crate) struct Sizing {
     pub(crate) clean_frames: usize,
     pub(crate) batch_pages: usize,
     pub(crate) ring_bytes: usize,
+    pub(crate) bulk_budget_bytes: u64,
+    /// Log that the undo of one transaction may hold.
+    pub(crate) held_log_bytes: u64,
     pub(crate) reserve_bytes: u64,
     pub(crate) segments: SegmentOptions,
 }
@@ -58,12 +68,16 @@ impl Sizing {
         }
         let checkpoint_bytes = DIRTY_ENTRY_BYTES * to_u64(frames) + RESERVE_BYTES_MIN;
         let reserve_bytes = checkpoint_bytes.min(options.max_wal_bytes / RESERVE_SHARE);
+        let bulk_budget_bytes = (options.cache_bytes / BULK_SHARE).min(BULK_BUDGET_BYTES_MAX);
+        let held_log_bytes = options.max_wal_bytes / HELD_SHARE;
         Ok(Self {
             page_bytes,
             frames,
             clean_frames: (frames / CLEAN_SHARE).max(CLEAN_FRAMES_MIN),
             batch_pages,
             ring_bytes,
+            bulk_budget_bytes: options.bulk_budget_bytes.unwrap_or(bulk_budget_bytes),
+            held_log_bytes: options.held_log_bytes.unwrap_or(held_log_bytes),
             reserve_bytes,
             segments,
         })

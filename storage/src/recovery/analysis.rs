@@ -175,12 +175,13 @@ impl Analysis {
             }
             Body::Free { refs, .. } => self.note_freed(refs),
             _ if !record.txn.is_none() => {
-                let txn = self.losers.entry(record.txn).or_insert(ActiveTxn {
-                    id: record.txn,
-                    first_lsn: found.lsn,
-                    last_lsn: found.lsn,
-                });
-                txn.last_lsn = txn.last_lsn.max(found.lsn);
+                let new = ActiveTxn::beginning(record.txn, found.lsn);
+                let txn = self.losers.entry(record.txn).or_insert(new);
+                txn.last_lsn = found.lsn;
+                txn.undo_next_lsn = match &record.body {
+                    Body::Compensation { undo_next_lsn, .. } => *undo_next_lsn,
+                    _ => found.lsn,
+                };
             }
             _ => {}
         }

@@ -134,6 +134,7 @@ pub(crate) fn remove_unknown(
 ///
 /// # Errors
 /// [`Error::Io`].
+#[cfg(test)]
 pub(crate) fn files(disk: &dyn Disk, dir: &Path) -> Result<Vec<(TxnId, u64)>> {
     let mut files = Vec::new();
     for txn in ids(disk, dir)? {

@@ -18,6 +18,7 @@ use super::{SpillContents, SpillMark, check_length, missing, path, read_block};
 /// Most memory of a reader, the record that it hands out included.
 pub(super) const READER_BYTES_MAX: usize =
     BLOCKS_BYTES_MAX + DIRECTORY_BYTES_MAX + RECORD_BYTES_MAX;
+const _: () = assert!(READER_BYTES_MAX <= 4 << 20, "a reader takes little of the memory");
 
 /// Most entries that begin in a block.
 const ENTRIES_MAX: usize = STREAM_BYTES_MAX.div_ceil(ENTRY_BYTES + RECORD_HEADER_BYTES);

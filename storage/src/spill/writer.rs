@@ -131,6 +131,7 @@ impl SpillWriter {
     }
 
     /// What the last sync made durable; after [`SpillWriter::create`] nothing, at length 0.
+    #[cfg(test)]
     pub(crate) const fn mark(&self) -> SpillMark {
         self.mark
     }

@@ -15,21 +15,34 @@
 
 use std::sync::Arc;
 
+use seawall_wal::TreeId;
 use seawall_wal::sync::atomic::{AtomicUsize, Ordering};
 use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::version::VersionKey;
 
-/// Keys written by one commit.
-pub(crate) type WrittenKeys = Arc<[VersionKey]>;
+/// What one commit wrote.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) keys: Arc<[VersionKey]>,
+    /// Trees of which a huge transaction may have written any key: it does not list them.
+    pub(crate) trees: Arc<[TreeId]>,
+}
+
+impl Written {
+    /// Written by a transaction that lists its keys.
+    pub(crate) fn keys(keys: &[VersionKey]) -> Self {
+        Self { keys: Arc::from(keys), trees: Arc::from([]) }
+    }
+}
 
 /// The gate that commits pass.
 #[derive(Debug, Default)]
 pub(crate) struct CommitGate {
     gate: RwLock<()>,
     validators: AtomicUsize,
-    /// Keys of commits that passed while somebody was validating.
-    recent: Mutex<Vec<WrittenKeys>>,
+    /// Writes of commits that passed while somebody was validating.
+    recent: Mutex<Vec<Written>>,
 }
 
 /// A commit's hold on the gate: dropped once its record is reserved.
@@ -53,13 +66,12 @@ pub(crate) struct ValidatedPass<'a>(
 );
 
 impl CommitGate {
-    /// Passes a commit that does not validate. `keys` is asked for the written keys only when
-    /// somebody is validating. Called with leaves latched: the gate ranks below latches, and no
+    /// Passes a commit that does not validate. `written` is asked only when somebody is validating. Called with leaves latched: the gate ranks below latches, and no
     /// holder of it waits for a latch.
-    pub(crate) fn pass(&self, keys: impl FnOnce() -> WrittenKeys) -> CommitPass<'_> {
+    pub(crate) fn pass(&self, written: impl FnOnce() -> Written) -> CommitPass<'_> {
         let pass = self.gate.read();
         if self.validators.load(Ordering::SeqCst) > 0 {
-            self.recent.lock().push(keys());
+            self.recent.lock().push(written());
         }
         CommitPass(pass)
     }
@@ -76,16 +88,17 @@ impl CommitGate {
 }
 
 impl<'a> Validation<'a> {
-    /// Takes the gate for the reservation, unless a commit since [`CommitGate::validate`] wrote a
-    /// key that `is_read` names. The keys written by this transaction are left for other validators.
+    /// Takes the gate for the reservation, unless a commit since [`CommitGate::validate`] wrote
+    /// something of which `is_read` says that it was read. What this transaction has written is left
+    /// for other validators.
     pub(crate) fn finish(
         &self,
-        mut is_read: impl FnMut(&VersionKey) -> bool,
-        written: WrittenKeys,
+        is_read: impl FnMut(&Written) -> bool,
+        written: Written,
     ) -> Option<ValidatedPass<'a>> {
         let pass = self.gate.gate.write();
         let mut recent = self.gate.recent.lock();
-        if recent[self.seen..].iter().flat_map(|keys| keys.iter()).any(&mut is_read) {
+        if recent[self.seen..].iter().any(is_read) {
             return None;
         }
         recent.push(written);
@@ -106,14 +119,15 @@ impl Drop for Validation<'_> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use seawall_wal::TreeId;
 
-    fn key(name: &str) -> VersionKey {
-        VersionKey::new(TreeId::new(1), name.as_bytes())
+    fn written(names: &[&str]) -> Written {
+        let key = |name: &&str| VersionKey::new(TreeId::new(1), name.as_bytes());
+        Written::keys(&names.iter().map(key).collect::<Vec<_>>())
     }
 
-    fn written(names: &[&str]) -> WrittenKeys {
-        names.iter().map(|name| key(name)).collect()
+    fn reads(name: &str) -> impl Fn(&Written) -> bool {
+        let key = VersionKey::new(TreeId::new(1), name.as_bytes());
+        move |written| written.keys.contains(&key)
     }
 
     #[test]
@@ -122,8 +136,8 @@ mod tests {
         drop(gate.pass(|| unreachable!("nobody validates")));
         let validation = gate.validate();
         drop(gate.pass(|| written(&["a"])));
-        assert!(validation.finish(|read| *read == key("a"), written(&[])).is_none());
-        assert!(validation.finish(|read| *read == key("b"), written(&["b"])).is_some());
+        assert!(validation.finish(reads("a"), written(&[])).is_none());
+        assert!(validation.finish(reads("b"), written(&["b"])).is_some());
         drop(validation);
         assert!(gate.recent.lock().is_empty());
     }
@@ -132,7 +146,7 @@ mod tests {
     fn of_two_validators_that_read_what_the_other_writes_one_fails() {
         let gate = CommitGate::default();
         let (first, second) = (gate.validate(), gate.validate());
-        drop(first.finish(|read| *read == key("b"), written(&["a"])).expect("nothing in the way"));
-        assert!(second.finish(|read| *read == key("a"), written(&["b"])).is_none());
+        drop(first.finish(reads("b"), written(&["a"])).expect("nothing in the way"));
+        assert!(second.finish(reads("a"), written(&["b"])).is_none());
     }
 }

@@ -161,8 +161,9 @@ fn serializable(
     let validation = gate.validate();
     let is_newer =
         matches!(versions.head(reads, Some(&writer)), Head::Committed(lsn) if lsn > read_lsn);
-    let written = || Arc::from([writes.clone()]);
-    let pass = if is_newer { None } else { validation.finish(|key| key == reads, written()) };
+    let is_read = |written: &Written| written.keys.contains(reads);
+    let written = Written::keys(std::slice::from_ref(writes));
+    let pass = if is_newer { None } else { validation.finish(is_read, written) };
     let Some(pass) = pass else {
         versions.remove_head(writes, &writer);
         writer.roll_back();
@@ -209,7 +210,7 @@ fn a_blind_write_between_validation_and_reservation_is_noticed() {
             thread::spawn(move || {
                 let writer = Arc::new(CommitCell::new());
                 versions.push(&read, &writer, None, false, Lsn::NONE);
-                let pass = gate.pass(|| Arc::from([read.clone()]));
+                let pass = gate.pass(|| Written::keys(std::slice::from_ref(&read)));
                 let (_, end) = reserved.reserve();
                 writer.commit(end);
                 drop(pass);

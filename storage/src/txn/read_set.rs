@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use seawall_wal::TreeId;
 
+use super::gate::Written;
 use crate::version::VersionKey;
 
 /// Keys and ranges read.
@@ -50,8 +51,19 @@ impl ReadSet {
         &self.ranges
     }
 
+    /// Whether anything was read that a commit has, or may have, written.
+    pub(crate) fn meets(&self, written: &Written) -> bool {
+        written.keys.iter().any(|key| self.contains(key))
+            || written.trees.iter().any(|&tree| self.contains_any_of(tree))
+    }
+
+    fn contains_any_of(&self, tree: TreeId) -> bool {
+        self.points.iter().any(|key| key.tree() == tree)
+            || self.ranges.iter().any(|range| range.tree == tree)
+    }
+
     /// Whether the key was read, alone or in a range.
-    pub(crate) fn contains(&self, key: &VersionKey) -> bool {
+    fn contains(&self, key: &VersionKey) -> bool {
         self.points.contains(key) || self.ranges.iter().any(|range| range.contains(key))
     }
 }
@@ -105,6 +117,10 @@ mod tests {
         ] {
             assert_eq!(reads.contains(&VersionKey::new(tree, key)), is_read, "{tree} {key:?}");
         }
+        let of = |tree| Written { trees: [tree].into(), ..Written::keys(&[]) };
+        assert!(reads.meets(&of(tree)) && !reads.meets(&of(other)));
+        assert!(reads.meets(&Written::keys(&[VersionKey::new(tree, b"c")])));
+        assert!(!reads.meets(&Written::keys(&[VersionKey::new(tree, b"d")])));
         reads.grow_range(index, ReadRange { upper: Bound::Unbounded, ..range });
         assert!(reads.contains(&VersionKey::new(tree, b"d")));
     }

@@ -4,6 +4,7 @@
 //! page LSN no active transaction has written). It is given back only when `visible_lsn` has reached
 //! the commit, or the last compensation record is applied; until then it holds down `low_lsn`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,6 +12,7 @@ use seawall_wal::sync::{Condvar, Mutex};
 use seawall_wal::{Error, Lsn, Result, TxnId};
 
 use super::commit_cell::{CommitCell, Fate};
+use super::rollback_room::RollbackRoom;
 
 /// Transactions that may be writing at once.
 pub(crate) const WRITING_TRANSACTIONS_MAX: usize = 16_384;
@@ -27,10 +29,16 @@ struct Slot {
     first_lsn: AtomicU64,
     /// START of its last record, 0 before the first.
     last_lsn: AtomicU64,
+    /// START of the newest record that is not undone, 0 when everything is.
+    undo_next_lsn: AtomicU64,
+    /// START of the first part of its commit, 0 before: recovery reads the parts from the log.
+    parts_lsn: AtomicU64,
     /// END of its commit record, 0 before.
     commit_lsn: AtomicU64,
     /// It holds the log back, and must end without a commit.
     is_doomed: AtomicBool,
+    /// Log room for its rollback.
+    room: Mutex<Option<Arc<Mutex<RollbackRoom>>>>,
 }
 
 /// What a checkpoint notes of an active transaction.
@@ -38,7 +46,32 @@ struct Slot {
 pub(crate) struct ActiveTxn {
     pub(crate) id: TxnId,
     pub(crate) first_lsn: Lsn,
+    /// START of its newest record.
     pub(crate) last_lsn: Lsn,
+    /// START of its newest record that is not undone; [`Lsn::NONE`] when everything is.
+    pub(crate) undo_next_lsn: Lsn,
+    /// Its records below are in its undo file, those that undo needs.
+    pub(crate) spilled_upto: Lsn,
+    /// Length of that file, of which nothing else tells.
+    pub(crate) undo_file_bytes: u64,
+}
+
+impl ActiveTxn {
+    /// A transaction whose first record begins at `lsn`.
+    pub(crate) const fn beginning(id: TxnId, lsn: Lsn) -> Self {
+        let spilled_upto = Lsn::NONE;
+        let (first_lsn, last_lsn, undo_next_lsn) = (lsn, lsn, lsn);
+        Self { id, first_lsn, last_lsn, undo_next_lsn, spilled_upto, undo_file_bytes: 0 }
+    }
+
+    /// Undo reads the log from here; [`Lsn::MAX`] where it needs none.
+    pub(crate) fn needed_lsn(&self) -> Lsn {
+        if self.undo_next_lsn < self.spilled_upto {
+            Lsn::MAX
+        } else {
+            self.first_lsn.max(self.spilled_upto)
+        }
+    }
 }
 
 /// The transaction table.
@@ -84,15 +117,15 @@ impl TxnTable {
     /// `first_lsn`. The caller reads `first_lsn` from the log's `reserved_lsn` before the call.
     pub(crate) fn begin(&self, first_lsn: Lsn) -> Result<TxnSlot> {
         let id = TxnId::new(self.next_id.fetch_add(1, Ordering::Relaxed));
-        self.take(id, first_lsn, Lsn::NONE)
+        self.take(&ActiveTxn { last_lsn: Lsn::NONE, ..ActiveTxn::beginning(id, first_lsn) })
     }
 
     /// Takes a slot for a transaction that recovery has to undo.
-    pub(crate) fn adopt(&self, txn: ActiveTxn) -> Result<TxnSlot> {
-        self.take(txn.id, txn.first_lsn, txn.last_lsn)
+    pub(crate) fn adopt(&self, txn: &ActiveTxn) -> Result<TxnSlot> {
+        self.take(txn)
     }
 
-    fn take(&self, id: TxnId, first_lsn: Lsn, last_lsn: Lsn) -> Result<TxnSlot> {
+    fn take(&self, txn: &ActiveTxn) -> Result<TxnSlot> {
         let Some(index) = self.free.lock().pop() else {
             let most = self.slots.len();
             let why = format!("more than {most} transactions are writing at once");
@@ -101,16 +134,35 @@ impl TxnTable {
         let slot = &self.slots[index];
         slot.commit_lsn.store(0, Ordering::SeqCst);
         slot.is_doomed.store(false, Ordering::SeqCst);
-        slot.last_lsn.store(last_lsn.get(), Ordering::SeqCst);
-        slot.first_lsn.store(first_lsn.get(), Ordering::SeqCst);
-        slot.id.store(id.get(), Ordering::SeqCst);
+        slot.parts_lsn.store(0, Ordering::SeqCst);
+        slot.last_lsn.store(txn.last_lsn.get(), Ordering::SeqCst);
+        slot.undo_next_lsn.store(txn.undo_next_lsn.get(), Ordering::SeqCst);
+        slot.first_lsn.store(txn.first_lsn.get(), Ordering::SeqCst);
+        slot.id.store(txn.id.get(), Ordering::SeqCst);
         self.used.fetch_max(index + 1, Ordering::SeqCst);
-        Ok(TxnSlot { index, id })
+        Ok(TxnSlot { index, id: txn.id })
     }
 
     /// Notes the transaction's newest record. Between reserve and publish (invariant W3).
     pub(crate) fn set_last_lsn(&self, slot: &TxnSlot, start: Lsn) {
-        self.slots[slot.index].last_lsn.store(start.get(), Ordering::SeqCst);
+        self.set_undone(slot, start, start);
+    }
+
+    /// Notes the transaction's newest record, which undoes one, and the next one to be undone.
+    /// Between reserve and publish (invariant W3).
+    ///
+    /// A checkpoint may copy one of the two without the other: then the record lies beyond its begin
+    /// record, and analysis finds it.
+    pub(crate) fn set_undone(&self, slot: &TxnSlot, start: Lsn, undo_next_lsn: Lsn) {
+        let slot = &self.slots[slot.index];
+        slot.last_lsn.store(start.get(), Ordering::SeqCst);
+        slot.undo_next_lsn.store(undo_next_lsn.get(), Ordering::SeqCst);
+    }
+
+    /// Notes the first part of the transaction's commit: the log is kept from there until the commit.
+    /// Between reserve and publish (invariant W3).
+    pub(crate) fn set_parts_lsn(&self, slot: &TxnSlot, start: Lsn) {
+        self.slots[slot.index].parts_lsn.store(start.get(), Ordering::SeqCst);
     }
 
     /// Notes the commit: from here on no checkpoint lists the transaction as active. Between
@@ -119,21 +171,53 @@ impl TxnTable {
         self.slots[slot.index].commit_lsn.store(end.get(), Ordering::SeqCst);
     }
 
-    /// Dooms the active transaction with the oldest records, if they begin below `lsn`.
-    pub(crate) fn doom_oldest(&self, lsn: Lsn) -> Option<TxnId> {
-        let oldest = self.active().into_iter().min_by_key(|txn| txn.first_lsn)?;
-        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == oldest.id.get();
-        let slot = self.used().iter().find(is_it).filter(|_| oldest.first_lsn < lsn)?;
-        slot.is_doomed.store(true, Ordering::SeqCst);
-        Some(oldest.id)
+    /// Dooms an active transaction.
+    pub(crate) fn doom(&self, id: TxnId) {
+        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
+        if let Some(slot) = self.used().iter().find(is_it) {
+            slot.is_doomed.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// The smallest position of a part of a commit that is still to come.
+    pub(crate) fn min_parts_lsn(&self) -> Option<Lsn> {
+        let part = |slot: &Slot| {
+            let lsn = Lsn::new(slot.parts_lsn.load(Ordering::SeqCst));
+            let is_pending =
+                slot.id.load(Ordering::SeqCst) != 0 && slot.commit_lsn.load(Ordering::SeqCst) == 0;
+            (is_pending && !lsn.is_none()).then_some(lsn)
+        };
+        self.used().iter().filter_map(part).min()
+    }
+
+    /// Whether the transaction has a slot still.
+    pub(crate) fn is_listed(&self, id: TxnId) -> bool {
+        self.used().iter().any(|slot| slot.id.load(Ordering::SeqCst) == id.get())
+    }
+
+    /// At or below the START of the transaction's first record.
+    pub(crate) fn first_lsn(&self, slot: &TxnSlot) -> Lsn {
+        Lsn::new(self.slots[slot.index].first_lsn.load(Ordering::SeqCst))
     }
 
     pub(crate) fn is_doomed(&self, slot: &TxnSlot) -> bool {
         self.slots[slot.index].is_doomed.load(Ordering::SeqCst)
     }
 
+    /// Has checkpoints know of the log room that the transaction keeps for its rollback.
+    pub(crate) fn set_room(&self, slot: &TxnSlot, room: &Arc<Mutex<RollbackRoom>>) {
+        *self.slots[slot.index].room.lock() = Some(Arc::clone(room));
+    }
+
+    /// The log room for a transaction's rollback.
+    pub(crate) fn room(&self, id: TxnId) -> Option<Arc<Mutex<RollbackRoom>>> {
+        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
+        self.used().iter().find(is_it)?.room.lock().clone()
+    }
+
     /// Gives the slot back.
     pub(crate) fn release(&self, slot: TxnSlot) {
+        *self.slots[slot.index].room.lock() = None;
         self.slots[slot.index].id.store(0, Ordering::SeqCst);
         self.free.lock().push(slot.index);
     }
@@ -185,12 +269,13 @@ impl TxnTable {
             let id = slot.id.load(Ordering::SeqCst);
             let first_lsn = Lsn::new(slot.first_lsn.load(Ordering::SeqCst));
             let last_lsn = Lsn::new(slot.last_lsn.load(Ordering::SeqCst));
+            let undo_next_lsn = Lsn::new(slot.undo_next_lsn.load(Ordering::SeqCst));
             let is_active = slot.commit_lsn.load(Ordering::SeqCst) == 0 && !last_lsn.is_none();
             let is_same = slot.id.load(Ordering::SeqCst) == id;
             (id != 0 && is_active && is_same).then_some(ActiveTxn {
-                id: TxnId::new(id),
-                first_lsn,
                 last_lsn,
+                undo_next_lsn,
+                ..ActiveTxn::beginning(TxnId::new(id), first_lsn)
             })
         };
         self.used().iter().filter_map(read).collect()
@@ -208,13 +293,46 @@ mod tests {
         assert_eq!(slot.id, TxnId::new(7));
         assert_eq!(table.active(), [], "nothing written yet");
         table.set_last_lsn(&slot, Lsn::new(104));
-        let active = ActiveTxn { id: slot.id, first_lsn: Lsn::new(100), last_lsn: Lsn::new(104) };
+        let active = ActiveTxn {
+            last_lsn: Lsn::new(104),
+            undo_next_lsn: Lsn::new(104),
+            ..ActiveTxn::beginning(slot.id, Lsn::new(100))
+        };
         assert_eq!(table.active(), [active]);
+        table.set_undone(&slot, Lsn::new(120), Lsn::NONE);
+        let undone = ActiveTxn { last_lsn: Lsn::new(120), undo_next_lsn: Lsn::NONE, ..active };
+        assert_eq!(table.active(), [undone]);
         table.set_commit_lsn(&slot, Lsn::new(200));
         assert_eq!(table.active(), []);
         assert_eq!(table.min_first_lsn(), Some(Lsn::new(100)));
         table.release(slot);
         assert_eq!(table.min_first_lsn(), None);
+    }
+
+    #[test]
+    fn undo_needs_the_log_from_what_was_spilled_and_none_once_it_is_below_that() {
+        let whole = ActiveTxn {
+            last_lsn: Lsn::new(900),
+            undo_next_lsn: Lsn::new(900),
+            ..ActiveTxn::beginning(TxnId::new(7), Lsn::new(100))
+        };
+        assert_eq!(whole.needed_lsn(), Lsn::new(100));
+        let spilled = ActiveTxn { spilled_upto: Lsn::new(500), ..whole };
+        assert_eq!(spilled.needed_lsn(), Lsn::new(500));
+        let undone = ActiveTxn { undo_next_lsn: Lsn::new(492), ..spilled };
+        assert_eq!(undone.needed_lsn(), Lsn::MAX);
+    }
+
+    #[test]
+    fn parts_of_a_commit_count_until_the_commit() {
+        let table = TxnTable::with_slots(TxnId::new(7), 4);
+        let slot = table.begin(Lsn::new(100)).unwrap();
+        assert_eq!(table.min_parts_lsn(), None);
+        table.set_parts_lsn(&slot, Lsn::new(160));
+        assert_eq!(table.min_parts_lsn(), Some(Lsn::new(160)));
+        table.set_commit_lsn(&slot, Lsn::new(200));
+        assert_eq!(table.min_parts_lsn(), None);
+        assert!(table.is_listed(slot.id));
     }
 
     #[test]

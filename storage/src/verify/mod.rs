@@ -1,7 +1,7 @@
 //! Verification of an open database: every page, tree, value and record, while writers go on.
 //!
-//! 1. The log is held, its records from where recovery would begin are decoded; the position where
-//!    the verification begins is noted.
+//! 1. The log is held, its records from where recovery would begin are decoded, and those of undo
+//!    files; the position where the verification begins is noted.
 //! 2. Every tree whose row is in the catalogue is walked (`tree`), with the values of its keys
 //!    (`value`); its keys are counted as a registered reader sees them, and compared with its size
 //!    as of the same position. Each page met is noted as owned (`owners`), and so are bitmap pages
@@ -92,6 +92,7 @@ pub(crate) fn verify(
         progress: Progress::new(2 * to_u64(in_use), tell),
     };
     scan.verify_log(&state, &hold)?;
+    scan.verify_undo_files()?;
     scan.verify_trees(start)?;
     scan.own_the_rest();
     let pages = scan.compare_bitmaps()?;
@@ -160,6 +161,19 @@ impl Scan<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn verify_undo_files(&mut self) -> Result<()> {
+        let spills = &self.engine.spills;
+        for file in spills.all() {
+            match spills.check(&file, |_| Ok(())) {
+                Ok(records) => self.records += records,
+                Err(_) if !spills.has(&file) => {}
+                Err(error) if is_damage(&error) => self.findings.add(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Step 2.
@@ -364,7 +378,7 @@ impl Scan<'_> {
         }
         let engine = self.engine;
         // In this order: a transaction that ends in between is in the log before `end`.
-        let active = engine.txns.active();
+        let active = engine.active_txns();
         let end = engine.log.reserved_lsn();
         let suspects = std::mem::take(&mut self.suspects);
         let mut moved = std::collections::HashSet::new();
@@ -374,7 +388,14 @@ impl Scan<'_> {
                 suspects.iter().flat_map(|suspect| suspect.pages.iter().copied()).collect();
             let dir = engine.wal_dir();
             let found = open_log(engine.file.disk(), dir, state).and_then(|files| {
-                let window = Window { files: &files, state, start, end, active: &active };
+                let window = Window {
+                    files: &files,
+                    state,
+                    start,
+                    end,
+                    active: &active,
+                    spills: &engine.spills,
+                };
                 window.moved(&wanted)
             });
             hold.check(dir)?;

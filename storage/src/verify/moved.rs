@@ -7,15 +7,18 @@
 //! verification names had one owner, or none, all the time.
 
 use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
+use seawall_wal::codec::DecodeError;
 use seawall_wal::control::ControlState;
 use seawall_wal::log::LogFiles;
 use seawall_wal::record::{Body, Cell, Extent, Op, Record};
 use seawall_wal::{Lsn, PageId, Result, TxnId};
 
 use super::files::read_log;
-use crate::engine::OverflowLink;
+use crate::engine::{OverflowLink, Spills};
+use crate::spill::UNDO_NAME;
 use crate::txn::ActiveTxn;
 
 /// The range of log to look at.
@@ -29,12 +32,14 @@ pub(super) struct Window<'a> {
     pub(super) end: Lsn,
     /// Transactions that ran at its end.
     pub(super) active: &'a [ActiveTxn],
+    /// Undo information that is not in the log.
+    pub(super) spills: &'a Spills,
 }
 
 impl Window<'_> {
     /// Those of `wanted` that the window names.
     pub(super) fn moved(&self, wanted: &BTreeSet<PageId>) -> Result<HashSet<PageId>> {
-        let first = self.active.iter().map(|txn| txn.first_lsn).fold(self.start, Lsn::min);
+        let first = self.active.iter().map(ActiveTxn::needed_lsn).fold(self.start, Lsn::min);
         let active: HashSet<TxnId> = self.active.iter().map(|txn| txn.id).collect();
         let mut moved = Moved { wanted, found: HashSet::new() };
         read_log(self.files, self.state, first, self.end, |found, record| {
@@ -44,6 +49,15 @@ impl Window<'_> {
                 moved.note_undo(record);
             }
         })?;
+        for txn in self.active.iter().filter(|txn| txn.undo_file_bytes > 0) {
+            let file = self.spills.file(txn.id);
+            self.spills.check(&file, |read| {
+                let damaged = |error: DecodeError| error.in_file(Path::new(UNDO_NAME), 0);
+                let body = read.body().map_err(damaged)?;
+                moved.note_undo(&read.decode(&body).map_err(damaged)?);
+                Ok(())
+            })?;
+        }
         Ok(moved.found)
     }
 }

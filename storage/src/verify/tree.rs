@@ -17,7 +17,7 @@ use seawall_wal::{Error, PageId, Result, TreeId};
 
 use super::scan::Scan;
 use crate::catalogue::TreeInfo;
-use crate::engine::ReadAt;
+use crate::engine::{Behind, ReadAt};
 use crate::page::{
     InnerView, LeafView, NodeView, PageBuf, PageKind, PageRead, PageView, check as check_page,
 };
@@ -73,6 +73,8 @@ struct Visited {
     fresh: Vec<PageBuf>,
     findings: Vec<(Vec<PageId>, String)>,
     live: u64,
+    /// Cells of the leaf that are seen or not as undo information tells.
+    behind: Vec<Behind>,
     high: Option<Vec<u8>>,
 }
 
@@ -129,7 +131,13 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
         let mut pins = Vec::new();
         loop {
             match self.try_visit(from) {
-                Visit::Leaf(visited) => return Ok((visited, true)),
+                Visit::Leaf(mut visited) => {
+                    let behind = std::mem::take(&mut visited.behind);
+                    if let Some(live) = self.scan.engine.count_behind(behind, self.at)? {
+                        visited.live += live;
+                        return Ok((visited, true));
+                    }
+                }
                 Visit::Skip(visited) => return Ok((visited, false)),
                 Visit::Missing(page) => match pool.pin(page) {
                     Ok(pin) => pins.push(pin),
@@ -186,7 +194,7 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
                 visited.fresh.push(PageBuf::copy_of(page.bytes()));
             }
             if is_leaf {
-                visited.live = engine.count_seen(self.tree, &page, from, self.at);
+                (visited.live, visited.behind) = engine.count_seen(self.tree, &page, from, self.at);
                 visited.high = place.high;
                 return Visit::Leaf(visited);
             }

@@ -14,26 +14,27 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use seawall_wal::Lsn;
 use seawall_wal::codec::to_u64;
-use seawall_wal::record::Cell;
+use seawall_wal::record::{Cell, Stamp};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
-use seawall_wal::{Lsn, TreeId};
 
 use super::cell::CellBuf;
+use super::key::VersionKey;
 use crate::txn::{CommitCell, Fate};
 
 /// Shards of the store; a power of two.
 const SHARDS: usize = if cfg!(loom) { 1 } else { 64 };
 /// Retired entries that a writer looks at after each push: two for one keeps the store from growing.
 const COLLECT_PER_PUSH: usize = 2;
-/// What an entry takes beside its key and image: map slot, vector, cell, queue entry.
-const ENTRY_BYTES: usize = 160;
+/// What a version takes beside its key and image: map slot, vector, cell, queue entry.
+pub(crate) const VERSION_BYTES: usize = 160;
 
 /// Key of a chain: the tree's id, then the user's key.
 type ChainKey = Arc<[u8]>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Version {
     writer: Arc<CommitCell>,
     /// Content of the cell before the write; `None` where there was no cell.
@@ -43,6 +44,11 @@ struct Version {
 }
 
 impl Version {
+    fn is_seen(&self, reader: &Reader<'_>) -> bool {
+        reader.own.is_some_and(|own| std::ptr::eq(own, &*self.writer))
+            || self.writer.is_visible_at(reader.read_lsn)
+    }
+
     fn bytes(&self) -> usize {
         self.before.as_ref().map_or(0, |before| before.as_cell().value.len())
     }
@@ -68,12 +74,54 @@ pub(crate) struct VersionStore {
 }
 
 /// What a reader sees of a key.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Seen {
-    /// The cell in the page, or its absence.
+    /// The cell that the search began with, or its absence.
     Page,
     /// This content, or none.
     Before(Option<CellBuf>),
+    /// What the transaction that stamped this content found, and behind that these versions.
+    Stamped(Stamp, Older),
+}
+
+/// Versions of a key that are older than a state of its cell, the newest last.
+#[derive(Debug)]
+pub(crate) struct Older(Vec<Version>);
+
+impl Older {
+    /// What a reader sees who begins with a state of the cell that bears no stamp.
+    pub(crate) fn see(&self, reader: &Reader<'_>, sees: impl Fn(&Stamp) -> bool) -> Seen {
+        see(&self.0, reader, sees)
+    }
+}
+
+/// Who looks for a version.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a> {
+    /// Commits at or below are seen.
+    pub(crate) read_lsn: Lsn,
+    /// The reading transaction, whose own writes are seen.
+    pub(crate) own: Option<&'a CommitCell>,
+}
+
+/// Goes back from a state without a stamp: to the oldest version that the reader does not see, whose
+/// before-image is what he sees, or to one that replaced a stamped cell.
+fn see(versions: &[Version], reader: &Reader<'_>, sees: impl Fn(&Stamp) -> bool) -> Seen {
+    let mut found = None;
+    for (index, version) in versions.iter().enumerate().rev() {
+        if version.is_seen(reader) {
+            break;
+        }
+        let stamp = version.before.as_ref().and_then(|before| before.as_cell().stamp);
+        if let Some(stamp) = stamp.filter(|stamp| !sees(stamp)) {
+            return Seen::Stamped(stamp, Older(versions[..index].to_vec()));
+        }
+        found = Some(version);
+        if stamp.is_some() {
+            break;
+        }
+    }
+    found.map_or(Seen::Page, |version| Seen::Before(version.before.clone()))
 }
 
 /// Who wrote a key last, as far as it matters.
@@ -108,26 +156,28 @@ impl VersionStore {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// What a reader at `read_lsn` sees; `own` is the reading transaction's cell. The caller holds
-    /// the leaf's latch.
-    pub(crate) fn see(&self, key: &VersionKey, read_lsn: Lsn, own: Option<&CommitCell>) -> Seen {
-        let shard = self.shard(&key.0).lock();
-        let Some(chain) = shard.chains.get(&key.0[..]) else {
-            return Seen::Page;
-        };
-        let is_seen = |version: &Version| {
-            own.is_some_and(|own| std::ptr::eq(own, &*version.writer))
-                || version.writer.is_visible_at(read_lsn)
-        };
-        // The oldest version that the reader does not see holds what it sees.
-        let newer = chain.iter().rev().take_while(|version| !is_seen(version)).last();
-        newer.map_or(Seen::Page, |version| Seen::Before(version.before.clone()))
+    /// What a reader sees who finds a cell without a stamp in the page, or none. `sees` answers for
+    /// the stamps of replaced cells. The caller holds the leaf's latch.
+    pub(crate) fn see(
+        &self,
+        key: &VersionKey,
+        reader: &Reader<'_>,
+        sees: impl Fn(&Stamp) -> bool,
+    ) -> Seen {
+        let shard = self.shard(key.as_bytes()).lock();
+        shard.chains.get(key.as_bytes()).map_or(Seen::Page, |chain| see(chain, reader, sees))
+    }
+
+    /// Every version of the key. The caller holds the leaf's latch.
+    pub(crate) fn older(&self, key: &VersionKey) -> Older {
+        let shard = self.shard(key.as_bytes()).lock();
+        Older(shard.chains.get(key.as_bytes()).cloned().unwrap_or_default())
     }
 
     /// Who wrote the key last. The caller holds the leaf's latch where the answer must last.
     pub(crate) fn head(&self, key: &VersionKey, own: Option<&CommitCell>) -> Head {
-        let shard = self.shard(&key.0).lock();
-        let Some(version) = shard.chains.get(&key.0[..]).and_then(|chain| chain.last()) else {
+        let shard = self.shard(key.as_bytes()).lock();
+        let Some(version) = shard.chains.get(key.as_bytes()).and_then(|chain| chain.last()) else {
             return Head::None;
         };
         if own.is_some_and(|own| std::ptr::eq(own, &*version.writer)) {
@@ -141,14 +191,22 @@ impl VersionStore {
     }
 
     /// The newest commit of the key that is kept. It may stand below the head of a writer that is
-    /// not done; versions beyond a registered snapshot are not collected.
-    pub(crate) fn newest_commit(&self, key: &VersionKey) -> Option<Lsn> {
-        let shard = self.shard(&key.0).lock();
-        let chain = shard.chains.get(&key.0[..])?;
-        chain.iter().rev().find_map(|version| match version.writer.fate() {
+    /// not done; versions beyond a registered snapshot are not collected. `commit_of` tells which
+    /// commit left a cell that was replaced as it was, where a stamp says so.
+    pub(crate) fn newest_commit(
+        &self,
+        key: &VersionKey,
+        commit_of: impl Fn(&Cell<'_>) -> Option<Lsn>,
+    ) -> Option<Lsn> {
+        let shard = self.shard(key.as_bytes()).lock();
+        let chain = shard.chains.get(key.as_bytes())?;
+        let commits = chain.iter().rev().filter_map(|version| match version.writer.fate() {
             Fate::Committed(lsn) => Some(lsn),
-            Fate::Active | Fate::RolledBack => None,
-        })
+            Fate::Active | Fate::RolledBack => {
+                version.before.as_ref().and_then(|before| commit_of(&before.as_cell()))
+            }
+        });
+        commits.max()
     }
 
     /// Makes `writer` the head of the key's chain, with the cell's content before its first write.
@@ -161,13 +219,13 @@ impl VersionStore {
         needs_purge: bool,
         horizon: Lsn,
     ) {
-        let mut shard = self.shard(&key.0).lock();
+        let mut shard = self.shard(key.as_bytes()).lock();
         let version =
             Version { writer: Arc::clone(writer), before: before.map(CellBuf::from), needs_purge };
-        let bytes = version.bytes() + key.0.len() + ENTRY_BYTES;
-        let chain_key = match shard.chains.get_key_value(&key.0[..]) {
+        let bytes = version.bytes() + key.as_bytes().len() + VERSION_BYTES;
+        let chain_key = match shard.chains.get_key_value(key.as_bytes()) {
             Some((shared, _)) => Arc::clone(shared),
-            None => Arc::from(&key.0[..]),
+            None => Arc::from(key.as_bytes()),
         };
         shard.chains.entry(Arc::clone(&chain_key)).or_default().push(version);
         shard.retire.push_back((chain_key, Arc::clone(writer)));
@@ -177,8 +235,10 @@ impl VersionStore {
 
     /// Notes that the owner of the head has deleted or shortened the cell.
     pub(crate) fn mark_for_purge(&self, key: &VersionKey) {
-        let mut shard = self.shard(&key.0).lock();
-        if let Some(version) = shard.chains.get_mut(&key.0[..]).and_then(|chain| chain.last_mut()) {
+        let mut shard = self.shard(key.as_bytes()).lock();
+        if let Some(version) =
+            shard.chains.get_mut(key.as_bytes()).and_then(|chain| chain.last_mut())
+        {
             version.needs_purge = true;
         }
     }
@@ -216,7 +276,7 @@ impl VersionStore {
             return;
         };
         let version = chain.remove(at);
-        let bytes = version.bytes() + key.len() + ENTRY_BYTES;
+        let bytes = version.bytes() + key.len() + VERSION_BYTES;
         self.bytes.fetch_sub(to_u64(bytes), Ordering::Relaxed);
         if chain.is_empty() {
             shard.chains.remove(key);
@@ -230,8 +290,8 @@ impl VersionStore {
 
     /// Removes the head of a writer that was rolled back, whose page shows the before-image again.
     pub(crate) fn remove_head(&self, key: &VersionKey, writer: &Arc<CommitCell>) {
-        let mut shard = self.shard(&key.0).lock();
-        let Some((chain_key, _)) = shard.chains.get_key_value(&key.0[..]) else { return };
+        let mut shard = self.shard(key.as_bytes()).lock();
+        let Some((chain_key, _)) = shard.chains.get_key_value(key.as_bytes()) else { return };
         let chain_key = Arc::clone(chain_key);
         self.drop_version(&mut shard, &chain_key, writer);
     }
@@ -239,7 +299,7 @@ impl VersionStore {
     /// Whether any version of the key is left: if not, its ghost may be purged. The caller holds
     /// the leaf's latch.
     pub(crate) fn is_needed(&self, key: &VersionKey) -> bool {
-        self.shard(&key.0).lock().chains.contains_key(&key.0[..])
+        self.shard(key.as_bytes()).lock().chains.contains_key(key.as_bytes())
     }
 
     /// Takes up to `most` keys whose cells are due for a purge.
@@ -248,7 +308,7 @@ impl VersionStore {
         for shard in &self.shards {
             let mut shard = shard.lock();
             let count = shard.purge.len().min(most - taken.len());
-            taken.extend(shard.purge.drain(..count).map(|key| VersionKey(key.to_vec())));
+            taken.extend(shard.purge.drain(..count).map(|key| VersionKey::from_bytes(&key)));
             if taken.len() == most {
                 break;
             }
@@ -257,48 +317,27 @@ impl VersionStore {
     }
 }
 
-/// Tree and key in one buffer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct VersionKey(Vec<u8>);
-
-/// Bytes of the tree id in front of the key; big-endian, so that keys sort by tree first.
-const TREE_BYTES: usize = 8;
-
-impl VersionKey {
-    pub(crate) fn new(tree: TreeId, key: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(TREE_BYTES + key.len());
-        bytes.extend_from_slice(&tree.get().to_be_bytes());
-        bytes.extend_from_slice(key);
-        Self(bytes)
-    }
-
-    pub(crate) fn tree(&self) -> TreeId {
-        TreeId::new(u64::from_be_bytes(std::array::from_fn(|i| self.0[i])))
-    }
-
-    pub(crate) fn key(&self) -> &[u8] {
-        &self.0[TREE_BYTES..]
-    }
-
-    /// Makes this the key of another cell of the same tree.
-    pub(crate) fn set_key(&mut self, key: &[u8]) {
-        self.0.truncate(TREE_BYTES);
-        self.0.extend_from_slice(key);
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use seawall_wal::TreeId;
 
     const TREE: TreeId = TreeId::new(3);
 
-    fn value(cell: &Seen) -> Option<&[u8]> {
-        match cell {
-            Seen::Before(Some(cell)) => Some(cell.as_cell().value),
-            _ => None,
+    const fn reader(read_lsn: u64) -> Reader<'static> {
+        Reader { read_lsn: Lsn::new(read_lsn), own: None }
+    }
+
+    /// What a reader sees of a key under which no stamped cell was replaced.
+    fn see<'a>(store: &VersionStore, key: &VersionKey, reader: &Reader<'a>) -> Option<Vec<u8>> {
+        match store.see(key, reader, |_| unreachable!("there is no stamp")) {
+            Seen::Page => Some(b"in the page".to_vec()),
+            Seen::Before(before) => before.map(|cell| cell.as_cell().value.to_vec()),
+            Seen::Stamped(..) => unreachable!("there is no stamp"),
         }
     }
+
+    const PAGE: Option<&[u8]> = Some(b"in the page");
 
     fn store_with_two_versions() -> (VersionStore, VersionKey, Arc<CommitCell>) {
         let store = VersionStore::new();
@@ -313,12 +352,36 @@ mod tests {
     #[test]
     fn each_reader_sees_the_newest_version_at_or_below_its_position() {
         let (store, key, second) = store_with_two_versions();
-        assert_eq!(store.see(&key, Lsn::new(99), None), Seen::Before(None));
-        assert_eq!(value(&store.see(&key, Lsn::new(100), None)), Some(&b"old"[..]));
-        assert_eq!(store.see(&key, Lsn::new(100), Some(&second)), Seen::Page);
+        assert_eq!(see(&store, &key, &reader(99)), None);
+        assert_eq!(see(&store, &key, &reader(100)).as_deref(), Some(&b"old"[..]));
+        let own = Reader { own: Some(&second), ..reader(100) };
+        assert_eq!(see(&store, &key, &own).as_deref(), PAGE);
         second.commit(Lsn::new(200));
-        assert_eq!(value(&store.see(&key, Lsn::new(199), None)), Some(&b"old"[..]));
-        assert_eq!(store.see(&key, Lsn::new(200), None), Seen::Page);
+        assert_eq!(see(&store, &key, &reader(199)).as_deref(), Some(&b"old"[..]));
+        assert_eq!(see(&store, &key, &reader(200)).as_deref(), PAGE);
+    }
+
+    #[test]
+    fn the_way_back_stops_at_a_stamp_that_the_reader_does_not_see() {
+        let store = VersionStore::new();
+        let key = VersionKey::new(TREE, b"k");
+        let (first, second) = (Arc::new(CommitCell::new()), Arc::new(CommitCell::new()));
+        store.push(&key, &first, None, false, Lsn::NONE);
+        first.commit(Lsn::new(100));
+        let stamp = Stamp { txn: seawall_wal::TxnId::new(9), undo_lsn: Lsn::new(150) };
+        let stamped = Cell { stamp: Some(stamp), ..Cell::inline(b"bulk") };
+        store.push(&key, &second, Some(stamped), false, Lsn::NONE);
+        let Seen::Before(Some(before)) = store.see(&key, &reader(300), |_| true) else { panic!() };
+        assert_eq!(before.as_cell(), stamped);
+        let Seen::Stamped(found, older) = store.see(&key, &reader(120), |_| false) else {
+            panic!()
+        };
+        assert_eq!(found, stamp);
+        // Behind the stamp the state is what `first` wrote.
+        assert!(matches!(older.see(&reader(120), |_| false), Seen::Page));
+        assert!(matches!(older.see(&reader(99), |_| false), Seen::Before(None)));
+        let commit_of = |cell: &Cell<'_>| cell.stamp.map(|_| Lsn::new(180));
+        assert_eq!(store.newest_commit(&key, commit_of), Some(Lsn::new(180)));
     }
 
     #[test]
@@ -327,7 +390,7 @@ mod tests {
         second.commit(Lsn::new(200));
         assert_eq!(store.collect(Lsn::new(99), 10), 0);
         assert_eq!(store.collect(Lsn::new(100), 10), 1);
-        assert_eq!(value(&store.see(&key, Lsn::new(150), None)), Some(&b"old"[..]));
+        assert_eq!(see(&store, &key, &reader(150)).as_deref(), Some(&b"old"[..]));
         assert!(store.is_needed(&key));
         assert_eq!(store.collect(Lsn::new(200), 10), 1);
         assert!(!store.is_needed(&key));
@@ -350,10 +413,11 @@ mod tests {
     #[test]
     fn a_commit_is_found_below_an_open_write() {
         let (store, key, second) = store_with_two_versions();
-        assert_eq!(store.newest_commit(&key), Some(Lsn::new(100)));
+        let newest = |key| store.newest_commit(key, |_| unreachable!("there is no stamp"));
+        assert_eq!(newest(&key), Some(Lsn::new(100)));
         second.commit(Lsn::new(200));
-        assert_eq!(store.newest_commit(&key), Some(Lsn::new(200)));
-        assert_eq!(store.newest_commit(&VersionKey::new(TREE, b"other")), None);
+        assert_eq!(newest(&key), Some(Lsn::new(200)));
+        assert_eq!(newest(&VersionKey::new(TREE, b"other")), None);
     }
 
     #[test]
@@ -361,8 +425,8 @@ mod tests {
         let (store, key, second) = store_with_two_versions();
         store.remove_head(&key, &second);
         second.roll_back();
-        assert_eq!(store.see(&key, Lsn::new(100), None), Seen::Page);
-        assert_eq!(store.see(&key, Lsn::new(99), None), Seen::Before(None));
+        assert_eq!(see(&store, &key, &reader(100)).as_deref(), PAGE);
+        assert_eq!(see(&store, &key, &reader(99)), None);
         assert!(matches!(store.head(&key, None), Head::Committed(lsn) if lsn == Lsn::new(100)));
     }
 }

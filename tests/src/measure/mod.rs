@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod committers;
+mod huge;
 mod latencies;
 mod latency;
 mod loaded;
@@ -34,6 +35,8 @@ pub enum Measurement {
     Wal(wal::Wal),
     /// What logging, paging and checkpoints cost: the same work on a disk that discards
     Overhead(overhead::Overhead),
+    /// One transaction far larger than cache and log, rolled back and committed
+    Huge(huge::Huge),
     /// Writes until it is killed; started by `recovery`
     #[command(hide = true)]
     RecoveryWriter(recovery::Writer),
@@ -51,6 +54,7 @@ impl Measurement {
             Self::Recovery(measurement) => measurement.run(out),
             Self::Wal(measurement) => measurement.run(out),
             Self::Overhead(measurement) => measurement.run(out),
+            Self::Huge(measurement) => measurement.run(out),
             Self::RecoveryWriter(writer) => writer.run(out),
         }
     }

@@ -17,9 +17,10 @@
 //!   frame reserve ([`FRAME_RESERVE`] overheads), and below that not at all ([`Error::NoSpace`]).
 //! * A normal credit must leave both reserves in slack, and waits until it can. A credit of
 //!   [`Purpose::Reserve`] may take all of it, and never waits for files: those who would make room
-//!   ask for it, so nobody else will. One of [`Purpose::Rollback`] leaves both reserves, in files that
-//!   exist, and waits for log to be given up, ahead of all normal waiters: what it undoes does not
-//!   need the log any more, so a checkpoint always helps, on a full disk too.
+//!   ask for it, so nobody else will. One of [`Purpose::Rollback`] leaves both reserves and waits for
+//!   log to be given up, ahead of all normal waiters: what it undoes does not need the log any more,
+//!   so a checkpoint always helps. Where the file system has no room for another file it waits as
+//!   well: a log that was given up keeps the files that it had when the writes were granted.
 //!
 //! The same sum is kept over what the segments *own*: the rest of the current one and the spares, files
 //! that exist and are filled. A normal credit leaves both reserves there as well. Where that falls
@@ -66,7 +67,7 @@ pub enum Purpose {
     #[default]
     Normal,
     /// Compensation records of a transaction whose undo information is not in the log any more.
-    /// Waits for a checkpoint where the log is full, and never for a file to be made.
+    /// Waits for a checkpoint where the log is full, and does not fail where the disk is.
     Rollback,
     /// What empties a full log: checkpoint, purge, free and compensation records. Where even the
     /// reserve is used up it is [`Error::NoSpace`], at once.
@@ -209,8 +210,7 @@ impl Books {
         }
         match request.purpose {
             _ if self.owned_slack_parts() >= wanted => None,
-            Purpose::Normal => Some(Shortage::Owned),
-            Purpose::Rollback => Some(Shortage::Files),
+            Purpose::Normal | Purpose::Rollback => Some(Shortage::Owned),
             Purpose::Reserve => None,
         }
     }
@@ -301,6 +301,11 @@ impl CreditPool {
         self.changed.notify_all();
     }
 
+    /// Payload bytes that could be granted, reserves included.
+    pub(super) fn slack_bytes(&self) -> u64 {
+        self.books.lock().slack_parts(&self.limits) / CHARGE_PARTS
+    }
+
     /// Has everybody who waits ask whether to give up.
     pub(super) fn recheck(&self) {
         self.note_change(&mut self.books.lock());
@@ -381,7 +386,12 @@ impl CreditPool {
                     (wait.on_full)();
                 }
                 Some(Shortage::Ring) => self.wait_for_ring(books, &mut write)?,
-                Some(Shortage::Owned) if is_next => self.wait_for_file(books, &grow)?,
+                Some(Shortage::Owned) if is_next => match self.wait_for_file(books, &grow) {
+                    Err(Error::NoSpace { .. }) if request.purpose == Purpose::Rollback => {
+                        self.wait_for_log(wait.on_full);
+                    }
+                    grown => grown?,
+                },
                 _ => match (wait.give_up)() {
                     Some(error) => return Err(error),
                     None => self.changed.wait(&mut books),
@@ -452,6 +462,16 @@ impl CreditPool {
             }
         }
         Ok(())
+    }
+
+    /// Asks for log to be given up, and waits until that, or anything else, has changed the books.
+    fn wait_for_log(&self, on_full: &dyn Fn()) {
+        let seen = self.books.lock().changes;
+        on_full();
+        let mut books = self.books.lock();
+        while books.changes == seen && books.end.is_none() {
+            self.changed.wait(&mut books);
+        }
     }
 
     /// Lets waiters for ring room look again: a frame can be built now. Called after a fence.
@@ -685,7 +705,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_passes_normal_waiters_and_asks_for_log_to_be_given_up_and_for_no_file() {
+    fn a_rollback_passes_normal_waiters_and_waits_for_log_where_the_disk_has_no_room_for_a_file() {
         let pool = pool(1 << 20);
         pool.set_room(Room { available: 1 << 20, owned: RESERVE });
         let request =
@@ -697,7 +717,8 @@ mod tests {
             pool.set_room(Room::whole(1 << 20));
         };
         let wait = CreditWait { on_full: &on_full, give_up: &|| None };
-        let grow = || unreachable!("a rollback must not need a new file");
+        let full = || io::Error::new(io::ErrorKind::StorageFull, "no room");
+        let grow = || Err(Error::io(Path::new("wal"), full()));
         let credit = pool.take(&request, || Ok(false), grow, &wait).unwrap();
         assert_eq!((credit.remaining_bytes(), asked.get()), (40, 1));
     }

@@ -436,6 +436,12 @@ impl Log {
         self.writer.space(|segments| segments.available_bytes())
     }
 
+    /// Record bytes for which credit is left, the permanent reserve included.
+    #[must_use]
+    pub fn room_bytes(&self) -> u64 {
+        self.credits.slack_bytes()
+    }
+
     /// Segment and byte offset of a frame at or before the one that holds `lsn`.
     #[must_use]
     pub fn locate(&self, lsn: Lsn) -> Option<(u64, u64)> {
