@@ -428,21 +428,6 @@ mod tests {
     }
 
     #[test]
-    fn refused_options_create_nothing_and_the_largest_log_bound_works() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("db");
-        for options in
-            [Options::new().cache_bytes(u64::MAX), Options::new().max_wal_bytes(u64::MAX)]
-        {
-            assert!(matches!(options.open(&path), Err(Error::InvalidArgument(_))));
-            assert!(!path.exists());
-        }
-        let database = Options::new().max_wal_bytes(MAX_WAL_BYTES_MAX).open(&path).unwrap();
-        database.tree("t").unwrap().insert("k", "v").unwrap();
-        database.close().unwrap();
-    }
-
-    #[test]
     fn the_seam_lifts_the_lower_limits_of_cache_and_log() {
         let tiny = Options::new().cache_bytes(64 << 10).max_wal_bytes(128 << 10);
         assert!(tiny.clone().unchecked_limits().validate().is_ok());

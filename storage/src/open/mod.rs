@@ -245,6 +245,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn refused_options_create_nothing_and_the_largest_log_bound_works() {
+        let disk = SimDisk::new();
+        let options = || Options::new().disk_injected(Arc::new(disk.clone()));
+        for refused in [options().cache_bytes(u64::MAX), options().max_wal_bytes(u64::MAX)] {
+            assert!(matches!(refused.open("/db"), Err(Error::InvalidArgument(_))));
+        }
+        assert_eq!(disk.operation_count(), 0, "something was created");
+        let database = options().max_wal_bytes(256 << 40).open("/db").unwrap();
+        database.tree("t").unwrap().insert("k", "v").unwrap();
+        database.close().unwrap();
+    }
+
+    #[test]
     fn what_is_not_a_control_file_is_not_even_locked() {
         let disk = SimDisk::new();
         disk.write_file(Path::new("/db/control"), b"of another program");
