@@ -105,6 +105,10 @@ impl DatabaseArg {
     fn failure(&self, error: Error) -> Failure {
         match error {
             Error::NotFound { .. } => self.not_a_database(),
+            // Options are refused before anything is there; what is no database is refused for that.
+            Error::InvalidArgument(why) if !self.dir.exists() || self.require().is_ok() => {
+                Failure::Usage(why)
+            }
             Error::InvalidArgument(why) => Failure::Unavailable(why),
             other => other.into(),
         }

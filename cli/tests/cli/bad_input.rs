@@ -110,6 +110,8 @@ fn numbers_out_of_range_are_usage_errors() {
         ("load", &["-", "--format", "xml"]),
         ("page", &["18446744073709551616"]),
         ("bench", &["--cache-mib", "0"]),
+        // More than the machine has.
+        ("bench", &["--cache-mib", "1048576"]),
         ("bench", &["--seconds", "0"]),
         ("bench", &["--count", "0"]),
     ] {
