@@ -169,6 +169,7 @@ impl Recovery {
             "recovery",
             "log distance",
             "as told",
+            "dirty pages",
             "estimate",
             "measured warm",
             "measured cold",
@@ -176,12 +177,16 @@ impl Recovery {
             "cold/estimate",
             "pages read",
             "records redone",
+            "warm: analysis",
+            "redo",
+            "the rest",
         ]);
         for Measured { number, told, warm, cold } in &measured {
             table.row([
                 number.to_string(),
                 mib(warm.report.log_bytes),
                 mib(told.log_bytes),
+                told.dirty_pages.to_string(),
                 time(told.estimate),
                 time(warm.elapsed),
                 time(cold.elapsed),
@@ -189,6 +194,9 @@ impl Recovery {
                 format!("{:.2}", ratio(cold.elapsed, told.estimate)),
                 cold.report.pages_read.to_string(),
                 cold.report.records_redone.to_string(),
+                time(warm.report.analysis),
+                time(warm.report.redo),
+                time(warm.elapsed.saturating_sub(warm.report.analysis + warm.report.redo)),
             ]);
         }
         print(out, &table)?;

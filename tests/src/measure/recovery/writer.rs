@@ -1,8 +1,8 @@
 //! The child that writes until it is killed, and the parent's end of the pipe between them.
 //!
-//! The child prints a line every few milliseconds, `<bytes of log> <microseconds>`: what recovery
-//! would have to work off, and how long it would take by the database's own estimate. The first line
-//! comes before anything is written. It ends by itself when nobody reads any more.
+//! The child prints a line every few milliseconds, `<bytes of log> <dirty pages> <microseconds>`: what
+//! recovery would have to work off, and how long it would take by the database's own estimate. The
+//! first line comes before anything is written. It ends by itself when nobody reads any more.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -69,6 +69,8 @@ impl Writer {
 pub(super) struct Told {
     /// Log that recovery would have to work off.
     pub(super) log_bytes: u64,
+    /// Pages that differ from the page file.
+    pub(super) dirty_pages: u64,
     /// How long that would take.
     pub(super) estimate: Duration,
 }
@@ -76,14 +78,15 @@ pub(super) struct Told {
 impl Told {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
-        let (log_bytes, micros) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { log_bytes, estimate: Duration::from_micros(micros) })
+        let mut number = || words.next()?.parse().ok();
+        let (log_bytes, dirty_pages, micros) = (number()?, number()?, number()?);
+        Some(Self { log_bytes, dirty_pages, estimate: Duration::from_micros(micros) })
     }
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.log_bytes, self.estimate.as_micros())
+        write!(f, "{} {} {}", self.log_bytes, self.dirty_pages, self.estimate.as_micros())
     }
 }
 
@@ -91,7 +94,8 @@ fn tell(database: &Database, out: &mut dyn Write) -> Outcome {
     let stats = database.stats();
     // Both lie in the same epoch, since the child has begun with a checkpoint.
     let log_bytes = stats.end_lsn.get().saturating_sub(stats.redo_lsn.get());
-    let told = Told { log_bytes, estimate: stats.estimated_recovery };
+    let dirty_pages = stats.dirty_pages;
+    let told = Told { log_bytes, dirty_pages, estimate: stats.estimated_recovery };
     let told = writeln!(out, "{told}").and_then(|()| out.flush());
     told.map_err(|error| Failure::new(format!("nobody listens: {error}")))
 }
@@ -181,8 +185,9 @@ mod tests {
 
     #[test]
     fn a_line_says_what_the_child_meant() {
-        let told = Told { log_bytes: 123, estimate: Duration::from_micros(4567) };
+        let estimate = Duration::from_micros(4567);
+        let told = Told { log_bytes: 123, dirty_pages: 5, estimate };
         assert_eq!(Told::parse(&told.to_string()), Some(told));
-        assert_eq!(Told::parse("123"), None);
+        assert_eq!(Told::parse("123 4567"), None);
     }
 }
