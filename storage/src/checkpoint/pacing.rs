@@ -1,8 +1,10 @@
 //! Pacing: how much log recovery may have to redo, so that it ends within the target the user gave.
 //!
-//! The rate at which recovery works off log, page reads included, is measured by each recovery that
-//! had enough to do, and kept in `control`. The budget is what that rate does in the target's time.
-//! The page cleaner aims at half of the budget and checkpoints come every quarter of it, so that the
+//! Recovery takes time for the log it works off and for the pages it reads, which are those that are
+//! dirty now. Both rates are measured by each recovery that had enough to do, and kept in `control`.
+//! The budget is the log that both allow in the target's time if as many pages come with each byte of
+//! it as now: few where keys are written over and over, one a record where they are random and the
+//! log is short. The page cleaner aims at half of the budget and checkpoints come every quarter of it, so that the
 //! log behind the master record's redo point stays within it. Where writers outrun the cleaner all
 //! the same, each is held back before it takes log credit, and so latch-free, by a pause that grows
 //! with the square of the excess, and that is at its longest before the log behind the redo point
@@ -19,8 +21,9 @@ use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::{RecoveryReport, StallReason};
 
-/// Rate that is assumed until a recovery has been measured, in bytes of log a second.
-const ASSUMED_BYTES_PER_S: u64 = 30 << 20;
+/// Rates that are assumed until a recovery has been measured: log worked off, pages aside, and pages
+/// read.
+const ASSUMED: Rates = Rates { redo_bytes_per_s: 50 << 20, page_reads_per_s: 30_000 };
 /// What an open takes beside working off log.
 const OPENING: Duration = Duration::from_millis(50);
 /// The budget is never smaller: some log is needed for the cleaner to batch pages at all.
@@ -29,8 +32,9 @@ const BUDGET_BYTES_MIN: u64 = 1 << 20;
 const BOUND_SHARE: u64 = 2;
 /// A checkpoint comes at the latest after this much log.
 const CHECKPOINT_BYTES_MAX: u64 = 32 << 20;
-/// Recoveries of less log than this say little about the rate.
+/// Recoveries of less log, or of fewer pages, say little about the rate.
 const MEASURED_BYTES_MIN: u64 = 4 << 20;
+const MEASURED_PAGES_MIN: u64 = 1000;
 /// Pause of a writer when the log is twice the budget.
 const PAUSE_AT_TWICE: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
@@ -45,10 +49,20 @@ const WARY_FOR: Duration = Duration::from_secs(60);
 pub(crate) struct Pacing {
     target: Duration,
     bound_bytes: u64,
-    bytes_per_s: u64,
+    rates: Rates,
     wary_until: Option<Instant>,
     pause_micros: AtomicU64,
     is_pausing: AtomicBool,
+}
+
+/// What recovery would have to do after a crash now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// Log behind the redo point.
+    pub(crate) log_bytes: u64,
+    /// Pages that are dirty, and so would be read. A page that its first record creates would not be;
+    /// it counts all the same.
+    pub(crate) pages: u64,
 }
 
 /// A change of whether writers are held back.
@@ -62,29 +76,45 @@ pub(crate) enum PaceChange {
 impl Pacing {
     /// `is_clean`: the database had been shut down cleanly.
     pub(crate) fn new(target: Duration, bound_bytes: u64, rates: Rates, is_clean: bool) -> Self {
-        let measured = rates.redo_bytes_per_s;
+        let or_assumed = |rate, assumed| if rate == 0 { assumed } else { rate };
+        let rates = Rates {
+            redo_bytes_per_s: or_assumed(rates.redo_bytes_per_s, ASSUMED.redo_bytes_per_s),
+            page_reads_per_s: or_assumed(rates.page_reads_per_s, ASSUMED.page_reads_per_s),
+        };
         Self {
             target,
             bound_bytes,
-            bytes_per_s: if measured == 0 { ASSUMED_BYTES_PER_S } else { measured },
+            rates,
             wary_until: (!is_clean).then(|| Instant::now() + WARY_FOR),
             pause_micros: AtomicU64::new(0),
             is_pausing: AtomicBool::new(false),
         }
     }
 
-    /// How long recovery would take with this much log behind the redo point.
-    pub(crate) fn estimate(&self, redo_bytes: u64) -> Duration {
-        let micros = u128::from(redo_bytes) * 1_000_000 / u128::from(self.bytes_per_s);
+    /// How long recovery would take.
+    pub(crate) fn estimate(&self, backlog: Backlog) -> Duration {
+        let micros = self.work_micros(backlog);
         OPENING + Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
-    /// Log behind the redo point that recovery works off within the target.
-    pub(crate) fn budget_bytes(&self, now: Instant) -> u64 {
+    /// What both rates make of a backlog.
+    fn work_micros(&self, backlog: Backlog) -> u128 {
+        let micros = |count: u64, per_s: u64| u128::from(count) * 1_000_000 / u128::from(per_s);
+        micros(backlog.log_bytes, self.rates.redo_bytes_per_s)
+            + micros(backlog.pages, self.rates.page_reads_per_s)
+    }
+
+    /// Log behind the redo point that recovery works off within the target, with as many pages to
+    /// each byte as the backlog has.
+    pub(crate) fn budget_bytes(&self, now: Instant, backlog: Backlog) -> u64 {
         let is_wary = self.wary_until.is_some_and(|until| now < until);
         let target = if is_wary { self.target / 2 } else { self.target };
-        let micros = u128::from(self.bytes_per_s) * target.saturating_sub(OPENING).as_micros();
-        let bytes = u64::try_from(micros / 1_000_000).unwrap_or(u64::MAX);
+        let micros = target.saturating_sub(OPENING).as_micros();
+        // A handful of bytes says nothing about how many pages come with more.
+        let log_bytes = backlog.log_bytes.max(BUDGET_BYTES_MIN);
+        let work_micros = self.work_micros(Backlog { log_bytes, ..backlog }).max(1);
+        let bytes = u128::from(log_bytes) * micros / work_micros;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         bytes.min(self.bound_bytes / BOUND_SHARE).max(BUDGET_BYTES_MIN)
     }
 
@@ -149,20 +179,31 @@ fn pause(redo_bytes: u64, budget_bytes: u64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)).min(PAUSE_MAX)
 }
 
-/// The rates after a recovery: a moving average, so that one odd recovery does not decide.
-pub(crate) fn measured(before: Rates, report: &RecoveryReport) -> Rates {
-    let elapsed = report.analysis + report.redo;
-    if report.log_bytes < MEASURED_BYTES_MIN || elapsed.is_zero() {
-        return before;
-    }
-    let per_s = |count: u64| {
-        let rate = u128::from(count) * 1_000_000 / elapsed.as_micros().max(1);
-        u64::try_from(rate).unwrap_or(u64::MAX)
+/// The rates after a recovery that spent `reading` on the pages it read: moving averages, so that one
+/// odd recovery does not decide.
+pub(crate) fn measured(before: Rates, report: &RecoveryReport, reading: Duration) -> Rates {
+    let working = (report.analysis + report.redo).saturating_sub(reading);
+    let rate = |old: u64, count: u64, count_min: u64, elapsed: Duration| {
+        if count < count_min || elapsed.is_zero() {
+            return old;
+        }
+        let new = u128::from(count) * 1_000_000 / elapsed.as_micros().max(1);
+        let new = u64::try_from(new).unwrap_or(u64::MAX).max(1);
+        if old == 0 { new } else { 3 * (old / 4) + new / 4 }
     };
-    let average = |old: u64, new: u64| if old == 0 { new } else { (3 * (old / 4)) + new / 4 };
     Rates {
-        redo_bytes_per_s: average(before.redo_bytes_per_s, per_s(report.log_bytes)),
-        page_reads_per_s: average(before.page_reads_per_s, per_s(report.pages_read)),
+        redo_bytes_per_s: rate(
+            before.redo_bytes_per_s,
+            report.log_bytes,
+            MEASURED_BYTES_MIN,
+            working,
+        ),
+        page_reads_per_s: rate(
+            before.page_reads_per_s,
+            report.pages_read,
+            MEASURED_PAGES_MIN,
+            reading,
+        ),
     }
 }
 
@@ -172,30 +213,59 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// Of each MiB of log, 10 ms; of each page, 20 us.
     fn pacing(target: Duration, is_clean: bool) -> Pacing {
-        let rates = Rates { redo_bytes_per_s: 100 * MIB, page_reads_per_s: 0 };
+        let rates = Rates { redo_bytes_per_s: 100 * MIB, page_reads_per_s: 50_000 };
         Pacing::new(target, 1024 * MIB, rates, is_clean)
+    }
+
+    fn of_log(log_bytes: u64) -> Backlog {
+        Backlog { log_bytes, pages: 0 }
+    }
+
+    #[test]
+    fn pages_to_be_read_count_beside_the_log() {
+        let pacing = pacing(Duration::from_secs(2), true);
+        let backlog = Backlog { log_bytes: 10 * MIB, pages: 25_000 };
+        assert_eq!(pacing.estimate(backlog), OPENING + Duration::from_millis(100 + 500));
+        let budget = pacing.budget_bytes(Instant::now(), backlog);
+        assert_eq!(budget, 10 * MIB * 1950 / 600);
+        assert!(budget < pacing.budget_bytes(Instant::now(), of_log(10 * MIB)));
     }
 
     #[test]
     fn a_budget_is_worked_off_within_the_target() {
         for millis in [100, 500, 2_000] {
-            let pacing = pacing(Duration::from_millis(millis), true);
-            let budget = pacing.budget_bytes(Instant::now());
-            assert!(pacing.estimate(budget) <= Duration::from_millis(millis), "{millis} ms");
-            assert!(pacing.checkpoint_bytes(budget) <= budget / 4);
+            for pages_per_mib in [0, 1, 1000, 4000] {
+                let pacing = pacing(Duration::from_millis(millis), true);
+                let of =
+                    |log_bytes: u64| Backlog { log_bytes, pages: log_bytes / MIB * pages_per_mib };
+                let budget = pacing.budget_bytes(Instant::now(), of(8 * MIB));
+                let estimate = pacing.estimate(of(budget));
+                let is_met = estimate <= Duration::from_millis(millis);
+                assert!(is_met || budget == BUDGET_BYTES_MIN, "{millis} ms: {estimate:?}");
+                assert!(pacing.checkpoint_bytes(budget) <= budget / 4);
+            }
         }
+    }
+
+    #[test]
+    fn a_few_dirty_pages_with_hardly_any_log_leave_a_budget() {
+        let pacing = pacing(Duration::from_secs(2), true);
+        let backlog = Backlog { log_bytes: 10, pages: 5 };
+        assert!(pacing.budget_bytes(Instant::now(), backlog) > 150 * MIB);
     }
 
     #[test]
     fn the_budget_stays_within_half_of_the_bound_and_is_halved_after_a_crash() {
         let hour = Duration::from_secs(3600);
-        assert_eq!(pacing(hour, true).budget_bytes(Instant::now()), 512 * MIB);
+        let none = Backlog::default();
+        assert_eq!(pacing(hour, true).budget_bytes(Instant::now(), none), 512 * MIB);
         let (calm, wary) = (pacing(2 * OPENING, true), pacing(2 * OPENING, false));
         let now = Instant::now();
-        assert!(wary.budget_bytes(now) < calm.budget_bytes(now));
-        assert_eq!(wary.budget_bytes(now + 2 * WARY_FOR), calm.budget_bytes(now));
-        assert_eq!(calm.reason(calm.budget_bytes(now)), StallReason::RecoveryTarget);
+        assert!(wary.budget_bytes(now, none) < calm.budget_bytes(now, none));
+        assert_eq!(wary.budget_bytes(now + 2 * WARY_FOR, none), calm.budget_bytes(now, none));
+        assert_eq!(calm.reason(calm.budget_bytes(now, none)), StallReason::RecoveryTarget);
         assert_eq!(calm.reason(512 * MIB), StallReason::WalBound);
     }
 
@@ -211,7 +281,7 @@ mod tests {
     #[test]
     fn writers_are_held_back_as_long_as_can_be_before_the_log_meets_its_bound() {
         let pacing = pacing(Duration::from_secs(3600), true);
-        let budget = pacing.budget_bytes(Instant::now());
+        let budget = pacing.budget_bytes(Instant::now(), Backlog::default());
         assert_eq!(budget, 512 * MIB);
         let pause_at = |mib: u64| {
             pacing.set_pause(mib * MIB, budget);
@@ -250,12 +320,17 @@ mod tests {
         let before = Rates { redo_bytes_per_s: 100 * MIB, page_reads_per_s: 1000 };
         let mut report = RecoveryReport {
             log_bytes: MIB,
-            redo: Duration::from_secs(1),
+            pages_read: 999,
+            redo: Duration::from_secs(2),
             ..RecoveryReport::default()
         };
-        assert_eq!(measured(before, &report), before);
+        let reading = Duration::from_secs(1);
+        assert_eq!(measured(before, &report, reading), before);
         report.log_bytes = 500 * MIB;
-        assert_eq!(measured(before, &report).redo_bytes_per_s, 200 * MIB);
-        assert_eq!(measured(Rates::default(), &report).redo_bytes_per_s, 500 * MIB);
+        report.pages_read = 5000;
+        let after = Rates { redo_bytes_per_s: 200 * MIB, page_reads_per_s: 2000 };
+        assert_eq!(measured(before, &report, reading), after);
+        let first = Rates { redo_bytes_per_s: 500 * MIB, page_reads_per_s: 5000 };
+        assert_eq!(measured(Rates::default(), &report, reading), first);
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use seawall_wal::codec::to_u64;
 use seawall_wal::sync::atomic::{AtomicBool, Ordering};
 use seawall_wal::sync::{Condvar, Mutex, thread};
 use seawall_wal::{Error, Lsn, Result};
@@ -12,7 +13,7 @@ use seawall_wal::{Error, Lsn, Result};
 use super::core::Core;
 use crate::Event;
 use crate::checkpoint::Spill;
-use crate::checkpoint::pacing::PaceChange;
+use crate::checkpoint::pacing::{Backlog, PaceChange};
 use crate::engine::Collected;
 use crate::writeback::cleaner::CleanerTarget;
 
@@ -164,7 +165,7 @@ fn collect(core: &Core, signal: &Signal) -> Result<()> {
 impl Core {
     /// One step of page cleaner and checkpointer: a batch of pages, or a checkpoint, or nothing.
     pub(crate) fn maintain_step(&self) -> Result<Maintained> {
-        let budget_bytes = self.pacing.budget_bytes(Instant::now());
+        let budget_bytes = self.pacing.budget_bytes(Instant::now(), self.backlog());
         let reserved = self.engine.log.reserved_lsn();
         let target = Lsn::new(reserved.get().saturating_sub(budget_bytes / 2));
         let cleaner = &self.engine.cleaner;
@@ -208,7 +209,13 @@ impl Core {
 
     /// How long recovery would take now.
     pub(super) fn estimated_recovery(&self) -> Duration {
-        self.pacing.estimate(self.checkpointer.redo_bytes())
+        self.pacing.estimate(self.backlog())
+    }
+
+    /// What recovery would have to do after a crash now.
+    fn backlog(&self) -> Backlog {
+        let pages = to_u64(self.engine.dirty.len());
+        Backlog { log_bytes: self.checkpointer.redo_bytes(), pages }
     }
 
     /// Cleans pages, spills undo information and takes checkpoints so that log can be given up; ends

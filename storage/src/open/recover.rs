@@ -112,7 +112,8 @@ impl Opening<'_> {
         self.progress(RecoveryPhase::Checkpoint, 0, 1);
         opened.checkpointer.take(Spill::BeyondShare)?;
         self.progress(RecoveryPhase::Checkpoint, 1, 1);
-        let rates = measured(opened.checkpointer.control().state().rates, &opened.report);
+        let rates = opened.checkpointer.control().state().rates;
+        let rates = measured(rates, &opened.report, redone.reading);
         opened.checkpointer.control().update(|state| state.rates = rates)?;
         opened.report.total = self.started.elapsed();
         Ok(opened)

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use seawall_wal::log::{LogFiles, LogReader};
 use seawall_wal::record::{self, Header, PageRef};
@@ -26,6 +27,8 @@ const POOL_SHARE: usize = 4;
 pub(crate) struct Redone {
     /// References applied.
     pub(crate) applied: u64,
+    /// Time spent on reading pages.
+    pub(crate) reading: Duration,
 }
 
 /// Applies what pages lack. Calls `progress` with the bytes of log that are done.
@@ -43,7 +46,7 @@ pub(crate) fn redo(
         if batch.is_empty() {
             return Ok(redone);
         }
-        redone.applied += redo_batch(&batch, analysis, pool)?;
+        redo_batch(&batch, analysis, pool, &mut redone)?;
         done += batch.iter().map(|entry| entry.end.since(entry.start)).sum::<u64>();
         progress(done);
     }
@@ -70,8 +73,13 @@ fn read_batch(reader: &mut LogReader, pool: &Pool) -> Result<Vec<Entry>> {
     Ok(batch)
 }
 
-/// Applies a batch; returns the references applied.
-fn redo_batch(batch: &[Entry], analysis: &Analysis, pool: &Pool) -> Result<u64> {
+/// Applies a batch.
+fn redo_batch(
+    batch: &[Entry],
+    analysis: &Analysis,
+    pool: &Pool,
+    redone: &mut Redone,
+) -> Result<()> {
     let records = batch
         .iter()
         .map(|entry| record::decode(&entry.header, &entry.body))
@@ -83,12 +91,13 @@ fn redo_batch(batch: &[Entry], analysis: &Analysis, pool: &Pool) -> Result<u64> 
         .flat_map(|(entry, record)| record.body.page_refs().iter().map(move |refs| (entry, refs)))
         .filter(|(entry, page_ref)| is_needed(analysis, page_ref, entry.start))
         .collect();
+    let started = Instant::now();
     let _pins = pool.load_many(&pages_to_read(&needed, pool.frames() / POOL_SHARE))?;
-    let mut applied = 0;
+    redone.reading += started.elapsed();
     for (entry, page_ref) in needed {
-        applied += u64::from(redo_page(pool, page_ref, entry.start, entry.end)?);
+        redone.applied += u64::from(redo_page(pool, page_ref, entry.start, entry.end)?);
     }
-    Ok(applied)
+    Ok(())
 }
 
 /// Pages that have to be read for these references: those that no reference before creates whole.

@@ -137,10 +137,9 @@ impl Wal {
         print(out, &table)?;
         let stalls = stalls.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Table::new(["held back for", "times", "in all", "longest"]);
-        for (name, stall) in [
-            ("the log's bound, each writer", stalls.bound),
-            ("the recovery target, all", stalls.target),
-        ] {
+        for (name, stall) in
+            [("the log's bound", stalls.bound), ("the recovery target", stalls.target)]
+        {
             let Stall { count, waited, longest } = stall;
             table.row([name.into(), count.to_string(), time(waited), time(longest)]);
         }

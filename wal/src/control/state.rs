@@ -83,9 +83,9 @@ pub struct MasterRecord {
 /// Speeds measured in earlier recoveries, which pace the page cleaner. 0 means unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// Bytes of log that redo works off in a second.
+    /// Bytes of log that analysis and redo work off in a second, page reads aside.
     pub redo_bytes_per_s: u64,
-    /// Pages that recovery reads in a second.
+    /// Pages that redo reads in a second of reading.
     pub page_reads_per_s: u64,
 }
 
