@@ -4,6 +4,7 @@
 //! reached it, in any order; directory entries go by the file system's journal (see `names.rs`).
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use super::image::Image;
@@ -39,32 +40,63 @@ pub enum CrashPlan {
         /// What decides.
         seed: u64,
     },
+    /// Of each write its first sectors, and of each directory's changes a prefix, by this seed.
+    AllTorn {
+        /// What decides.
+        seed: u64,
+    },
+    /// The writes up to one, in the order in which they were made, by this seed; every name.
+    Prefix {
+        /// What decides.
+        seed: u64,
+    },
+    /// All of one file, nothing of the others, by this seed; every name.
+    OneFile {
+        /// What decides.
+        seed: u64,
+    },
+    /// The bytes of all files, and no name.
+    NamesLost,
+    /// Every name, and no bytes.
+    BytesLost,
 }
 
 impl CrashPlan {
     /// Every plan without a seed, and every plan with one for each of these seeds.
     pub fn all(seeds: std::ops::Range<u64>) -> impl Iterator<Item = Self> {
         let seeded = seeds.flat_map(|seed| {
-            [Self::Torn { seed }, Self::Sectors { seed }, Self::Reordered { seed }]
+            [
+                Self::Torn { seed },
+                Self::Sectors { seed },
+                Self::Reordered { seed },
+                Self::AllTorn { seed },
+                Self::Prefix { seed },
+                Self::OneFile { seed },
+            ]
         });
-        [Self::NothingUnsynced, Self::Everything].into_iter().chain(seeded)
+        let plain = [Self::NothingUnsynced, Self::Everything, Self::NamesLost, Self::BytesLost];
+        plain.into_iter().chain(seeded)
     }
 }
 
-/// Files and names as a crash leaves them.
+/// Names what a crash left of the unsynced changes: two crashes of one disk with the same mark left
+/// the same.
+pub(super) type Mark = u64;
+
+/// Files and names as a crash leaves them, and their mark.
 pub(super) fn crash(
     inodes: &BTreeMap<InodeId, Arc<Inode>>,
     names: &Names,
     plan: CrashPlan,
-) -> (BTreeMap<InodeId, Arc<Inode>>, Names) {
+) -> (BTreeMap<InodeId, Arc<Inode>>, Names, Mark) {
     let mut survival = Survival::new(inodes, plan);
     let entries = names.after_crash(|| survival.of_a_name());
     let left = files(&entries).map(|id| {
         let inode = inodes.get(&id).expect("a file that a crash may leave is kept");
-        (id, Arc::new(Inode::settled(survival.of_a_file(inode))))
+        (id, Arc::new(Inode::settled(survival.of_a_file(id, inode))))
     });
     let left = left.collect();
-    (left, Names::settled(entries))
+    (left, Names::settled(entries), survival.mark.finish())
 }
 
 fn files(entries: &Entries) -> impl Iterator<Item = InodeId> {
@@ -81,38 +113,68 @@ struct Survival {
     /// How many of eight changes survive on average; drawn from the seed, so that some crashes lose
     /// little and some much.
     eighths: u64,
-    /// The write that tears.
+    /// The last write of those that survive.
     last_write: Option<u64>,
+    /// The file that survives.
+    file: Option<InodeId>,
+    /// Takes in what is decided.
+    mark: DefaultHasher,
 }
 
 impl Survival {
     fn new(inodes: &BTreeMap<InodeId, Arc<Inode>>, plan: CrashPlan) -> Self {
         let seed = match plan {
-            CrashPlan::NothingUnsynced | CrashPlan::Everything => 0,
+            CrashPlan::NothingUnsynced
+            | CrashPlan::Everything
+            | CrashPlan::NamesLost
+            | CrashPlan::BytesLost => 0,
             CrashPlan::Sectors { seed }
             | CrashPlan::Torn { seed }
-            | CrashPlan::Reordered { seed } => seed,
+            | CrashPlan::Reordered { seed }
+            | CrashPlan::AllTorn { seed }
+            | CrashPlan::Prefix { seed }
+            | CrashPlan::OneFile { seed } => seed,
         };
         let mut random = Random::new(seed);
         let eighths = random.below(7) + 1;
-        let unsynced = inodes.values().flat_map(|inode| inode.pending()).filter(|pending| {
+        let is_unsynced = |pending: &&Pending| {
             !pending.is_durable && matches!(pending.change, Change::Write { .. })
+        };
+        let unsynced = inodes.iter().flat_map(|(&id, inode)| {
+            inode.pending().iter().filter(is_unsynced).map(move |pending| (pending.operation, id))
         });
-        let last_write = unsynced.map(|pending| pending.operation).max();
-        Self { plan, random, eighths, last_write }
+        let mut unsynced: Vec<_> = unsynced.collect();
+        unsynced.sort_unstable();
+        let (mut last_write, mut file) = (unsynced.last().map(|&(operation, _)| operation), None);
+        if !unsynced.is_empty() {
+            let (operation, id) = unsynced[to_usize(random.below(to_u64(unsynced.len())))];
+            match plan {
+                CrashPlan::Prefix { .. } => last_write = Some(operation),
+                CrashPlan::OneFile { .. } => file = Some(id),
+                _ => {}
+            }
+        }
+        Self { plan, random, eighths, last_write, file, mark: DefaultHasher::new() }
     }
 
     fn of_a_name(&mut self) -> bool {
-        match self.plan {
-            CrashPlan::NothingUnsynced => false,
-            CrashPlan::Everything | CrashPlan::Torn { .. } => true,
-            CrashPlan::Sectors { .. } | CrashPlan::Reordered { .. } => {
+        let survives = match self.plan {
+            CrashPlan::NothingUnsynced | CrashPlan::NamesLost => false,
+            CrashPlan::Everything
+            | CrashPlan::Torn { .. }
+            | CrashPlan::Prefix { .. }
+            | CrashPlan::OneFile { .. }
+            | CrashPlan::BytesLost => true,
+            CrashPlan::Sectors { .. } | CrashPlan::Reordered { .. } | CrashPlan::AllTorn { .. } => {
                 self.random.chance(self.eighths)
             }
-        }
+        };
+        self.mark.write_u8(u8::from(survives));
+        survives
     }
 
-    fn of_a_file(&mut self, inode: &Inode) -> Image {
+    fn of_a_file(&mut self, id: InodeId, inode: &Inode) -> Image {
+        self.mark.write_u64(id);
         let mut image = inode.durable().clone();
         // Lengths are in the journal: of cuts and extensions a prefix survives.
         let mut journal_goes_on = true;
@@ -123,48 +185,95 @@ impl Survival {
             }
             match &pending.change {
                 Change::SetLen(length) => {
-                    journal_goes_on = journal_goes_on && self.of_a_name();
+                    journal_goes_on = journal_goes_on && self.of_a_length();
                     if journal_goes_on {
                         image.set_len(*length);
                     }
                 }
                 Change::Write { offset, bytes } => {
-                    self.write(&mut image, pending, *offset, bytes);
+                    self.write(id, &mut image, pending, *offset, bytes);
                 }
             }
         }
         image
     }
 
+    /// A cut or an extension of a file whose bytes are lost may survive all the same.
+    fn of_a_length(&mut self) -> bool {
+        if self.plan == CrashPlan::NamesLost {
+            self.mark.write_u8(1);
+            return true;
+        }
+        self.of_a_name()
+    }
+
     /// Applies what survives of an unsynced write.
-    fn write(&mut self, image: &mut Image, pending: &Pending, offset: u64, bytes: &[u8]) {
-        let torn = self.last_write == Some(pending.operation);
+    fn write(
+        &mut self,
+        id: InodeId,
+        image: &mut Image,
+        pending: &Pending,
+        offset: u64,
+        bytes: &[u8],
+    ) {
+        let is_last = self.last_write == Some(pending.operation);
+        let count = to_u64(sectors(offset, bytes).count());
         match self.plan {
-            CrashPlan::NothingUnsynced => {}
-            CrashPlan::Torn { .. } if torn => {
-                let count = to_u64(sectors(offset, bytes).count());
-                let kept = self.random.below(count.max(1));
-                let skipped = if self.random.chance(4) { 0 } else { count - kept };
-                let sectors = sectors(offset, bytes).skip(to_usize(skipped)).take(to_usize(kept));
-                sectors.for_each(|(offset, sector)| image.write(offset, sector));
+            CrashPlan::NothingUnsynced | CrashPlan::BytesLost => {
+                self.keep(image, offset, bytes, |_| false);
             }
-            CrashPlan::Everything | CrashPlan::Torn { .. } => image.write(offset, bytes),
+            CrashPlan::Torn { .. } if is_last => {
+                let kept = self.random.below(count.max(1));
+                let start = if self.random.chance(4) { 0 } else { count - kept };
+                self.keep(image, offset, bytes, |sector| (start..start + kept).contains(&sector));
+            }
+            CrashPlan::Everything | CrashPlan::NamesLost | CrashPlan::Torn { .. } => {
+                self.keep(image, offset, bytes, |_| true);
+            }
             CrashPlan::Reordered { .. } => {
-                if self.random.chance(self.eighths) {
-                    image.write(offset, bytes);
-                }
+                let survives = self.random.chance(self.eighths);
+                self.keep(image, offset, bytes, |_| survives);
+            }
+            CrashPlan::AllTorn { .. } => {
+                let kept = self.random.below(count + 1);
+                self.keep(image, offset, bytes, |sector| sector < kept);
+            }
+            CrashPlan::Prefix { .. } => {
+                let last = self.last_write.expect("this write is unsynced");
+                self.keep(image, offset, bytes, |_| pending.operation <= last);
+            }
+            CrashPlan::OneFile { .. } => {
+                let survives = self.file == Some(id);
+                self.keep(image, offset, bytes, |_| survives);
             }
             CrashPlan::Sectors { .. } => {
                 // A file may have got its new length and not the bytes: then it reads as zeros.
                 let end = offset + to_u64(bytes.len());
                 if end > image.length() && self.random.chance(2) {
+                    self.mark.write_u8(1);
                     image.set_len(end);
                 }
-                for (offset, sector) in sectors(offset, bytes) {
-                    if self.random.chance(self.eighths) {
-                        image.write(offset, sector);
-                    }
-                }
+                let mut random = self.random.clone();
+                let eighths = self.eighths;
+                self.keep(image, offset, bytes, |_| random.chance(eighths));
+                self.random = random;
+            }
+        }
+    }
+
+    /// Applies the sectors of a write, by their numbers in it, that survive.
+    fn keep(
+        &mut self,
+        image: &mut Image,
+        offset: u64,
+        bytes: &[u8],
+        mut survives: impl FnMut(u64) -> bool,
+    ) {
+        for ((offset, sector), number) in sectors(offset, bytes).zip(0..) {
+            let is_kept = survives(number);
+            self.mark.write_u8(u8::from(is_kept));
+            if is_kept {
+                image.write(offset, sector);
             }
         }
     }

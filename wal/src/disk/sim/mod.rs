@@ -18,6 +18,7 @@ mod operation;
 mod random;
 mod state;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -118,17 +119,20 @@ impl SimDisk {
     /// The disk as found after a power cut now, counting from 1 again. This one goes on.
     #[must_use]
     pub fn crash(&self, plan: CrashPlan) -> Self {
-        Self::with_state(self.state().crash(plan))
+        Self::with_state(self.state().crash(plan).0)
     }
 
     /// The disks as found after a power cut now, by every plan, those with a seed once for each of
-    /// these. Two of them where nothing is unsynced would be the same one: then there is only one.
+    /// these. No two of them have kept the same changes; the plan is the first that keeps them.
     pub fn crash_states(
         &self,
         seeds: std::ops::Range<u64>,
     ) -> impl Iterator<Item = (CrashPlan, Self)> + use<'_> {
-        let plans = if self.unsynced_changes() == 0 { 1 } else { usize::MAX };
-        CrashPlan::all(seeds).take(plans).map(|plan| (plan, self.crash(plan)))
+        let mut seen = HashSet::new();
+        CrashPlan::all(seeds).filter_map(move |plan| {
+            let (state, mark) = self.state().crash(plan);
+            seen.insert(mark).then(|| (plan, Self::with_state(state)))
+        })
     }
 
     /// Changes of contents and names that a crash may lose.

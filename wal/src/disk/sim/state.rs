@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::crash::{self, CrashPlan, SECTOR_BYTES, sectors};
+use super::crash::{self, CrashPlan, Mark, SECTOR_BYTES, sectors};
 use super::fault::{ENOSPC, FaultEffect, Faults};
 use super::image::Image;
 use super::inode::Inode;
@@ -55,9 +55,9 @@ impl State {
         }
     }
 
-    pub(super) fn crash(&self, plan: CrashPlan) -> Self {
-        let (inodes, names) = crash::crash(&self.inodes, &self.names, plan);
-        Self {
+    pub(super) fn crash(&self, plan: CrashPlan) -> (Self, Mark) {
+        let (inodes, names, mark) = crash::crash(&self.inodes, &self.names, plan);
+        let left = Self {
             inodes,
             names: Arc::new(names),
             next_inode: self.next_inode,
@@ -65,7 +65,8 @@ impl State {
             failed_sync: self.failed_sync,
             refuses_direct: self.refuses_direct,
             ..Self::default()
-        }
+        };
+        (left, mark)
     }
 
     pub(super) fn unsynced_changes(&self) -> usize {

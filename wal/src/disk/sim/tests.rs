@@ -557,14 +557,102 @@ fn monitor_sees_each_operation_before_it_runs() {
     assert_eq!(*seen.lock(), expected);
 }
 
+/// Everything that a disk holds.
+fn holding(disk: &SimDisk) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = disk.files().into_iter();
+    files.map(|(path, _)| (path.clone(), disk.read_file(&path).unwrap())).collect()
+}
+
 #[test]
-fn crash_states_cover_every_plan() {
+fn crash_states_cover_every_plan_and_give_no_disk_twice() {
+    let disk = disk();
+    let file = settled(&disk, &[0; 4096]);
+    let other = create(&disk, "/db/other");
+    for number in 1..5 {
+        file.write_at(&[number; 2048], u64::from(number) * 2048).unwrap();
+        other.write_at(&[number; 700], u64::from(number) * 700).unwrap();
+    }
+    let states: Vec<_> = disk.crash_states(5..8).collect();
+    for (index, (plan, one)) in states.iter().enumerate() {
+        for (other_plan, other) in &states[..index] {
+            assert!(holding(one) != holding(other), "{plan:?} and {other_plan:?}");
+        }
+    }
+    let all: Vec<_> = CrashPlan::all(5..8).collect();
+    assert_eq!(all.len(), 4 + 3 * 6);
+    for plan in all {
+        let left = holding(&disk.crash(plan));
+        assert!(states.iter().any(|(_, state)| holding(state) == left), "{plan:?} is missing");
+    }
+}
+
+#[test]
+fn all_writes_tear_with_a_prefix_each() {
+    let disk = disk();
+    let file = settled(&disk, &[0; 4096]);
+    file.write_at(&[1; 2048], 0).unwrap();
+    file.write_at(&[2; 2048], 2048).unwrap();
+    let mut lengths = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let left = after(&disk, CrashPlan::AllTorn { seed });
+        let kept = |half: &[u8], number| half.iter().filter(|&&byte| byte == number).count();
+        let (first, second) = (kept(&left[..2048], 1), kept(&left[2048..], 2));
+        assert!(left[..first].iter().all(|&byte| byte == 1));
+        assert!(left[2048..2048 + second].iter().all(|&byte| byte == 2));
+        lengths.insert((first / 512, second / 512));
+    }
+    assert_eq!(lengths.len(), 25);
+}
+
+#[test]
+fn a_prefix_of_the_writes_survives_across_files() {
+    let disk = disk();
+    let file = settled(&disk, &[0; 512]);
+    let other = create(&disk, "/db/other");
+    for number in 1..6 {
+        file.write_at(&[number], 0).unwrap();
+        other.write_at(&[number], 0).unwrap();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let crashed = disk.crash(CrashPlan::Prefix { seed });
+        let other = crashed.read_file(Path::new("/db/other")).unwrap();
+        seen.insert((bytes(&crashed)[0], other.first().copied().unwrap_or(0)));
+    }
+    let expected = (1..6).flat_map(|number| [(number, number - 1), (number, number)]);
+    assert!(seen.into_iter().eq(expected));
+}
+
+#[test]
+fn one_file_survives_whole_and_alone() {
+    let disk = disk();
+    let file = settled(&disk, b"0");
+    let other = create(&disk, "/db/other");
+    file.write_at(b"1", 0).unwrap();
+    other.write_at(b"1", 0).unwrap();
+    let left = |seed| {
+        let crashed = disk.crash(CrashPlan::OneFile { seed });
+        (bytes(&crashed), crashed.read_file(Path::new("/db/other")).unwrap())
+    };
+    let seen: std::collections::BTreeSet<_> = (0..50).map(left).collect();
+    let expected = [(b"0".to_vec(), b"1".to_vec()), (b"1".to_vec(), Vec::new())];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn names_and_bytes_are_lost_apart() {
     let disk = disk();
     let file = settled(&disk, b"old");
+    create(&disk, "/db/other").write_at(b"x", 0).unwrap();
     file.write_at(b"new", 0).unwrap();
-    let plans: Vec<_> = disk.crash_states(5..7).map(|(plan, _)| plan).collect();
-    assert_eq!(plans, CrashPlan::all(5..7).collect::<Vec<_>>());
-    assert_eq!(plans.len(), 8);
+    let without_names = disk.crash(CrashPlan::NamesLost);
+    assert_eq!(
+        (names(&without_names), bytes(&without_names)),
+        (vec![FILE.into()], b"new".to_vec())
+    );
+    let without_bytes = disk.crash(CrashPlan::BytesLost);
+    assert_eq!(bytes(&without_bytes), b"old");
+    assert_eq!(without_bytes.read_file(Path::new("/db/other")).unwrap(), b"");
 }
 
 #[test]
