@@ -277,10 +277,11 @@ impl Segments {
     }
 
     /// A segment with unknown start counts as beginning where the one behind it does, so that none in
-    /// front of it is given up too early.
+    /// front of it is given up too early. The first one has none in front, and keeps what lies below
+    /// every other.
     fn bound_unknown_starts(&mut self) {
         let mut behind = Lsn::MAX;
-        for live in self.live.iter_mut().rev() {
+        for live in self.live.iter_mut().skip(1).rev() {
             if live.first_lsn.is_none() {
                 live.first_lsn = behind;
             }

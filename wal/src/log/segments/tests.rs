@@ -235,6 +235,27 @@ fn after_a_crash_amid_recycling_the_log_that_is_needed_is_whole() {
 }
 
 #[test]
+fn log_in_a_first_segment_whose_header_is_damaged_has_a_place() {
+    for segments_used in 1..4 {
+        let (disk, mut segments, mut lsn) = in_epoch();
+        let mut places = Vec::new();
+        while segments.live_count() < segments_used || places.len() < 3 {
+            let start = lsn;
+            place_cut(&mut segments, 9 * BLOCK_U64, &mut lsn).unwrap();
+            places.push((start, segments.live_count()));
+        }
+        let resume = segments.next_position();
+        disk.flip_bit(&segment::path(&wal_dir(), 1), 5, 0);
+        let (dir, index) = (wal_dir(), FrameIndex::new());
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let segments = Segments::open(disk, &dir, OPTIONS, resume, index).unwrap();
+        for (lsn, segment) in places {
+            assert_eq!(segments.locate(lsn), Some((to_u64(segment), HEADER_U64)), "{lsn}");
+        }
+    }
+}
+
+#[test]
 fn sizes_that_do_not_go_together_are_refused() {
     let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
     let refused = [
