@@ -69,8 +69,6 @@ pub mod page;
 #[doc(hidden)]
 pub mod pagefile;
 #[doc(hidden)]
-pub mod planted;
-#[doc(hidden)]
 pub mod pool;
 #[cfg(not(loom))]
 mod recovery;
@@ -102,6 +100,8 @@ pub use report::{
     BackupReport, CheckpointReport, RecoveryReport, Stats, VerifyProgress, VerifyReport,
 };
 pub use seawall_wal::disk::DiskKind;
+#[doc(hidden)]
+pub use seawall_wal::planted;
 pub use seawall_wal::{Error, Lsn, Result};
 pub use transaction_options::TransactionOptions;
 pub use value::Value;

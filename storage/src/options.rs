@@ -72,6 +72,8 @@ pub struct Options {
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) bulk_budget_bytes: Option<u64>,
     pub(crate) held_log_bytes: Option<u64>,
+    /// Seam for tests: each record gets a frame of its own.
+    pub(crate) is_record_alone: bool,
     /// Seam for tests: cache and log may be smaller than is any use.
     pub(crate) has_unchecked_limits: bool,
 }
@@ -97,6 +99,7 @@ impl Options {
             segment_bytes: None,
             bulk_budget_bytes: None,
             held_log_bytes: None,
+            is_record_alone: false,
             has_unchecked_limits: false,
         }
     }
@@ -225,6 +228,14 @@ impl Options {
         self
     }
 
+    /// Test seam: each record gets a frame of its own, so that the power can be cut between any two.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn record_alone(mut self, yes: bool) -> Self {
+        self.is_record_alone = yes;
+        self
+    }
+
     /// Test seam: lifts the lower limits of cache and log, so that evictions and recycling happen
     /// all the time.
     #[doc(hidden)]
@@ -332,6 +343,7 @@ impl fmt::Debug for Options {
             .field("manual_background", &self.manual_background)
             .field("disk_injected", &self.disk_injected)
             .field("segment_bytes", &self.segment_bytes)
+            .field("is_record_alone", &self.is_record_alone)
             .field("has_unchecked_limits", &self.has_unchecked_limits)
             .finish()
     }

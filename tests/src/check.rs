@@ -71,6 +71,8 @@ pub fn compare_backwards(range: Range<'_>, expected: &Contents) -> Outcome {
 /// What is found that is not.
 pub fn verify(database: &Database) -> Outcome {
     let report = database.verify(|_| ())?;
-    ensure!(report.findings.is_empty(), "verify: {}", report.findings.join("; "));
-    Ok(())
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::finding(format!("verify: {}", report.findings.join("; "))))
 }

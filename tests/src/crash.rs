@@ -8,10 +8,9 @@
 //! the recovery from that one, where [`Effort`] says so.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
 
+use seawall::Lsn;
 use seawall_wal::disk::SimDisk;
 use seawall_wal::disk::sim::{CrashPlan, SimFork};
 
@@ -22,9 +21,9 @@ use crate::oracle::{Forest, Oracle, difference};
 use crate::scenario::Scenario;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::trials::{contain, try_all};
+use crate::watch::Watch;
 
-/// Threads that try crash states.
-const THREADS: usize = 2;
 /// Failures after which a run gives up.
 const FAILURES_MAX: usize = 5;
 /// Crashed states that are written to, closed and opened again: one in this many.
@@ -97,6 +96,17 @@ struct Recorded<'a> {
     /// The disk when everything was done.
     last: SimDisk,
     oracle: Oracle,
+    watch: Arc<Watch>,
+}
+
+/// A database that was opened after a crash.
+pub(crate) struct Recovered {
+    pub(crate) found: Forest,
+    /// Whether it had been shut down cleanly.
+    pub(crate) is_clean: bool,
+    /// The disk before each operation of the recovery, where that is recorded.
+    forks: Vec<SimFork>,
+    watch: Arc<Watch>,
 }
 
 /// Runs scenarios, and crashes them everywhere.
@@ -114,15 +124,6 @@ pub fn run(scenarios: &[Scenario], effort: Effort) -> Report {
     report
 }
 
-/// Runs `body`; a panic is a failure.
-pub fn contain<T>(body: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Failure::new(format!("panic: {}", text.unwrap_or_default())))
-    })
-}
-
 fn record(scenario: &Scenario) -> Outcome<Recorded<'_>> {
     let disk = SimDisk::new();
     if scenario.is_creation_recorded {
@@ -136,36 +137,21 @@ fn record(scenario: &Scenario) -> Outcome<Recorded<'_>> {
     session.run(&scenario.operations)?;
     let forks = disk.take_forks();
     let last = disk.fork();
+    if scenario.must_open_windows {
+        session.check_windows()?;
+    }
     session.compare_all()?;
-    Ok(Recorded { scenario, forks, last, oracle: session.oracle.clone() })
+    let (oracle, watch) = (session.oracle.clone(), Arc::clone(&session.watch));
+    Ok(Recorded { scenario, forks, last, oracle, watch })
 }
 
 /// Tries every cut of a run.
 fn try_cuts(recorded: &Recorded<'_>, effort: Effort) -> Report {
-    let next = AtomicUsize::new(0);
-    let is_over = AtomicBool::new(false);
-    let report = Mutex::new(Report::default());
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index > recorded.forks.len() || is_over.load(Ordering::Relaxed) {
-                return;
-            }
-            let found = try_cut(recorded, index, effort);
-            let mut report = report.lock().expect("nothing panics under the lock");
-            report.add(found);
-            let enough = if effort.is_first_failure_enough { 1 } else { FAILURES_MAX };
-            if report.failures.len() >= enough {
-                is_over.store(true, Ordering::Relaxed);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(work);
-        }
-    });
-    report.into_inner().expect("nothing panics under the lock")
+    let enough = if effort.is_first_failure_enough { 1 } else { FAILURES_MAX };
+    let name = |index: usize| format!("scenario {}, cut {index}", recorded.scenario.name);
+    let run = |index: usize| try_cut(recorded, index, effort);
+    let is_enough = |report: &Report| report.failures.len() >= enough;
+    try_all(recorded.forks.len() + 1, name, run, Report::add, is_enough)
 }
 
 /// Cuts the power before the fork's operation, or after the last one.
@@ -212,14 +198,17 @@ impl Trial<'_> {
             crashed.record_forks();
         }
         let goes_on = is_one_in(GO_ON_ONE_IN, turn / 3);
-        let oracle = &self.recorded.oracle;
-        let (found, forks) = recover(crashed, self.settings(), goes_on)?;
-        oracle.survivor(self.cut, &found)?;
-        forks.iter().try_for_each(|fork| self.again(fork, &found, plan))
+        let Recorded { oracle, watch, .. } = self.recorded;
+        let floor = watch.issued_before(self.cut);
+        let recovered = recover(crashed, self.settings(), floor, goes_on)?;
+        oracle.survivor(self.cut, &recovered.found)?;
+        recovered.forks.iter().try_for_each(|fork| self.again(fork, &recovered, plan))
     }
 
-    /// Cuts a recovery that led to `found` before the fork's operation.
-    fn again(&mut self, fork: &SimFork, found: &Forest, first: CrashPlan) -> Outcome {
+    /// Cuts a recovery before the fork's operation.
+    fn again(&mut self, fork: &SimFork, first_try: &Recovered, first: CrashPlan) -> Outcome {
+        let found = &first_try.found;
+        let floor = first_try.watch.issued_before(fork.operation());
         for (plan, crashed) in fork.disk().crash_states(self.cut..self.cut + 1) {
             let turn = self.turn();
             self.report.counts.states[1] += 1;
@@ -228,11 +217,12 @@ impl Trial<'_> {
                 crashed.record_forks();
             }
             let place = format!("{first:?}, recovery cut before {}, {plan:?}", fork.describe());
-            let thirds = self.same(&crashed, found).map_err(|why| why.at(&place))?;
-            for third in thirds {
+            let again = self.same(&crashed, found, floor).map_err(|why| why.at(&place))?;
+            for third in again.forks {
+                let floor = again.watch.issued_before(third.operation());
                 for (third_plan, crashed) in third.disk().crash_states(turn..turn + 1) {
                     self.report.counts.states[2] += 1;
-                    let same = self.same(&crashed, found);
+                    let same = self.same(&crashed, found, floor);
                     same.map_err(|why| {
                         let what = third.describe();
                         why.at(format!("{place}, cut again before {what}, {third_plan:?}"))
@@ -243,12 +233,12 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Recovers to the same state; gives the forks of this recovery.
-    fn same(&self, crashed: &SimDisk, found: &Forest) -> Outcome<Vec<SimFork>> {
-        let (again, forks) = recover(crashed, self.settings(), false)?;
-        let is_same = found.is_same(&again);
-        ensure!(is_same, "recovers to another state: {}", difference(found, &again));
-        Ok(forks)
+    /// Recovers to the same state.
+    fn same(&self, crashed: &SimDisk, found: &Forest, floor: Lsn) -> Outcome<Recovered> {
+        let again = recover(crashed, self.settings(), floor, false)?;
+        let is_same = found.is_same(&again.found);
+        ensure!(is_same, "recovers to another state: {}", difference(found, &again.found));
+        Ok(again)
     }
 }
 
@@ -257,15 +247,25 @@ fn is_one_in(n: u64, turn: u64) -> bool {
 }
 
 /// Opens a crashed disk and reads everything. `goes_on`: writes to it, too, closes it and opens it
-/// again. Gives what was found, and the forks of the recovery where they are recorded.
-fn recover(disk: &SimDisk, settings: &Settings, goes_on: bool) -> Outcome<(Forest, Vec<SimFork>)> {
+/// again. Log up to `floor` had been written before the crash.
+pub(crate) fn recover(
+    disk: &SimDisk,
+    settings: &Settings,
+    floor: Lsn,
+    goes_on: bool,
+) -> Outcome<Recovered> {
     contain(|| {
+        let watch = Arc::new(Watch::new(settings.page_bytes, disk.operation_count(), floor));
+        let seen = Arc::clone(&watch);
+        disk.set_monitor(Arc::new(move |operation| seen.see(operation)));
         let database = settings.open(disk)?;
         let forks = disk.take_forks();
+        let is_clean = database.recovery_report().clean;
         let checked = read_all(&database).and_then(|found| verify(&database).map(|()| found));
         if !goes_on || checked.is_err() {
             seawall::testing::abandon(database);
-            return checked.map(|found| (found, forks));
+            watch.check()?;
+            return checked.map(|found| Recovered { found, is_clean, forks, watch });
         }
         let tree = database.tree("after the crash")?;
         tree.insert("key", "value")?;
@@ -279,6 +279,7 @@ fn recover(disk: &SimDisk, settings: &Settings, goes_on: bool) -> Outcome<(Fores
         verify(&database)?;
         let found = checked?;
         ensure!(found.is_same(&again), "changed by a reopen: {}", difference(&found, &again));
-        Ok((found, forks))
+        watch.check()?;
+        Ok(Recovered { found, is_clean, forks, watch })
     })
 }

@@ -16,10 +16,10 @@ use seawall::{Database, Error, Result};
 use seawall_wal::disk::sim::SECTOR_BYTES;
 use seawall_wal::disk::{Disk, SimDisk};
 
-use crate::crash::contain;
 use crate::ensure;
 use crate::failure::Outcome;
 use crate::settings::{PATH, Settings};
+use crate::trials::contain;
 
 /// Keys of the first tree.
 const KEYS: u32 = 60;

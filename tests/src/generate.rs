@@ -2,7 +2,7 @@
 
 use seawall::{Durability, Isolation};
 
-use crate::operation::{End, Operation, SLOTS, Span, Step, ValueSpec};
+use crate::operation::{End, Inside, Operation, SLOTS, Span, Step, ValueSpec, Window};
 use crate::random::Random;
 
 /// Trees that a workload uses.
@@ -33,6 +33,8 @@ impl Generator {
         while operations.len() < length {
             if self.random.one_in(25) {
                 self.burst(&mut operations);
+            } else if self.random.one_in(25) {
+                self.meeting(&mut operations);
             } else {
                 let operation = self.operation();
                 operations.push(operation);
@@ -55,6 +57,24 @@ impl Generator {
                 Operation::Insert(tree, number, self.value(), Durability::Relaxed)
             });
         }
+    }
+
+    /// Something in the middle of the writing of pages or of a checkpoint.
+    fn meeting(&mut self, operations: &mut Vec<Operation>) {
+        let windows = [Window::PageSync, Window::ImageWrite, Window::ControlWrite];
+        for _ in 0..=self.random.below(3) {
+            let window = windows[self.random.below_usize(windows.len())];
+            let inside = match self.random.below(6) {
+                0..=2 => Inside::Insert(self.tree(), self.key(), self.value()),
+                // A second checkpoint would wait for the end of the first.
+                3 if window != Window::ControlWrite => Inside::TakeCheckpoint,
+                3..=4 => Inside::Collect,
+                _ => Inside::TakeSnapshot(self.slot()),
+            };
+            operations.push(Operation::During(window, inside));
+        }
+        let around = [Operation::Checkpoint, Operation::TakeCheckpoint, Operation::Maintain];
+        operations.push(around[self.random.below_usize(around.len())]);
     }
 
     fn tree(&mut self) -> u8 {

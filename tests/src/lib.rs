@@ -2,10 +2,11 @@
 //!
 //! [`operation`] says what can be done to a database, [`generate`] draws workloads of it by seed and
 //! [`scenario`] writes them by hand. A [`session`] does the operations and compares every answer
-//! with the [`oracle`]; [`transaction`] is its idea of a transaction. The [`crash`] runner cuts the
-//! power at every operation of the disk; [`damage`] changes files. A kill loop kills real processes,
-//! and [`real_input`] a load of the command line. [`log_space`] watches the bound of the log's files.
-//! The programs of [`mod@measure`] give figures instead of verdicts.
+//! with the [`oracle`]; [`transaction`] is its idea of a transaction, and a [`watch`] looks at
+//! every operation of the disk. The [`crash`] runner cuts the power at each of them, the [`sweep`] has
+//! each fail; [`damage`] changes every byte of two databases, and [`rot`] every block of many. A kill
+//! loop kills real processes, and [`real_input`] a load of the command line. [`log_space`] watches the
+//! bound of the log's files. The programs of [`mod@measure`] give figures instead of verdicts.
 
 pub mod check;
 pub mod crash;
@@ -20,7 +21,11 @@ pub mod operation;
 pub mod oracle;
 pub mod random;
 pub mod real_input;
+pub mod rot;
 pub mod scenario;
 pub mod session;
 pub mod settings;
+pub mod sweep;
 pub mod transaction;
+pub mod trials;
+pub mod watch;

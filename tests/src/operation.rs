@@ -114,6 +114,36 @@ pub enum End {
     Drop,
 }
 
+/// A moment inside of an operation at which another thread may come in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// Pages are written in place, and about to be synced.
+    PageSync,
+    /// Images of pages are about to be written to the doublewrite file.
+    ImageWrite,
+    /// A master record is about to be written.
+    ControlWrite,
+    /// A snapshot is being registered; in builds with planted bugs.
+    RegisteringSnapshot,
+    /// The collection horizon is being worked out; in builds with planted bugs.
+    WorkingOutHorizon,
+    /// A transaction was validated, and has not committed; in builds with planted bugs.
+    Validated,
+}
+
+/// What is done in a window.
+#[derive(Clone, Copy, Debug)]
+pub enum Inside {
+    /// Auto-commit insert, synchronous.
+    Insert(u8, u16, ValueSpec),
+    /// Takes a snapshot into a slot.
+    TakeSnapshot(usize),
+    /// A checkpoint of the pages as they are.
+    TakeCheckpoint,
+    /// The collector, until it has nothing to do.
+    Collect,
+}
+
 /// One operation.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
@@ -171,4 +201,6 @@ pub enum Operation {
     Reopen,
     /// Kills the process, so to speak, and opens the database again.
     Kill,
+    /// Has something done when this window opens during the next operation.
+    During(Window, Inside),
 }

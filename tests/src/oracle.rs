@@ -91,6 +91,10 @@ struct Commit {
     durable_at: Option<u64>,
     /// END of the commit record, where nobody has waited for it.
     pending_lsn: Option<Lsn>,
+    /// Whether it is not to be seen before it is durable.
+    is_sync: bool,
+    /// END of the commit record, where it is known.
+    end_lsn: Option<Lsn>,
 }
 
 /// How far a commit has come.
@@ -105,6 +109,15 @@ pub enum CommitState {
     Visible,
     /// It is in the log.
     Pending {
+        /// END of its record.
+        lsn: Lsn,
+        /// Whether it is not to be seen before it is durable.
+        is_sync: bool,
+    },
+    /// It was acknowledged as durable, and its place in the log is known.
+    Awaited {
+        /// Count of operations.
+        at: u64,
         /// END of its record.
         lsn: Lsn,
     },
@@ -126,7 +139,14 @@ pub struct Oracle {
 impl Default for Oracle {
     fn default() -> Self {
         let forest = Forest::default();
-        let empty = Commit { forest, begun_at: 0, durable_at: Some(0), pending_lsn: None };
+        let empty = Commit {
+            forest,
+            begun_at: 0,
+            durable_at: Some(0),
+            pending_lsn: None,
+            is_sync: false,
+            end_lsn: None,
+        };
         Self {
             commits: vec![empty],
             visible: 0,
@@ -200,13 +220,13 @@ impl Oracle {
             forest.names.clone_from(names);
             forest.drop_nameless();
         }
-        let (mut durable_at, mut pending_lsn) = (None, None);
-        match state {
-            CommitState::Durable { at } => durable_at = Some(at),
-            CommitState::Visible => {}
-            CommitState::Pending { lsn } => pending_lsn = Some(lsn),
-        }
-        self.commits.push(Commit { forest, begun_at, durable_at, pending_lsn });
+        let (durable_at, pending_lsn, is_sync, end_lsn) = match state {
+            CommitState::Durable { at } => (Some(at), None, true, None),
+            CommitState::Awaited { at, lsn } => (Some(at), None, true, Some(lsn)),
+            CommitState::Visible => (None, None, false, None),
+            CommitState::Pending { lsn, is_sync } => (None, Some(lsn), is_sync, Some(lsn)),
+        };
+        self.commits.push(Commit { forest, begun_at, durable_at, pending_lsn, is_sync, end_lsn });
         for key in writes.keys() {
             self.written.insert(key.clone(), self.newest());
         }
@@ -240,7 +260,19 @@ impl Oracle {
     pub fn visible_at(&self, visible_lsn: Lsn) -> usize {
         let pending = &self.commits[self.visible + 1..];
         let is_seen = |commit: &&Commit| commit.pending_lsn.is_some_and(|lsn| lsn <= visible_lsn);
-        self.visible + pending.iter().take_while(is_seen).count()
+        let newest = self.visible + pending.iter().take_while(is_seen).count();
+        // A position from before commits that have become visible since.
+        let is_beyond = |commit: &&Commit| commit.end_lsn.is_some_and(|lsn| lsn > visible_lsn);
+        newest - self.commits[..=newest].iter().rev().take_while(is_beyond).count()
+    }
+
+    /// Readers see this commit. The synchronous ones up to it are durable, whether anybody has waited
+    /// for them or not (T1).
+    pub fn is_read(&mut self, commit: usize, at: u64) {
+        let is_owed = |commit: &Commit| commit.is_sync && commit.durable_at.is_none();
+        if let Some(newest) = self.commits[..=commit].iter().rposition(is_owed) {
+            self.is_durable(newest, at);
+        }
     }
 
     /// Which commit a crash left, that found all operations of the disk below number `cut`.
@@ -279,6 +311,7 @@ impl Oracle {
         self.commits.truncate(commit + 1);
         self.visible = commit;
         self.commits[commit].pending_lsn = None;
+        self.commits[commit].end_lsn = None;
         self.commits[commit].durable_at = Some(at);
         self.written.retain(|_, by| *by <= commit);
         self.touched.retain(|_, by| *by <= commit);

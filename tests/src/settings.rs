@@ -31,6 +31,9 @@ pub struct Settings {
     pub held_log_bytes: Option<u64>,
     /// Isolation of transactions that do not say.
     pub isolation: Isolation,
+    /// Whether each record of the log gets a frame of its own, so that a crash can come between any
+    /// two.
+    pub is_record_alone: bool,
 }
 
 impl Default for Settings {
@@ -43,6 +46,7 @@ impl Default for Settings {
             bulk_budget_bytes: None,
             held_log_bytes: None,
             isolation: Isolation::Serializable,
+            is_record_alone: false,
         }
     }
 }
@@ -100,6 +104,7 @@ impl Settings {
             .cache_bytes(self.cache_bytes)
             .max_wal_bytes(self.max_wal_bytes)
             .segment_bytes(self.segment_bytes)
+            .record_alone(self.is_record_alone)
             .page_bytes(self.page_bytes)
             .isolation(self.isolation)
     }

@@ -86,6 +86,7 @@ fn start_log(disk: Arc<dyn Disk>, dir: &Path) -> Outcome<Log> {
         segments,
         reserve_bytes: 1 << 20,
         is_stepped: false,
+        is_record_alone: false,
     };
     Ok(Log::start(disk, files, entry, DatabaseId::new([1; 16]), options)?)
 }

@@ -12,6 +12,8 @@ pub mod disk;
 mod error;
 mod ids;
 pub mod log;
+#[doc(hidden)]
+pub mod planted;
 pub mod record;
 pub mod sync;
 

@@ -174,7 +174,10 @@ impl Checkpointer {
         let engine = &*self.engine;
         let begin_lsn = self.append(FENCE_RECORD_BYTES, &Body::CheckpointBegin)?.start;
         engine.appenders.wait_for_appends();
-        let active = engine.active_txns();
+        let mut active = engine.active_txns();
+        if is_planted(Bug::MissTransactionInCapture) {
+            active.pop();
+        }
         let parts_lsn = engine.txns.min_parts_lsn();
         let shards = 0..engine.dirty.shards();
         let dirty: Vec<_> = shards
@@ -190,7 +193,10 @@ impl Checkpointer {
         let tables = Tables {
             active,
             dirty,
-            pending_frees: engine.space.pending().as_of(begin_lsn),
+            pending_frees: match is_planted(Bug::MissPendingFrees) {
+                true => Vec::new(),
+                false => engine.space.pending().as_of(begin_lsn),
+            },
             sizes,
             frames: Vec::<FramePlace>::new(),
             next_tree: engine.trees.peek_next_id(),

@@ -14,6 +14,7 @@ use super::Engine;
 use super::append::{Chain, page_lsn};
 use crate::catalogue::TreeInfo;
 use crate::page::{Incoming, LeafView, PageRead};
+use crate::planted::{Bug, is_planted};
 use crate::pool::ExclusivePage;
 use crate::tree::Seek;
 use crate::txn::{CommitCell, Written};
@@ -133,7 +134,11 @@ impl Engine {
         let is_delete = kind == WriteKind::Delete;
         self.versions.push(version_key, &writer, cell, is_delete, self.horizon_hint());
         let deltas = self.push_delta(tree, &writer, kind);
-        let commit = CommitInfo { wall_ms: self.wall_ms(), deltas, freed, ..CommitInfo::default() };
+        let mut commit =
+            CommitInfo { wall_ms: self.wall_ms(), deltas, freed, ..CommitInfo::default() };
+        if is_planted(Bug::CommitDeltaLost) {
+            commit.deltas.clear();
+        }
         let op = Op::Put { tree: tree.id, key, kind, after, before: None };
         let refs = vec![PageRef {
             page: page.id(),

@@ -14,6 +14,7 @@ use super::append::{Chain, page_lsn};
 use super::auto_commit::CHANGE_RECORD_BYTES;
 use crate::catalogue::TreeInfo;
 use crate::page::{LeafView, PageRead, is_sparse};
+use crate::planted::{Bug, is_planted};
 use crate::pool::ExclusivePage;
 use crate::tree::Seek;
 use crate::version::{KeySpan, VersionKey};
@@ -187,7 +188,9 @@ impl Engine {
             }
             version_key.set_key(&leaf.key_at(slot).to_vec());
             let is_open = cell.stamp.is_some_and(|stamp| self.bulks.get(stamp.txn).is_some());
-            if !is_open && !self.versions.is_needed(&version_key) {
+            let is_needed =
+                self.versions.is_needed(&version_key) && !is_planted(Bug::PurgeGhostEarly);
+            if !is_open && !is_needed {
                 let key = version_key.key().to_vec();
                 found.push(Purgeable { is_ghost: cell.is_ghost, is_due, key });
             }

@@ -23,6 +23,7 @@ use crate::catalogue::row::tree_key;
 use crate::page::{
     InnerView, LeafView, NodeSpec, PageKind, PageRead, PageView, empty_leaf, image_of,
 };
+use crate::planted::{Bug, is_planted};
 use crate::pool::{ExclusivePage, Pin};
 use crate::tree::Seek;
 use crate::version::VersionKey;
@@ -195,6 +196,7 @@ impl Engine {
     pub(super) fn free_step(&self, horizon: Lsn, most: usize) -> Result<usize> {
         let mut freed = 0;
         while freed < most {
+            let horizon = if is_planted(Bug::FreeExtentEarly) { Lsn::MAX } else { horizon };
             let Some(due) = self.space.pending().first_due(horizon) else { break };
             let bitmap = self.pool.pin(self.space.bitmap_of(due.extent.first))?;
             let mut credit = self.dismantle_credit()?;

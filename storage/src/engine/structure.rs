@@ -21,6 +21,7 @@ use crate::page::{
     Incoming, InnerView, LeafView, PageBuf, PageRead, can_merge, collapse_root, empty_bitmap,
     grow_root, image_of, is_sparse, right_half, split_plan,
 };
+use crate::planted::{Bug, is_planted};
 use crate::pool::{ExclusivePage, Pin};
 use crate::space::{Reservation, Reserved, ReservedRun};
 use crate::tree::Seek;
@@ -127,16 +128,20 @@ impl Engine {
         let mut right = new_page.frame.into_exclusive();
         let mut bitmap = new_page.bitmap.into_exclusive();
         let separator = &plan.separator[..];
-        let body = Body::Structure {
-            refs: vec![
-                page_ref(&parent, Op::InsertChild { separator, child: right_id }),
-                page_ref(&left, Op::SplitOff { separator, right: right_id }),
-                init_ref(right_id, Op::Image { low, high }),
-                page_ref(&bitmap, Op::Allocate(Extent { first: right_id, count: 1 })),
-            ],
-        };
-        let pages = &mut [&mut parent, &mut left, &mut right, &mut bitmap];
-        self.append(&mut appender, &mut credit, Chain::NONE, &body, pages, |_| {});
+        let mut refs = vec![
+            page_ref(&parent, Op::InsertChild { separator, child: right_id }),
+            page_ref(&left, Op::SplitOff { separator, right: right_id }),
+            init_ref(right_id, Op::Image { low, high }),
+            page_ref(&bitmap, Op::Allocate(Extent { first: right_id, count: 1 })),
+        ];
+        let mut pages = vec![&mut parent, &mut left, &mut right, &mut bitmap];
+        if is_planted(Bug::AllocateApartFromLink) {
+            let (refs, pages) = (refs.split_off(3), &mut pages.split_off(3));
+            let body = Body::Structure { refs };
+            self.append(&mut appender, &mut credit, Chain::NONE, &body, pages, |_| {});
+        }
+        let body = Body::Structure { refs };
+        self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut pages, |_| {});
         Ok(Try::Done)
     }
 

@@ -27,6 +27,7 @@ use super::structure::page_ref;
 use crate::catalogue::row::tree_of;
 use crate::catalogue::{TreeRow, TreeState};
 use crate::page::{LeafView, PageRead};
+use crate::planted::{Bug, is_planted};
 use crate::pool::ExclusivePage;
 use crate::tree::Seek;
 use crate::txn::RollbackRoom;
@@ -148,8 +149,11 @@ impl Engine {
             (None, Some(before)) => put(change, before),
             (None, None) => Op::Remove { tree: change.tree, key: change.key },
         };
-        let body =
-            Body::Compensation { undo_next_lsn: change.prev_lsn, refs: vec![page_ref(&page, op)] };
+        let undo_next_lsn = match is_planted(Bug::CompensationWithoutUndoNext) {
+            true => Lsn::NONE,
+            false => change.prev_lsn,
+        };
+        let body = Body::Compensation { undo_next_lsn, refs: vec![page_ref(&page, op)] };
         let chain = undo.chain();
         let pages = &mut [&mut page];
         let appended = self.append(&mut appender, &mut credit, chain, &body, pages, |appended| {

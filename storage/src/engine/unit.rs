@@ -36,6 +36,7 @@ use crate::page::{
     Incoming, LeafView, PageBuf, PageRead, footprint_bytes, image_of, inline_value_bytes_max,
     kept_capacity_bytes,
 };
+use crate::planted::{Bug, Point, is_planted, reach};
 use crate::pool::{ExclusivePage, Pin};
 use crate::tree::Seek;
 use crate::txn::{
@@ -324,7 +325,9 @@ impl Engine {
             }
         };
         after.stamp = unit.stamp(tree.id, before.as_ref(), is_own);
-        after.capacity_bytes = before.map_or(0, |before| kept_capacity_bytes(&before, &after));
+        if !is_planted(Bug::CapacityNotKept) {
+            after.capacity_bytes = before.map_or(0, |before| kept_capacity_bytes(&before, &after));
+        }
         if !leaf.fits_put(key, &after) {
             return Ok(Try::Full(footprint_bytes(&after)));
         }
@@ -513,6 +516,7 @@ impl Engine {
         };
         let mut credit = self.credit_for(&request, unit.slot.as_ref())?;
         let validation = self.validate(unit)?;
+        reach(Point::Validated);
         let mut appender = self.appenders.acquire();
         for TreeDelta { tree, delta } in &deltas {
             if let Some(tree) = self.trees.get(*tree) {
@@ -542,7 +546,9 @@ impl Engine {
         let appended =
             self.append(&mut appender, &mut credit, unit.chain(), &body, &mut [], |appended| {
                 unit.writer.commit(appended.end);
-                self.txns.set_commit_lsn(slot, appended.end);
+                if !is_planted(Bug::CommitStaysActive) {
+                    self.txns.set_commit_lsn(slot, appended.end);
+                }
                 if let Some(pending) = &mut pending {
                     pending.set_end(appended.end);
                 }

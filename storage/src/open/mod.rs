@@ -168,6 +168,7 @@ impl Opening<'_> {
             segments: sizing.segments,
             reserve_bytes: sizing.reserve_bytes,
             is_stepped: self.options.manual_background,
+            is_record_alone: self.options.is_record_alone,
         };
         let log = Arc::new(Log::start(Arc::clone(&self.disk), segments, entry, database, options)?);
         let file = Arc::new(file);

@@ -19,6 +19,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use seawall_wal::codec::{DecodeError, to_u64};
+use seawall_wal::planted::{Bug, is_planted};
 use seawall_wal::{Error, PageId, Result};
 
 use super::bytes::{short_at, u8_at, u32_at};
@@ -79,6 +80,9 @@ fn verify_place(seed: u32, page_id: PageId, bytes: &[u8]) -> Result<(), DecodeEr
         return Ok(());
     }
     if view.page_id() != page_id && view.checksum() == checksum(seed, view.page_id(), bytes) {
+        if is_planted(Bug::MisplacedPageAccepted) {
+            return Ok(());
+        }
         let found = format!("a valid page {}", view.page_id());
         return Err(DecodeError::new(PAGE_ID, format!("page {page_id}"), found));
     }

@@ -27,6 +27,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use seawall_wal::codec::{to_u64, to_usize};
+use seawall_wal::planted::{Bug, is_planted};
 use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use seawall_wal::sync::{Mutex, MutexGuard};
 use seawall_wal::{Lsn, PageId};
@@ -251,7 +252,7 @@ impl DirtyTable {
         let entry = entries.get_mut(&page).expect("an entry stays while its write is in flight");
         assert_eq!(entry.state, State::Unsynced, "completion of {page} without a write");
         by_age.remove(&(entry.rec_lsn, page));
-        if page_lsn == Some(entry.image_lsn) {
+        if page_lsn == Some(entry.image_lsn) || is_planted(Bug::CleanThoughChanged) {
             let slot = entry.slot;
             entries.remove(&page);
             self.free_slots.lock().push(slot);
@@ -262,7 +263,7 @@ impl DirtyTable {
         // is older than the entry where whoever entered it gave up before he had a record.
         entry.rec_lsn = entry.rec_lsn.max(entry.image_lsn);
         entry.state = State::Dirty;
-        entry.is_recreated = false;
+        entry.is_recreated &= is_planted(Bug::KeepDoublewriteExemption);
         by_age.insert((entry.rec_lsn, page));
         Completion::DirtyAgain
     }
@@ -351,7 +352,10 @@ impl DirtyTable {
             let last_lsn = self.last_lsns[slot_index(slot)].load(Ordering::Acquire);
             DirtyPage { page, rec_lsn, last_lsn: Lsn::new(last_lsn) }
         };
-        shard.by_age.iter().map(entry).collect()
+        let is_listed = |&&(_, page): &&(Lsn, PageId)| {
+            !is_planted(Bug::MissPagesBeingWritten) || shard.entries[&page].state == State::Dirty
+        };
+        shard.by_age.iter().filter(is_listed).map(entry).collect()
     }
 
     fn shard(&self, page: PageId) -> &LockedShard {

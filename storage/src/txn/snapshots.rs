@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use seawall_wal::Lsn;
+use seawall_wal::planted::{Bug, Point, is_planted, reach};
 use seawall_wal::sync::Mutex;
 
 /// Positions of the readers that are open.
@@ -37,6 +38,8 @@ impl Snapshots {
     /// Registers a reader at what `watermark` says, then asks again: the second answer is the
     /// position to read at.
     pub(crate) fn register(&self, watermark: impl Fn() -> Lsn) -> (SnapshotSlot, Lsn) {
+        let early = is_planted(Bug::RegisterSnapshotLate).then(&watermark);
+        reach(Point::RegisteringSnapshot);
         let mut slots = self.slots.lock();
         let index = slots.free.pop().unwrap_or_else(|| {
             slots.taken.push(None);
@@ -45,7 +48,8 @@ impl Snapshots {
         let since = Instant::now();
         slots.taken[index] = Some(Registration { position: watermark(), since });
         drop(slots);
-        (SnapshotSlot(index), watermark())
+        reach(Point::RegisteringSnapshot);
+        (SnapshotSlot(index), early.unwrap_or_else(watermark))
     }
 
     /// Ends a registration.
@@ -58,9 +62,14 @@ impl Snapshots {
     /// Nothing that a reader may still need was overwritten by a commit at or below the result.
     /// `visible` is asked before the scan.
     pub(crate) fn horizon(&self, visible: impl Fn() -> Lsn) -> Lsn {
-        let visible = visible();
-        let slots = self.slots.lock();
-        slots.taken.iter().flatten().map(|taken| taken.position).fold(visible, Lsn::min)
+        let scan = || {
+            let slots = self.slots.lock();
+            slots.taken.iter().flatten().map(|taken| taken.position).fold(Lsn::MAX, Lsn::min)
+        };
+        let before = visible();
+        let early_scan = is_planted(Bug::HorizonAfterScan).then(scan);
+        reach(Point::WorkingOutHorizon);
+        early_scan.map_or_else(|| scan().min(before), |position| position.min(visible()))
     }
 
     /// Age of the oldest registered reader.

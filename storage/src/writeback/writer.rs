@@ -207,6 +207,12 @@ impl PageWriter {
         for image in images {
             self.dirty.written(image.page, image.page_lsn);
         }
+        let mut batch = batch;
+        if is_planted(Bug::ReleaseDoublewriteEarly)
+            && let Some(batch) = batch.take()
+        {
+            batch.synced();
+        }
         self.page_file.sync()?;
         if let Some(batch) = batch {
             batch.synced();

@@ -42,7 +42,15 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "planted bugs",
         cfg: Some("seawall_planted"),
-        arguments: &["test", "--package", "seawall-tests", "--test", "planted"],
+        arguments: &[
+            "test",
+            "--package",
+            "seawall-tests",
+            "--test",
+            "planted",
+            "--",
+            "--show-output",
+        ],
     },
 ];
 

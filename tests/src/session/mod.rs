@@ -4,26 +4,31 @@
 //! another transaction (an auto-commit write of a key that an open one holds) is skipped: nobody
 //! would end the wait.
 
+mod lives;
 mod pairs;
+mod reads;
 mod steps;
+mod window;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use seawall::{
-    CommitFuture, Database, Durability, Snapshot, Transaction, TransactionOptions, Tree,
+    CommitFuture, Database, Durability, Lsn, Snapshot, Transaction, TransactionOptions, Tree,
 };
 use seawall_wal::disk::SimDisk;
 
-use self::pairs::{collect, count, describe, ends, part};
-use crate::check::{compare_backwards, read_all, verify};
+use self::window::Windows;
 use crate::ensure;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::log_space::check_bound_simulated;
-use crate::operation::{Operation, SLOTS, Span, ValueSpec, key, tree_name};
-use crate::oracle::{Bytes, CommitState, Forest, Oracle, TreeKey, TreeUid, Writes, difference};
+use crate::operation::{Operation, SLOTS, tree_name};
+use crate::oracle::{Forest, Oracle, TreeKey, TreeUid};
 use crate::settings::{PATH, Settings};
 use crate::transaction::{TransactionModel, Verdict};
+use crate::watch::Watch;
 
 /// Operations between two looks at the log's space.
 const LOG_SPACE_EVERY: u64 = 8;
@@ -43,6 +48,14 @@ struct Taken {
     trees: BTreeMap<TreeUid, Tree>,
 }
 
+fn see_with(disk: &SimDisk, windows: &Arc<Windows>, watch: &Arc<Watch>) {
+    let (windows, watch) = (Arc::clone(windows), Arc::clone(watch));
+    disk.set_monitor(Arc::new(move |operation| {
+        windows.see(operation);
+        watch.see(operation);
+    }));
+}
+
 /// A database beside its oracle.
 pub struct Session {
     /// The disk the database is on.
@@ -56,6 +69,9 @@ pub struct Session {
     snapshots: [Option<Taken>; SLOTS],
     futures: Vec<(CommitFuture, usize)>,
     backups: u64,
+    windows: Arc<Windows>,
+    /// Sees every operation of the disk.
+    pub watch: Arc<Watch>,
     /// Operations that were not skipped.
     pub done: u64,
 }
@@ -74,10 +90,27 @@ impl Session {
     /// # Errors
     /// When it cannot be created.
     pub fn create_on(disk: SimDisk, settings: &Settings) -> Outcome<Self> {
+        Self::open_on(disk, settings, Oracle::default(), Lsn::NONE)
+    }
+
+    /// Opens the database on this disk, which must contain what the oracle's newest commit left.
+    /// Earlier lives have written log up to `floor`.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_on(
+        disk: SimDisk,
+        settings: &Settings,
+        oracle: Oracle,
+        floor: Lsn,
+    ) -> Outcome<Self> {
+        let watch = Arc::new(Watch::new(settings.page_bytes, disk.operation_count(), floor));
+        let windows = Arc::new(Windows::default());
+        see_with(&disk, &windows, &watch);
         let database = settings.open(&disk)?;
         Ok(Self {
             disk,
-            oracle: Oracle::default(),
+            oracle,
             settings: settings.clone(),
             database,
             trees: BTreeMap::new(),
@@ -85,6 +118,8 @@ impl Session {
             snapshots: [const { None }; SLOTS],
             futures: Vec::new(),
             backups: 0,
+            windows,
+            watch,
             done: 0,
         })
     }
@@ -111,7 +146,23 @@ impl Session {
     /// # Errors
     /// When an answer is not the oracle's.
     pub fn apply(&mut self, operation: &Operation) -> Outcome {
-        let is_done = match *operation {
+        let done = self.perform(operation);
+        let mut taken_over = Ok(());
+        if !matches!(operation, Operation::During(..)) {
+            taken_over = self.take_over();
+            self.shut_windows();
+        }
+        self.watch.check()?;
+        self.done += u64::from(done?);
+        if self.done.is_multiple_of(LOG_SPACE_EVERY) {
+            self.check_log_space()?;
+        }
+        taken_over
+    }
+
+    /// Returns whether it was possible.
+    fn perform(&mut self, operation: &Operation) -> Outcome<bool> {
+        Ok(match *operation {
             Operation::Insert(tree, number, value, durability) => {
                 self.insert(tree, number, value, durability)?
             }
@@ -130,7 +181,7 @@ impl Session {
             Operation::RenameTree(from, to) => self.rename_tree(from, to)?,
             Operation::Begin(slot, isolation) => {
                 if self.open[slot].is_some() || self.has_open_ddl() {
-                    return Ok(());
+                    return Ok(false);
                 }
                 let options = TransactionOptions::new().isolation(isolation);
                 let transaction = self.database.begin_with(options)?;
@@ -189,12 +240,8 @@ impl Session {
                 self.kill()?;
                 true
             }
-        };
-        self.done += u64::from(is_done);
-        if self.done.is_multiple_of(LOG_SPACE_EVERY) {
-            self.check_log_space()?;
-        }
-        Ok(())
+            Operation::During(window, inside) => self.queue(window, inside)?,
+        })
     }
 
     /// The log's files take no more space than they may.
@@ -215,7 +262,8 @@ impl Session {
         }
         // A commit that nobody has waited for may not be visible yet.
         let Some(tree) = self.database.open_tree(&name)? else {
-            ensure!(!self.futures.is_empty(), "{name} is not there");
+            let visible = self.oracle.visible_at(self.database.stats().visible_lsn);
+            ensure!(visible < self.oracle.newest(), "{name} is not there");
             return Ok(None);
         };
         self.trees.insert(uid, tree.clone());
@@ -234,306 +282,5 @@ impl Session {
     fn would_wait(&self, key: &TreeKey) -> bool {
         let holds = |open: &Open| open.model.holds(key) != Verdict::MustNot;
         self.has_open_ddl() || self.open.iter().flatten().any(holds)
-    }
-
-    /// The tree and key of an auto-commit write, unless it is impossible or would wait.
-    fn target(&mut self, tree: u8, number: u16) -> Outcome<Option<(Tree, TreeKey)>> {
-        let Some((uid, tree)) = self.tree(tree)? else { return Ok(None) };
-        let key = (uid, Bytes::from(key(number)));
-        Ok((!self.would_wait(&key)).then_some((tree, key)))
-    }
-
-    fn insert(
-        &mut self,
-        tree: u8,
-        number: u16,
-        value: ValueSpec,
-        durability: Durability,
-    ) -> Outcome<bool> {
-        let Some((tree, key)) = self.target(tree, number)? else { return Ok(false) };
-        let value = Bytes::from(value.make());
-        let begun_at = self.disk.operation_count();
-        tree.insert_with(&*key.1, &*value, durability)?;
-        self.committed(begun_at, &Writes::from([(key, Some(value))]), None, durability);
-        Ok(true)
-    }
-
-    fn insert_async(&mut self, tree: u8, number: u16, value: ValueSpec) -> Outcome<bool> {
-        let Some((tree, key)) = self.target(tree, number)? else { return Ok(false) };
-        let value = Bytes::from(value.make());
-        let begun_at = self.disk.operation_count();
-        let future = tree.insert_async(&*key.1, &*value)?;
-        let writes = Writes::from([(key, Some(value))]);
-        let state = CommitState::Pending { lsn: future.lsn() };
-        let commit = self.oracle.commit(begun_at, &writes, None, state);
-        self.futures.push((future, commit));
-        Ok(true)
-    }
-
-    fn remove(&mut self, tree: u8, number: u16, durability: Durability) -> Outcome<bool> {
-        let Some((tree, key)) = self.target(tree, number)? else { return Ok(false) };
-        let begun_at = self.disk.operation_count();
-        let was_there = tree.remove_with(&*key.1, durability)?;
-        let expected = self.oracle.latest().get(key.0, &key.1).is_some();
-        ensure!(was_there == expected, "remove says {was_there}");
-        if was_there {
-            self.committed(begun_at, &Writes::from([(key, None)]), None, durability);
-        }
-        Ok(true)
-    }
-
-    fn swap(
-        &mut self,
-        tree: u8,
-        number: u16,
-        is_right: bool,
-        new: Option<ValueSpec>,
-    ) -> Outcome<bool> {
-        let Some((tree, key)) = self.target(tree, number)? else { return Ok(false) };
-        let current = self.oracle.latest().get(key.0, &key.1).cloned();
-        let old = if is_right {
-            current.clone()
-        } else {
-            match &current {
-                Some(value) if number.is_multiple_of(2) => Some([value, &b"x"[..]].concat().into()),
-                Some(_) => None,
-                None => Some(Bytes::from(&b"other"[..])),
-            }
-        };
-        let new = new.map(|value| Bytes::from(value.make()));
-        let begun_at = self.disk.operation_count();
-        let is_swapped = tree.compare_and_swap(&*key.1, old.as_deref(), new.as_deref())?;
-        let expected = old == current;
-        ensure!(is_swapped == expected, "compare_and_swap says {is_swapped}");
-        if is_swapped && !(old.is_none() && new.is_none()) {
-            self.committed(begun_at, &Writes::from([(key, new)]), None, Durability::Sync);
-        }
-        Ok(true)
-    }
-
-    /// Notes a commit that has returned.
-    fn committed(
-        &mut self,
-        begun_at: u64,
-        writes: &Writes,
-        names: Option<&BTreeMap<String, TreeUid>>,
-        durability: Durability,
-    ) {
-        let state = match durability {
-            Durability::Sync => CommitState::Durable { at: self.disk.operation_count() },
-            _ => CommitState::Visible,
-        };
-        self.oracle.commit(begun_at, writes, names, state);
-    }
-
-    /// Compares what a read gave with what is visible: one of the states from before the read to
-    /// after it, which are the same unless commits are pending.
-    fn is_visible<T: PartialEq>(
-        &self,
-        visible_before: usize,
-        got: &T,
-        expected: impl Fn(&Forest) -> T,
-    ) -> bool {
-        let visible_after = self.visible();
-        (visible_before..=visible_after).any(|commit| expected(self.oracle.state(commit)) == *got)
-    }
-
-    fn visible(&self) -> usize {
-        self.oracle.visible_at(self.database.stats().visible_lsn)
-    }
-
-    fn get(&mut self, tree: u8, number: u16) -> Outcome<bool> {
-        let Some((uid, tree)) = self.tree(tree)? else { return Ok(false) };
-        let key = key(number);
-        let before = self.visible();
-        let got = tree.get(&key)?.map(|value| Bytes::from(&*value));
-        let is_right = self.is_visible(before, &got, |forest| forest.get(uid, &key).cloned());
-        ensure!(is_right, "get gives {:?}", got.map(|value| value.len()));
-        let is_there = tree.contains_key(&key)?;
-        let is_right = self.is_visible(before, &is_there, |it| it.get(uid, &key).is_some());
-        ensure!(is_right, "contains_key gives {is_there}");
-        Ok(true)
-    }
-
-    fn range(&mut self, tree: u8, span: Span) -> Outcome<bool> {
-        let Some((uid, tree)) = self.tree(tree)? else { return Ok(false) };
-        let (from, to) = ends(span);
-        let before = self.visible();
-        let range = tree.range(&*from..=&*to)?;
-        let got = collect(range, span)?;
-        let expected = |forest: &Forest| part(&forest.contents(uid), span);
-        let is_right = self.is_visible(before, &got, expected);
-        ensure!(is_right, "range gives {}", describe(&got, &expected(self.oracle.latest())));
-        Ok(true)
-    }
-
-    fn ends(&mut self, tree: u8) -> Outcome<bool> {
-        let Some((uid, tree)) = self.tree(tree)? else { return Ok(false) };
-        let before = self.visible();
-        let key_of = |pair: Option<(seawall::Value, _)>| pair.map(|(key, _)| Bytes::from(&*key));
-        let (first, last) = (key_of(tree.first()?), key_of(tree.last()?));
-        let is_right =
-            self.is_visible(before, &first, |it| it.contents(uid).keys().next().cloned());
-        ensure!(is_right, "first gives {first:?}");
-        let is_right =
-            self.is_visible(before, &last, |it| it.contents(uid).keys().next_back().cloned());
-        ensure!(is_right, "last gives {last:?}");
-        let len = tree.len()?;
-        let is_right = self.is_visible(before, &len, |it| count(&it.contents(uid)));
-        ensure!(is_right, "len gives {len}, expected {}", {
-            count(&self.oracle.latest().contents(uid))
-        });
-        Ok(true)
-    }
-
-    fn create_tree(&mut self, number: u8) -> Outcome<bool> {
-        let name = tree_name(number);
-        if self.open_count() > 0 || self.oracle.latest().names.contains_key(&name) {
-            return Ok(false);
-        }
-        let begun_at = self.disk.operation_count();
-        let tree = self.database.tree(&name)?;
-        ensure!(tree.name() == name, "the tree's name is {}", tree.name());
-        let uid = self.oracle.new_tree();
-        let mut names = self.oracle.latest().names.clone();
-        names.insert(name, uid);
-        self.committed(begun_at, &Writes::new(), Some(&names), Durability::Sync);
-        self.trees.insert(uid, tree);
-        Ok(true)
-    }
-
-    fn drop_tree(&mut self, number: u8) -> Outcome<bool> {
-        if self.open_count() > 0 {
-            return Ok(false);
-        }
-        let mut names = self.oracle.latest().names.clone();
-        let uid = names.remove(&tree_name(number));
-        let begun_at = self.disk.operation_count();
-        let was_there = self.database.drop_tree(&tree_name(number))?;
-        ensure!(was_there == uid.is_some(), "drop_tree says {was_there}");
-        let Some(uid) = uid else { return Ok(true) };
-        self.committed(begun_at, &Writes::new(), Some(&names), Durability::Sync);
-        if let Some(tree) = self.trees.remove(&uid) {
-            let answer = tree.get("k");
-            let is_gone = matches!(answer, Err(seawall::Error::NotFound { .. }));
-            ensure!(is_gone, "a dropped tree answers {answer:?}");
-        }
-        Ok(true)
-    }
-
-    fn rename_tree(&mut self, from: u8, to: u8) -> Outcome<bool> {
-        let (from, to) = (tree_name(from), tree_name(to));
-        let mut names = self.oracle.latest().names.clone();
-        if self.open_count() > 0 || names.contains_key(&to) {
-            return Ok(false);
-        }
-        let uid = names.remove(&from);
-        let begun_at = self.disk.operation_count();
-        let was_there = self.database.transact(|it| it.rename_tree(&from, &to))?;
-        ensure!(was_there == uid.is_some(), "rename_tree says {was_there}");
-        if let Some(uid) = uid {
-            names.insert(to, uid);
-            self.committed(begun_at, &Writes::new(), Some(&names), Durability::Sync);
-        }
-        Ok(true)
-    }
-
-    fn take_snapshot(&mut self, slot: usize) -> Outcome<bool> {
-        let snapshot = self.database.snapshot()?;
-        let commit = self.oracle.visible_at(snapshot.lsn());
-        let forest = self.oracle.state(commit).clone();
-        let trees = self.trees.clone();
-        self.snapshots[slot] = Some(Taken { snapshot, forest, trees });
-        Ok(true)
-    }
-
-    fn compare_snapshot(&mut self, slot: usize) -> Outcome<bool> {
-        let Some(taken) = &self.snapshots[slot] else { return Ok(false) };
-        let Taken { snapshot, forest, trees } = taken;
-        for (name, uid) in &forest.names {
-            let Some(tree) = trees.get(uid) else { continue };
-            let expected = forest.contents(*uid);
-            let at = |why: Failure| why.at(format!("snapshot of {name}"));
-            let len = snapshot.len(tree)?;
-            ensure!(len == count(&expected), "snapshot of {name}: len gives {len}");
-            let whole = Span { from: 0, to: 0, is_backwards: false, pairs_max: u16::MAX };
-            let got = collect(snapshot.range(tree, ..)?, whole).map_err(at)?;
-            let all: Vec<_> =
-                expected.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-            ensure!(got == all, "snapshot of {name} gives {}", describe(&got, &all));
-            compare_backwards(snapshot.range(tree, ..)?, &expected).map_err(at)?;
-            for (key, value) in expected.iter().step_by(7) {
-                let got = snapshot.get(tree, key)?;
-                ensure!(got.as_deref() == Some(&**value), "snapshot of {name}: get {key:?}");
-            }
-        }
-        Ok(true)
-    }
-
-    /// Compares everything that is visible, and the structure.
-    ///
-    /// # Errors
-    /// When it differs.
-    pub fn compare_all(&mut self) -> Outcome {
-        let before = self.visible();
-        let found = read_all(&self.database)?;
-        let after = self.visible();
-        let is_right = (before..=after).any(|commit| self.oracle.state(commit).is_same(&found));
-        ensure!(is_right, "contents: {}", difference(self.oracle.state(after), &found));
-        let snapshot = self.database.snapshot()?;
-        let forest = self.oracle.state(self.oracle.visible_at(snapshot.lsn())).clone();
-        for (name, contents) in forest.trees() {
-            if let Some(tree) = self.database.open_tree(name)? {
-                compare_backwards(snapshot.range(&tree, ..)?, &contents)
-                    .map_err(|why| why.at(format!("tree {name}")))?;
-            }
-        }
-        verify(&self.database)
-    }
-
-    /// A backup holds every commit that was durable when it was begun, and no open transaction.
-    fn back_up(&mut self) -> Outcome {
-        self.backups += 1;
-        let path = format!("/backup-{}", self.backups);
-        let cut = self.disk.operation_count() + 1;
-        self.database.backup(&path)?;
-        let copy = self.settings.open_at(&self.disk, &path)?;
-        let found = read_all(&copy)?;
-        self.oracle.survivor(cut, &found).map_err(|why| why.at("the backup"))?;
-        verify(&copy).map_err(|why| why.at("the backup"))?;
-        copy.close()?;
-        Ok(())
-    }
-
-    fn forget_handles(&mut self) {
-        self.snapshots = [const { None }; SLOTS];
-        self.trees.clear();
-    }
-
-    fn reopen(&mut self) -> Outcome {
-        self.database.clone().close()?;
-        self.open = [const { None }; SLOTS];
-        self.forget_handles();
-        self.futures.clear();
-        self.database = self.settings.open(&self.disk)?;
-        ensure!(self.database.recovery_report().clean, "it was closed, and not clean");
-        let newest = self.oracle.newest();
-        self.oracle.cut_after(newest, self.disk.operation_count());
-        self.compare_all()
-    }
-
-    fn kill(&mut self) -> Outcome {
-        let disk = self.disk.fork();
-        let cut = disk.operation_count() + 1;
-        let database = self.settings.open(&disk)?;
-        let found = read_all(&database)?;
-        let commit = self.oracle.survivor(cut, &found)?;
-        self.oracle.cut_after(commit, disk.operation_count());
-        self.open = [const { None }; SLOTS];
-        self.forget_handles();
-        self.futures.clear();
-        self.database = database;
-        self.disk = disk;
-        self.compare_all()
     }
 }

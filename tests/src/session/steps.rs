@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use seawall::{Durability, Tree};
+use seawall::{Durability, Error, Tree};
 
 use super::pairs::{collect, describe, ends, part};
 use super::{Open, Session};
@@ -245,28 +245,35 @@ impl Session {
             End::Commit(durability) => durability,
             End::CommitAsync => Durability::Sync,
         };
-        let verdict = model.commit_verdict(&self.oracle);
         let has_changed = !model.writes.is_empty() || model.names.is_some();
-        let future = if matches!(end, End::CommitAsync) {
-            let Some(future) = judge(verdict, transaction.commit_async())? else {
-                return Ok(true);
-            };
-            Some(future)
+        let committed = if matches!(end, End::CommitAsync) {
+            transaction.commit_async().map(Some)
         } else {
-            if judge(verdict, transaction.commit_with(durability))?.is_none() {
-                return Ok(true);
+            transaction.commit_with(durability).map(|_| None)
+        };
+        // What others have done in between counts for the verdict.
+        self.take_over()?;
+        let verdict = model.commit_verdict(&self.oracle);
+        let (writes, names) = (&model.writes, model.names.as_ref());
+        let committed = match committed {
+            Err(Error::CommitUnknown { .. }) if has_changed => {
+                self.or_in_doubt(committed, begun_at, writes, names, durability)?
             }
-            None
+            committed => {
+                let Some(committed) = judge(verdict, committed)? else { return Ok(true) };
+                committed
+            }
         };
         if !has_changed {
             return Ok(true);
         }
+        let future = committed;
         let state = match (&future, durability) {
-            (Some(future), _) => CommitState::Pending { lsn: future.lsn() },
+            (Some(future), _) => CommitState::Pending { lsn: future.lsn(), is_sync: true },
             (None, Durability::Sync) => CommitState::Durable { at: self.disk.operation_count() },
             (None, _) => CommitState::Visible,
         };
-        let commit = self.oracle.commit(begun_at, &model.writes, model.names.as_ref(), state);
+        let commit = self.commit(begun_at, writes, names, state)?;
         self.oracle.touch(model.taken_back());
         self.futures.extend(future.map(|future| (future, commit)));
         self.trees.extend(created);

@@ -17,6 +17,7 @@
 //! | 48 each | epochs in ascending order, see [`EpochEntry`] |
 
 use crate::codec::{DecodeError, Encode, Reader, to_usize};
+use crate::planted::{Bug, is_planted};
 use crate::{DatabaseId, Epoch, EpochNonce, Error, Lsn, Result};
 
 use super::epoch::EpochEntry;
@@ -202,10 +203,11 @@ impl ControlState {
                 "the database was opened {EPOCHS_MAX} times without finishing a checkpoint"
             )));
         }
+        let step = if is_planted(Bug::LsnsGivenOutTwice) { 8 } else { EPOCH_LSN_STEP };
         let entry = EpochEntry {
-            epoch: Epoch::new(last.epoch.get() + 1),
+            epoch: Epoch::new(last.epoch.get() + u64::from(!is_planted(Bug::EpochNotBumped))),
             nonce,
-            start_lsn: last.start_lsn.max(end_lsn).advance(EPOCH_LSN_STEP),
+            start_lsn: last.start_lsn.max(end_lsn).advance(step),
             continues_from_lsn: end_lsn,
             segment: resume.segment,
             offset: resume.offset,

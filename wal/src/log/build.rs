@@ -143,6 +143,8 @@ pub(super) struct Builder<S> {
     /// Frames that `durable_lsn` did not cover when last looked at: end, and file bytes before.
     uncovered: VecDeque<(Lsn, u64)>,
     buffers: Vec<AlignedBuf>,
+    /// For tests: each record gets a frame of its own.
+    pub(super) is_record_alone: bool,
 }
 
 impl<S: Space> Builder<S> {
@@ -159,6 +161,7 @@ impl<S: Space> Builder<S> {
             file_bytes: 0,
             uncovered: VecDeque::new(),
             buffers: Vec::new(),
+            is_record_alone: false,
         }
     }
 
@@ -229,6 +232,9 @@ impl<S: Space> Builder<S> {
             cut.record_count += 1;
             cut.prepaid_count += u64::from(is_prepaid);
             at = at.advance(to_u64(length));
+            if self.is_record_alone {
+                break;
+            }
         }
         assert!(at > self.framed || first.is_none(), "a record that fits no segment");
         cut

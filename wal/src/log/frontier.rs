@@ -17,6 +17,7 @@
 use std::sync::Arc;
 
 use crate::codec::to_u64;
+use crate::planted::{Bug, is_planted};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::{Error, Lsn, Result};
@@ -152,7 +153,11 @@ impl Frontier {
     /// Computes `visible` anew; the order of the two loads matters, see the module.
     fn raise_visible(&self) -> Lsn {
         let contiguous = self.contiguous();
-        let visible = contiguous.min(self.pending.smallest());
+        let visible = if is_planted(Bug::VisibleBeforeDurable) {
+            contiguous
+        } else {
+            contiguous.min(self.pending.smallest())
+        };
         if self.is_poisoned() {
             return self.visible();
         }

@@ -91,6 +91,9 @@ pub struct LogOptions {
     /// For tests that drive every step: nothing depends on the time.
     #[doc(hidden)]
     pub is_stepped: bool,
+    /// For tests that cut the power between any two records: each gets a frame of its own.
+    #[doc(hidden)]
+    pub is_record_alone: bool,
 }
 
 /// Numbers since the start of the log.
@@ -201,7 +204,8 @@ impl Log {
             Arc::clone(&ring),
             Arc::clone(&credits),
             Arc::clone(&bell),
-        );
+        )
+        .with_records_alone(options.is_record_alone);
         let log = Self {
             disk,
             options,

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use crate::codec::{to_u64, to_usize};
 use crate::control::{EpochEntry, LogPosition};
 use crate::disk::{Access, AlignedBuf, BLOCK_BYTES, Disk, DiskFile, OpenMode};
+use crate::planted::{Bug, is_planted};
 use crate::{Epoch, Error, Lsn, Result};
 
 use super::credit::FRAME_OVERHEAD_MAX;
@@ -580,7 +581,12 @@ impl Segments {
         };
         let mut block = AlignedBuf::new(SEGMENT_HEADER_BYTES);
         header.encode(&mut block);
-        file.write_sync_at(&block, 0).map_err(|error| owned(&path, error))?;
+        let written = if is_planted(Bug::SkipSegmentHeaderSync) {
+            file.write_at(&block, 0)
+        } else {
+            file.write_sync_at(&block, 0)
+        };
+        written.map_err(|error| owned(&path, error))?;
         let allocated_bytes = spare.allocated_bytes;
         self.live.push_back(Live { number, first_lsn, length_bytes, allocated_bytes });
         self.index.note(first_lsn, LogPosition { segment: number, offset: HEADER_U64 });
@@ -626,7 +632,7 @@ impl Segments {
 
     /// Makes the names of the files durable.
     fn sync_dir(&mut self) -> Result<()> {
-        if self.is_dir_changed {
+        if self.is_dir_changed && !is_planted(Bug::SkipDirectorySync) {
             self.disk.sync_dir(&self.dir).map_err(|error| owned(&self.dir, error))?;
             self.is_dir_changed = false;
         }

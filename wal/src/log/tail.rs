@@ -45,6 +45,7 @@ use std::sync::Arc;
 use crate::codec::to_u64;
 use crate::control::{ControlState, LogPosition, Shutdown};
 use crate::disk::{BLOCK_BYTES, DiskFile, OpenMode};
+use crate::planted::{Bug, is_planted};
 use crate::{Epoch, Error, Lsn, Result};
 
 use super::files::{LogEpoch, LogFiles};
@@ -132,7 +133,7 @@ impl TailCase {
         let has_more = evidence.frames_beyond_end_lsn.is_some();
         if evidence.is_newer_epoch_found {
             Self::NewerEpoch
-        } else if stop < evidence.known_durable_lsn {
+        } else if stop < evidence.known_durable_lsn && !is_planted(Bug::LostLogAccepted) {
             Self::LostDurable
         } else {
             match evidence.clean_lsn {

@@ -32,6 +32,7 @@ fn options() -> LogOptions {
         segments: SegmentOptions { segment_bytes: 1 << 18, max_wal_bytes: 16 << 20, ..OPTIONS },
         reserve_bytes: 1 << 18,
         is_stepped: true,
+        is_record_alone: false,
     }
 }
 

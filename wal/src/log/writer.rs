@@ -32,6 +32,7 @@ use std::sync::Arc;
 use crate::codec::{to_u64, to_usize};
 use crate::control::EpochEntry;
 use crate::disk::DiskFile;
+use crate::planted::{Bug, is_planted};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::{Error, Lsn, Result};
@@ -177,6 +178,12 @@ impl<S: Space> Writer<S> {
             }),
             counters: Counters::default(),
         }
+    }
+
+    /// The same, with a frame for each record if `yes`.
+    pub(super) fn with_records_alone(self, yes: bool) -> Self {
+        self.state.lock().builder.is_record_alone = yes;
+        self
     }
 
     /// The same with another number of frames in flight.
@@ -356,7 +363,7 @@ impl<S: Space> Writer<S> {
 
     fn write(&self, frame: Arc<Frame>, is_synced: bool) -> Result<()> {
         let file = &frame.place.file;
-        let result = if is_synced {
+        let result = if is_synced && !is_planted(Bug::AcknowledgeBeforeSync) {
             file.write_sync_at(frame.bytes(), frame.place.offset)
         } else {
             file.write_at(frame.bytes(), frame.place.offset)
@@ -400,7 +407,11 @@ impl<S: Space> Writer<S> {
 
     fn sync(&self, files: &[Arc<dyn DiskFile>], written: Lsn) -> Result<()> {
         for file in files {
-            if let Err(error) = file.sync() {
+            let mut synced = file.sync();
+            if is_planted(Bug::RetryFailedSync) {
+                synced = synced.or_else(|_| file.sync());
+            }
+            if let Err(error) = synced {
                 return Err(self.poison_io(file.as_ref(), error));
             }
         }

@@ -1,12 +1,20 @@
 //! Short workloads that together reach every kind of record and every step of checkpoint, page
 //! write, segment switch and recovery.
 
+mod meeting;
+
 use seawall::{Durability, Isolation};
 
 use crate::generate::Generator;
 use crate::operation::{End, Operation, Span, Step, ValueSpec};
 use crate::random::Random;
 use crate::settings::Settings;
+
+pub use meeting::{
+    backup, change_meets_page_write, checkpoint_meets_page_write, commit_before_checkpoint,
+    commit_meets_master_record, frees_before_checkpoint, registering_snapshot, serializable_reads,
+    shortened_values, snapshots, validated, working_out_horizon,
+};
 
 use Durability::{Relaxed, Sync};
 use Operation::{
@@ -27,6 +35,8 @@ pub struct Scenario {
     pub operations: Vec<Operation>,
     /// Whether the creation of the database is cut as well.
     pub is_creation_recorded: bool,
+    /// Whether every window that it names must open.
+    pub must_open_windows: bool,
 }
 
 fn scenario(
@@ -40,6 +50,7 @@ fn scenario(
         prepare: [CreateTree(0)].into_iter().chain(prepare).collect(),
         operations: operations.into_iter().collect(),
         is_creation_recorded: false,
+        must_open_windows: true,
     }
 }
 
@@ -97,7 +108,26 @@ pub fn all() -> Vec<Scenario> {
         page_writes(),
         reuse_of_pages(),
         reopening(),
+        checkpoint_meets_page_write(),
+        change_meets_page_write(),
+        commit_meets_master_record(),
+        snapshots(),
+        serializable_reads(),
+        shortened_values(),
+        commit_before_checkpoint(),
+        frees_before_checkpoint(),
     ]
+}
+
+impl Scenario {
+    /// The same with a frame for each record, so that the power is cut between any two.
+    #[must_use]
+    pub fn with_records_alone(mut self) -> Self {
+        self.name += ", records alone";
+        self.settings.is_record_alone = true;
+        self.settings.max_wal_bytes = self.settings.max_wal_bytes.max(16 << 20);
+        self
+    }
 }
 
 /// The database is created, and used at once.
@@ -298,6 +328,18 @@ pub fn segments() -> Scenario {
     scenario
 }
 
+/// The log goes through segments that it has used before, in the same life of the database.
+#[must_use]
+pub fn recycled_segments() -> Scenario {
+    let writes = |from: u16, to: u16| {
+        (from..to).flat_map(|number| {
+            let checkpoint = number % 4 == 3;
+            [insert(number % 8 * 3, 20_000)].into_iter().chain(checkpoint.then_some(Checkpoint))
+        })
+    };
+    scenario("recycled segments", writes(0, 132), writes(132, 148))
+}
+
 /// The page file grows.
 #[must_use]
 pub fn file_growth() -> Scenario {
@@ -374,6 +416,7 @@ pub fn async_commits() -> Scenario {
     let operations = [
         put_async(1),
         put_async(2),
+        Operation::Get(0, 1),
         Operation::Await,
         begin(0),
         put(0, 10, 100),
@@ -383,6 +426,7 @@ pub fn async_commits() -> Scenario {
         Flush,
         insert(4, 10),
         put_async(5),
+        Operation::Ends(0),
         Operation::Await,
         put_async(6),
         TakeCheckpoint,
@@ -449,6 +493,7 @@ pub fn random(seed: u64, length: usize) -> Scenario {
         prepare: Vec::new(),
         operations,
         is_creation_recorded: false,
+        must_open_windows: false,
     }
 }
 
