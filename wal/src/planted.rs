@@ -152,8 +152,8 @@ mod switches {
 
     use super::{Bug, Point};
 
-    const OFF: AtomicBool = AtomicBool::new(false);
-    static PLANTED: [AtomicBool; Bug::ALL.len()] = [OFF; Bug::ALL.len()];
+    static PLANTED: [AtomicBool; Bug::ALL.len()] =
+        [const { AtomicBool::new(false) }; Bug::ALL.len()];
 
     type Visitor = Rc<dyn Fn(Point)>;
 

@@ -574,7 +574,7 @@ fn what_a_mark_promised_survives_a_crash_at_any_operation() {
     for fork in disk.take_forks() {
         let before = |promise: &&Promise| promise.operation < fork.operation();
         let promise = promises.iter().rev().find(before);
-        for (plan, crashed) in fork.disk().crash_states(0..4) {
+        for (plan, crashed) in fork.disk().crash_states(0..8) {
             let cut = format!("before {} ({plan:?})", fork.describe());
             cuts += 1;
             let (mut writer, count) = match promise {

@@ -25,7 +25,7 @@ const END_POLL: Duration = Duration::from_millis(5);
 struct Slot {
     /// 0: free.
     id: AtomicU64,
-    /// At or below the START of its first record.
+    /// The START of its first record; before there is one, a position below it.
     first_lsn: AtomicU64,
     /// START of its last record, 0 before the first.
     last_lsn: AtomicU64,
@@ -144,6 +144,9 @@ impl TxnTable {
     }
 
     /// Notes the transaction's newest record. Between reserve and publish (invariant W3).
+    ///
+    /// The first one is where undo ends. The slot may have been taken long before: log from that time
+    /// may be gone, and no checkpoint may name it.
     pub(crate) fn set_last_lsn(&self, slot: &TxnSlot, start: Lsn) {
         self.set_undone(slot, start, start);
     }
@@ -155,6 +158,9 @@ impl TxnTable {
     /// record, and analysis finds it.
     pub(crate) fn set_undone(&self, slot: &TxnSlot, start: Lsn, undo_next_lsn: Lsn) {
         let slot = &self.slots[slot.index];
+        if slot.last_lsn.load(Ordering::SeqCst) == 0 {
+            slot.first_lsn.store(start.get(), Ordering::SeqCst);
+        }
         slot.last_lsn.store(start.get(), Ordering::SeqCst);
         slot.undo_next_lsn.store(undo_next_lsn.get(), Ordering::SeqCst);
     }
@@ -267,9 +273,10 @@ impl TxnTable {
     pub(crate) fn active(&self) -> Vec<ActiveTxn> {
         let read = |slot: &Slot| {
             let id = slot.id.load(Ordering::SeqCst);
-            let first_lsn = Lsn::new(slot.first_lsn.load(Ordering::SeqCst));
+            // In this order: who has a last record has said where its first one is.
             let last_lsn = Lsn::new(slot.last_lsn.load(Ordering::SeqCst));
             let undo_next_lsn = Lsn::new(slot.undo_next_lsn.load(Ordering::SeqCst));
+            let first_lsn = Lsn::new(slot.first_lsn.load(Ordering::SeqCst));
             let is_active = slot.commit_lsn.load(Ordering::SeqCst) == 0 && !last_lsn.is_none();
             let is_same = slot.id.load(Ordering::SeqCst) == id;
             (id != 0 && is_active && is_same).then_some(ActiveTxn {
@@ -296,7 +303,7 @@ mod tests {
         let active = ActiveTxn {
             last_lsn: Lsn::new(104),
             undo_next_lsn: Lsn::new(104),
-            ..ActiveTxn::beginning(slot.id, Lsn::new(100))
+            ..ActiveTxn::beginning(slot.id, Lsn::new(104))
         };
         assert_eq!(table.active(), [active]);
         table.set_undone(&slot, Lsn::new(120), Lsn::NONE);
@@ -304,7 +311,7 @@ mod tests {
         assert_eq!(table.active(), [undone]);
         table.set_commit_lsn(&slot, Lsn::new(200));
         assert_eq!(table.active(), []);
-        assert_eq!(table.min_first_lsn(), Some(Lsn::new(100)));
+        assert_eq!(table.min_first_lsn(), Some(Lsn::new(104)));
         table.release(slot);
         assert_eq!(table.min_first_lsn(), None);
     }
@@ -333,6 +340,21 @@ mod tests {
         table.set_commit_lsn(&slot, Lsn::new(200));
         assert_eq!(table.min_parts_lsn(), None);
         assert!(table.is_listed(slot.id));
+    }
+
+    #[test]
+    fn a_transaction_that_writes_late_needs_no_log_from_before_its_first_record() {
+        let table = TxnTable::with_slots(TxnId::new(1), 1);
+        let slot = table.begin(Lsn::new(100)).unwrap();
+        assert_eq!(table.min_first_lsn(), Some(Lsn::new(100)), "a record may come at any time");
+        table.set_last_lsn(&slot, Lsn::new(5000));
+        table.set_last_lsn(&slot, Lsn::new(5100));
+        let active = ActiveTxn {
+            last_lsn: Lsn::new(5100),
+            undo_next_lsn: Lsn::new(5100),
+            ..ActiveTxn::beginning(slot.id, Lsn::new(5000))
+        };
+        assert_eq!(table.active(), [active]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use seawall::Isolation;
 
-use super::{Scenario, begin, commit, insert, put, remove, scenario, span, value};
+use super::{Scenario, begin, commit, insert, put, remove, scenario, span, take, value};
 use crate::operation::{End, Inside, Operation, Span, Step, Window};
 
 use Operation::{
@@ -149,6 +149,18 @@ pub fn commit_before_checkpoint() -> Scenario {
         insert(6, 10),
     ];
     scenario("commit before checkpoint", [insert(1, 300), Checkpoint], operations)
+}
+
+/// A transaction that has changed nothing for long writes when the log from its beginning is gone.
+#[must_use]
+pub fn late_first_write() -> Scenario {
+    let prepare = [begin(0), take(0, 1)];
+    let writes = (0..20).flat_map(|number| {
+        let checkpoint = number % 5 == 4;
+        [insert(3 * (number % 4), 20_000)].into_iter().chain(checkpoint.then_some(Checkpoint))
+    });
+    let operations = [put(0, 2, 100), TakeCheckpoint, put(0, 4, 100), commit(0), TakeCheckpoint];
+    scenario("late first write", prepare.into_iter().chain(writes), operations)
 }
 
 /// Extents are freed and a checkpoint is taken before they can be given to others.
