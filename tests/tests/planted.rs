@@ -87,7 +87,7 @@ fn check(bug: Bug) -> Check {
         }
         Bug::MissPendingFrees => Crash(scenario::frees_before_checkpoint()),
         Bug::RedoWithoutPageLsnTest => Crash(scenario::checkpoints()),
-        Bug::CompensationWithoutUndoNext => Crash(scenario::savepoint()),
+        Bug::CompensationWithoutUndoNext => Crash(scenario::savepoint().with_records_alone()),
         Bug::CapacityNotKept => Crash(scenario::shortened_values()),
         Bug::CommitDeltaLost => Crash(scenario::reopening()),
         Bug::AllocateApartFromLink => Crash(scenario::splits().with_records_alone()),
