@@ -10,7 +10,9 @@ use std::fmt;
 
 use seawall::{Error, Lsn};
 use seawall_wal::disk::SimDisk;
-use seawall_wal::disk::sim::{CrashPlan, EIO, ENOSPC, Fault, FaultEffect, OperationKind};
+use seawall_wal::disk::sim::{
+    CrashPlan, EIO, ENOSPC, FailedSync, Fault, FaultEffect, OperationKind,
+};
 
 use crate::crash::recover;
 use crate::ensure;
@@ -78,7 +80,7 @@ pub fn sweep(scenario: &Scenario, one_in: usize) -> Report {
     let run = |index: usize| {
         let mut report = Report::default();
         report.counts.runs = 1;
-        if let Err(why) = prepared.run(&faults[index], &mut report.counts) {
+        if let Err(why) = prepared.run(index, &faults[index], &mut report.counts) {
             report.failures.push(why.at(name(index)));
         }
         report
@@ -187,10 +189,13 @@ impl<'a> Prepared<'a> {
         faults
     }
 
-    /// One run with this fault.
-    fn run(&self, failing: &Failing, counts: &mut Counts) -> Outcome {
+    /// One run with this fault, the `turn`th.
+    fn run(&self, turn: usize, failing: &Failing, counts: &mut Counts) -> Outcome {
         let disk = self.disk.fork();
         disk.add_fault(failing.plan());
+        if failing.number.is_multiple_of(3) {
+            disk.set_failed_sync(FailedSync::KeepsWrites);
+        }
         let allowed = |result: Outcome<()>| match result {
             Ok(()) => Ok(true),
             Err(why) if why.error().is_some_and(|error| failing.allows(error)) => Ok(false),
@@ -217,32 +222,33 @@ impl<'a> Prepared<'a> {
             floor = session.watch.issued_before(u64::MAX);
         }
         disk.clear_faults();
-        self.reopen(&disk, &oracle, floor, is_closed, counts)
+        // The faults of one operation come one after the other, so that each plan has its turn.
+        let plans =
+            [CrashPlan::NothingUnsynced, CrashPlan::Everything, CrashPlan::Sectors { seed: 7 }];
+        let plan = plans[turn % plans.len()];
+        let states = [("a kill".to_owned(), disk.fork()), (format!("{plan:?}"), disk.crash(plan))];
+        let cut = disk.operation_count() + 1;
+        for (what, state) in states {
+            counts.reopened += 1;
+            let reopened = self.reopen(&state, cut, &oracle, floor, is_closed);
+            reopened.map_err(|why| why.at(format!("opened after {what}")))?;
+        }
+        Ok(())
     }
 
-    /// What the next open finds, after a kill or a power cut.
+    /// What the next open finds, after a kill or a power cut behind the operations below `cut`.
     fn reopen(
         &self,
         disk: &SimDisk,
+        cut: u64,
         oracle: &Oracle,
         floor: Lsn,
         is_closed: bool,
-        counts: &mut Counts,
     ) -> Outcome {
-        let cut = disk.operation_count() + 1;
-        let plans =
-            [CrashPlan::NothingUnsynced, CrashPlan::Everything, CrashPlan::Sectors { seed: cut }];
-        let crashed = plans.map(|plan| (format!("{plan:?}"), disk.crash(plan)));
-        let states = [("a kill".to_owned(), disk.fork())].into_iter().chain(crashed);
-        for (what, state) in states {
-            counts.reopened += 1;
-            let goes_on = cut.is_multiple_of(8);
-            let at = |why: Failure| why.at(format!("opened after {what}"));
-            let recovered = recover(&state, &self.scenario.settings, floor, goes_on).map_err(at)?;
-            oracle.survivor(cut, &recovered.found).map_err(at)?;
-            let is_clean = recovered.is_clean;
-            ensure!(is_clean || !is_closed, "opened after {what}: closed, and not clean");
-        }
+        let goes_on = cut.is_multiple_of(8);
+        let recovered = recover(disk, &self.scenario.settings, floor, goes_on)?;
+        oracle.survivor(cut, &recovered.found)?;
+        ensure!(recovered.is_clean || !is_closed, "closed, and not clean");
         Ok(())
     }
 }

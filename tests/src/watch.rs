@@ -70,6 +70,19 @@ impl Watch {
         Self { page_bytes, state: Mutex::new(state) }
     }
 
+    /// The database is about to be opened again: nobody waits for the syncs of the life before.
+    pub fn begin_life(&self) {
+        self.state.lock().expect("nothing panics under the lock").pages.clear();
+    }
+
+    /// The same after operations have failed, which the watch cannot tell from others: what it has
+    /// seen of the log need not be there.
+    pub fn begin_life_after_errors(&self) {
+        let mut state = self.state.lock().expect("nothing panics under the lock");
+        state.segments.clear();
+        state.unsynced.clear();
+    }
+
     /// An operation is about to run.
     pub fn see(&self, operation: &SimOperation<'_>) {
         let mut state = self.state.lock().expect("nothing panics under the lock");

@@ -635,7 +635,8 @@ impl Engine {
         }
         drop(unit);
         self.txns.announce_end();
-        undone
+        // Its keys stay locked, and nobody but recovery can undo what it wrote.
+        undone.inspect_err(|error| self.log.poison(error.clone()))
     }
 
     /// Undoes what the unit wrote since `mark`. Its keys stay its own.

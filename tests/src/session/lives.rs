@@ -2,11 +2,23 @@
 
 use std::sync::Arc;
 
+use seawall::Error;
+
 use super::{Session, see_with};
 use crate::check::{read_all, verify};
 use crate::ensure;
 use crate::failure::Outcome;
 use crate::operation::SLOTS;
+
+/// What has become of a database's handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Open,
+    /// It was shut down cleanly.
+    Closed,
+    /// Shutting it down, or opening it, was an error.
+    Broken,
+}
 
 impl Session {
     /// A backup holds every commit that was durable when it was begun, and no open transaction.
@@ -26,9 +38,13 @@ impl Session {
     /// Closes the database; operations get `Closed` until it is opened again.
     ///
     /// # Errors
-    /// Those of [`seawall::Database::close`].
+    /// Those of [`seawall::Database::close`]; `Closed` where that has been called before.
     pub fn close(&mut self) -> Outcome {
+        if self.life != Life::Open {
+            return Err(Error::Closed.into());
+        }
         let closed = self.database.clone().close();
+        self.life = if closed.is_ok() { Life::Closed } else { Life::Broken };
         self.forget_handles();
         Ok(closed?)
     }
@@ -41,11 +57,24 @@ impl Session {
     }
 
     pub(super) fn reopen(&mut self) -> Outcome {
-        self.close()?;
-        self.database = self.settings.open(&self.disk)?;
-        ensure!(self.database.recovery_report().clean, "it was closed, and not clean");
-        let newest = self.oracle.newest();
-        self.oracle.cut_after(newest, self.disk.operation_count());
+        if self.life == Life::Open {
+            self.close()?;
+        }
+        self.watch.begin_life();
+        let cut = self.disk.operation_count() + 1;
+        // Until it is open again: an open that fails may have begun an epoch.
+        let before = std::mem::replace(&mut self.life, Life::Broken);
+        let mut commit = self.oracle.newest();
+        if before == Life::Broken {
+            self.watch.begin_life_after_errors();
+            self.database = self.settings.open(&self.disk)?;
+            commit = self.oracle.survivor(cut, &read_all(&self.database)?)?;
+        } else {
+            self.database = self.settings.open(&self.disk)?;
+            ensure!(self.database.recovery_report().clean, "it was closed, and not clean");
+        }
+        self.life = Life::Open;
+        self.oracle.cut_after(commit, self.disk.operation_count());
         self.compare_all()
     }
 
@@ -56,6 +85,7 @@ impl Session {
         self.disk.set_monitor(Arc::new(|_| {}));
         seawall::testing::abandon(self.database.clone());
         see_with(&disk, &self.windows, &self.watch);
+        self.watch.begin_life();
         let database = self.settings.open(&disk)?;
         let found = read_all(&database)?;
         let commit = self.oracle.survivor(cut, &found)?;
@@ -63,6 +93,7 @@ impl Session {
         self.forget_handles();
         self.database = database;
         self.disk = disk;
+        self.life = Life::Open;
         self.compare_all()
     }
 }

@@ -20,6 +20,7 @@ use seawall::{
 };
 use seawall_wal::disk::SimDisk;
 
+use self::lives::Life;
 use self::window::Windows;
 use crate::ensure;
 use crate::failure::Outcome;
@@ -69,6 +70,7 @@ pub struct Session {
     snapshots: [Option<Taken>; SLOTS],
     futures: Vec<(CommitFuture, usize)>,
     backups: u64,
+    life: Life,
     windows: Arc<Windows>,
     /// Sees every operation of the disk.
     pub watch: Arc<Watch>,
@@ -118,6 +120,7 @@ impl Session {
             snapshots: [const { None }; SLOTS],
             futures: Vec::new(),
             backups: 0,
+            life: Life::Open,
             windows,
             watch,
             done: 0,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use seawall::planted::Point;
-use seawall::{Database, Lsn, Snapshot, Tree};
+use seawall::{Database, Snapshot, Tree};
 use seawall_wal::disk::SimDisk;
 use seawall_wal::disk::sim::{OperationKind, SimOperation};
 
@@ -44,7 +44,7 @@ struct Queued {
 
 /// What was done in a window.
 enum Happened {
-    Written { begun_at: u64, durable_at: u64, lsn: Lsn, key: TreeKey, value: Option<Bytes> },
+    Written { begun_at: u64, key: TreeKey, value: Option<Bytes>, state: CommitState },
     Taken { slot: usize, snapshot: Snapshot },
     Durable { at: u64 },
 }
@@ -83,40 +83,42 @@ impl Windows {
         let (database, disk) = state.place.clone().expect("something is queued");
         state.is_inside = true;
         drop(state);
-        let done: Outcome<Vec<_>> = due.iter().map(|queued| queued.run(&database, &disk)).collect();
+        let mut happened = Vec::new();
+        let done = due.iter().try_for_each(|queued| queued.run(&database, &disk, &mut happened));
         let mut state = self.0.lock().expect("nothing panics under the lock");
         state.is_inside = false;
-        match done {
-            Ok(happened) => state.happened.extend(happened.into_iter().flatten()),
-            Err(why) => state.failure = Some(why.at(format!("in window {window:?}"))),
-        }
+        state.happened.extend(happened);
+        state.failure = done.err().map(|why| why.at(format!("in window {window:?}")));
     }
 }
 
 impl Queued {
-    fn run(&self, database: &Database, disk: &SimDisk) -> Outcome<Option<Happened>> {
+    fn run(&self, database: &Database, disk: &SimDisk, happened: &mut Vec<Happened>) -> Outcome {
         let begun_at = disk.operation_count();
-        Ok(match self.inside {
+        match self.inside {
             Inside::Insert(_, _, value) => {
                 let (tree, key) = self.target.clone().expect("looked up when it was queued");
                 let value = Bytes::from(value.make());
                 let future = tree.insert_async(&*key.1, &*value)?;
-                let lsn = future.wait()?;
-                let durable_at = disk.operation_count();
-                Some(Happened::Written { begun_at, durable_at, lsn, key, value: Some(value) })
+                let lsn = future.lsn();
+                let waited = future.wait();
+                let state = match &waited {
+                    Ok(_) => CommitState::Awaited { at: disk.operation_count(), lsn },
+                    Err(_) => CommitState::Pending { lsn, is_sync: true },
+                };
+                happened.push(Happened::Written { begun_at, key, value: Some(value), state });
+                waited?;
             }
             Inside::TakeSnapshot(slot) => {
-                Some(Happened::Taken { slot, snapshot: database.snapshot()? })
+                happened.push(Happened::Taken { slot, snapshot: database.snapshot()? });
             }
             Inside::TakeCheckpoint => {
                 seawall::testing::take_checkpoint(database)?;
-                Some(Happened::Durable { at: disk.operation_count() })
+                happened.push(Happened::Durable { at: disk.operation_count() });
             }
-            Inside::Collect => {
-                while seawall::testing::collect_step(database)? {}
-                None
-            }
-        })
+            Inside::Collect => while seawall::testing::collect_step(database)? {},
+        }
+        Ok(())
     }
 }
 
@@ -160,9 +162,8 @@ impl Session {
         drop(state);
         for happened in happened {
             match happened {
-                Happened::Written { begun_at, durable_at, lsn, key, value } => {
+                Happened::Written { begun_at, key, value, state } => {
                     let writes = Writes::from([(key, value)]);
-                    let state = CommitState::Awaited { at: durable_at, lsn };
                     self.oracle.commit(begun_at, &writes, None, state);
                 }
                 Happened::Taken { slot, snapshot } => {
