@@ -439,6 +439,7 @@ mod tests {
         assert!(why.starts_with("cache_bytes must be at most the machine's memory"), "{why}");
     }
 
+    #[cfg(not(loom))]
     #[test]
     fn the_seam_lifts_the_lower_limits_of_cache_and_log() {
         let tiny = Options::new().cache_bytes(64 << 10).max_wal_bytes(128 << 10);

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use loom::model::Builder;
-use seawall_wal::record::Cell;
+use seawall_wal::record::{Cell, Stamp};
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::sync::thread;
 use seawall_wal::{Lsn, TreeId, TxnId};
 
-use super::{Appenders, CommitCell, CommitGate, Fate, Snapshots, TxnTable};
-use crate::version::{Head, Seen, VersionKey, VersionStore};
+use super::{Appenders, CommitCell, CommitGate, Fate, Snapshots, TxnTable, Written};
+use crate::version::{Bulk, BulkTable, Head, Reader, Seen, VersionKey, VersionStore};
 
 /// Context switches forced upon a model: three find every bug that was planted here.
 const PREEMPTIONS: usize = 3;
@@ -104,14 +104,45 @@ fn no_version_that_a_registered_reader_needs_is_collected() {
             })
         };
         let (slot, read_lsn) = snapshots.register(|| mark(&visible));
-        let seen = versions.see(&key, read_lsn, None);
+        let reader = Reader { read_lsn, own: None };
+        let seen = versions.see(&key, &reader, |_| unreachable!("there is no stamp"));
         if read_lsn < Lsn::new(20) {
             assert!(matches!(seen, Seen::Before(Some(_))), "the reader needs the old value");
         } else {
-            assert_eq!(seen, Seen::Page);
+            assert!(matches!(seen, Seen::Page));
         }
         snapshots.release(slot);
         collector.join().unwrap();
+    });
+}
+
+/// A huge transaction leaves the table when the horizon has passed its commit: a reader who finds
+/// its stamp afterwards takes it for seen.
+#[test]
+fn a_stamp_is_seen_by_readers_at_its_commit_and_by_no_others() {
+    model(|| {
+        let visible = Arc::new(AtomicU64::new(10));
+        let snapshots = Arc::new(Snapshots::default());
+        let table = Arc::new(BulkTable::default());
+        let writer = Arc::new(CommitCell::new());
+        let stamp = Stamp { txn: TxnId::new(7), undo_lsn: Lsn::new(12) };
+        table.enter(Arc::new(Bulk::new(stamp.txn, &writer, Lsn::new(12))));
+        let mark = |visible: &AtomicU64| Lsn::new(visible.load(Ordering::SeqCst));
+        let committer = {
+            let (visible, snapshots, table) =
+                (Arc::clone(&visible), Arc::clone(&snapshots), Arc::clone(&table));
+            thread::spawn(move || {
+                writer.commit(Lsn::new(20));
+                visible.store(20, Ordering::SeqCst);
+                let horizon = snapshots.horizon(|| mark(&visible));
+                table.reap(horizon);
+            })
+        };
+        let (slot, read_lsn) = snapshots.register(|| mark(&visible));
+        let is_seen = table.sees(&stamp, read_lsn, None);
+        assert_eq!(is_seen, read_lsn >= Lsn::new(20));
+        snapshots.release(slot);
+        committer.join().unwrap();
     });
 }
 
