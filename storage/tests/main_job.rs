@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use seawall::{Database, Options, Result};
 use seawall_wal::disk::SimDisk;
+use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
 
 fn options(disk: &SimDisk) -> Options {
     Options::new()
@@ -161,6 +162,52 @@ fn a_transaction_that_outgrows_the_log_goes_on_and_the_log_keeps_its_bound() -> 
         assert_eq!(tree.len()?, if commits { 100_001 } else { 2001 });
         assert!(log_file_bytes(&disk) <= 4 << 20);
     }
+    Ok(())
+}
+
+/// A disk that has no room for undo files.
+fn disk_without_undo() -> SimDisk {
+    let disk = SimDisk::new();
+    let full = Fault::new(FaultEffect::Kind(std::io::ErrorKind::StorageFull)).lasting();
+    let is_undo = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("undo"));
+    disk.add_fault(full.kind(OperationKind::Write).path(is_undo));
+    disk
+}
+
+#[test]
+fn a_transaction_that_outgrows_the_log_is_ended_where_its_undo_finds_no_room() -> Result<()> {
+    let disk = disk_without_undo();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    tree.insert("before", "kept")?;
+    let mut huge = database.begin()?;
+    let outcome = (0..100_000).try_for_each(|i| huge.insert(&tree, key(i), vec![b'h'; 100]));
+    assert!(matches!(outcome, Err(seawall::Error::TransactionTooOld)), "{outcome:?}");
+    assert!(log_file_bytes(&disk) <= 4 << 20);
+    assert!(database.stats().stalls > 0);
+    huge.rollback()?;
+    assert_eq!(tree.range(..)?.count(), 1);
+    for i in 0..2000 {
+        tree.insert_with(key(i), vec![b'a'; 1000], seawall::Durability::Relaxed)?;
+    }
+    assert_eq!(tree.len()?, 2001);
+    Ok(())
+}
+
+#[test]
+fn an_idle_transaction_is_ended_where_its_undo_finds_no_room() -> Result<()> {
+    let disk = disk_without_undo();
+    let database = options(&disk).open("/db")?;
+    let tree = database.tree("t")?;
+    let mut idle = database.begin()?;
+    idle.insert(&tree, "idle", "never committed")?;
+    for i in 0..10_000 {
+        tree.insert_with(key(i), vec![b'a'; 1000], seawall::Durability::Relaxed)?;
+    }
+    let outcome = idle.insert(&tree, "more", "");
+    assert!(matches!(outcome, Err(seawall::Error::TransactionTooOld)), "{outcome:?}");
+    assert!(matches!(idle.commit(), Err(seawall::Error::TransactionTooOld)));
+    tree.insert("idle", "free again")?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use seawall_wal::sync::Mutex;
+use seawall_wal::sync::atomic::AtomicBool;
 use seawall_wal::{Result, TreeId};
 
 use super::core::{Core, Shared};
@@ -47,6 +48,7 @@ pub(super) struct TransactionReader {
     pub(super) read_lsn: seawall_wal::Lsn,
     pub(super) low_lsn: seawall_wal::Lsn,
     pub(super) own: Arc<CommitCell>,
+    pub(super) revoked: Option<Arc<AtomicBool>>,
     pub(super) reads: Option<TrackedReads>,
 }
 
@@ -110,6 +112,7 @@ impl Reader {
                 read_lsn: reader.read_lsn,
                 low_lsn: reader.low_lsn,
                 own: Some(&reader.own),
+                revoked: reader.revoked.as_deref(),
             },
         }
     }
@@ -149,7 +152,9 @@ impl Range<'_> {
         self.leaf.clear();
         let at = self.reader.at();
         let rest = core.engine.copy_first_leaf(&self.tree, borrow(bounds), at, &mut self.leaf)?;
-        append_pairs(core, &self.leaf, &mut self.front)?;
+        let appended = append_pairs(core, &self.leaf, &mut self.front);
+        self.reader.at().check()?;
+        appended?;
         if let Some(tracked) = self.reader.tracked() {
             tracked.read_front(&rest);
         }
@@ -168,7 +173,9 @@ impl Range<'_> {
         self.leaf.clear();
         let at = self.reader.at();
         let rest = core.engine.copy_last_leaf(&self.tree, borrow(bounds), at, &mut self.leaf)?;
-        append_pairs(core, &self.leaf, &mut self.back)?;
+        let appended = append_pairs(core, &self.leaf, &mut self.back);
+        self.reader.at().check()?;
+        appended?;
         if let Some(tracked) = self.reader.tracked() {
             tracked.read_back(&rest);
         }
@@ -200,7 +207,11 @@ impl Range<'_> {
                 let (key, value, found) = self.leaf.get(index);
                 let flow = match found {
                     Found::Inline => visit(key, value),
-                    Found::Overflow => visit(key, &engine.read_overflow(value)?),
+                    Found::Overflow => {
+                        let value = engine.read_overflow(value);
+                        self.reader.at().check()?;
+                        visit(key, &value?)
+                    }
                 };
                 if let ControlFlow::Break(result) = flow {
                     let read_to = Rest::From(successor(key));

@@ -26,14 +26,18 @@ impl Registered {
     }
 
     /// The position, with the writes of `own`.
-    pub(super) const fn at<'a>(&self, own: Option<&'a CommitCell>) -> ReadAt<'a> {
-        ReadAt { read_lsn: self.read_lsn, low_lsn: self.low_lsn, own }
+    pub(super) fn at<'a>(&'a self, own: Option<&'a CommitCell>) -> ReadAt<'a> {
+        let revoked = self.slot.as_ref().map(|slot| &**slot.revoked());
+        ReadAt { read_lsn: self.read_lsn, low_lsn: self.low_lsn, own, revoked }
     }
 
     /// Puts the value of `key` into `out`, whatever it takes. Returns whether there is one.
     pub(super) fn get_into(&self, tree: &TreeInfo, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
-        let found = self.engine.lookup(tree, key, View::At(self.at(None)), out)?;
-        resolve(&self.engine, found, out)
+        let at = self.at(None);
+        let found = self.engine.lookup(tree, key, View::At(at), out)?;
+        let is_there = resolve(&self.engine, found, out);
+        at.check()?;
+        is_there
     }
 }
 

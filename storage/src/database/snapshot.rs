@@ -143,7 +143,9 @@ impl Snapshot {
     /// Those of [`Tree::len`].
     pub fn len(&self, tree: &Tree) -> Result<u64> {
         self.check(tree)?;
-        Ok(tree.info.size.at(self.lsn()))
+        let len = tree.info.size.at(self.lsn());
+        self.registered.at(None).check()?;
+        Ok(len)
     }
 
     /// Whether the tree has no keys at this moment.

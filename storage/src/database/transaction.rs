@@ -195,7 +195,9 @@ impl Transaction {
         self.with(|unit| {
             self.check(unit, tree)?;
             let found = engine.unit_lookup(unit, &tree.info, key, out)?;
-            resolve(engine, found, out)
+            let is_there = resolve(engine, found, out);
+            engine.unit_view(unit).check()?;
+            is_there
         })
     }
 
@@ -244,9 +246,11 @@ impl Transaction {
             self.check(unit, tree)?;
             let at = engine.unit_view(unit);
             let (read_lsn, low_lsn) = (at.read_lsn, at.low_lsn);
+            let revoked = unit.revoked();
             let is_tracked = unit.is_serializable();
             let reads = is_tracked.then(|| TrackedReads::new(&unit.reads, tree.info.id, &bounds));
-            Ok(TransactionReader { read_lsn, low_lsn, own: Arc::clone(&unit.writer), reads })
+            let own = Arc::clone(&unit.writer);
+            Ok(TransactionReader { read_lsn, low_lsn, own, revoked, reads })
         })?;
         Ok(Range::new(&self.shared, &tree.info, Reader::Transaction(reader), bounds))
     }

@@ -84,6 +84,9 @@ pub(crate) struct Engine {
     pub(crate) spills: Spills,
     /// Versions of one transaction may take this many bytes; beyond it writes stamps.
     bulk_budget_bytes: u64,
+    /// Bound of the memory for versions, and where it was given up for the moment.
+    versions_bytes_max: u64,
+    versions_step_at: AtomicU64,
     /// Leaves to be purged.
     sweeps: Mutex<VecDeque<Sweep>>,
     pub(crate) snapshots: Snapshots,
@@ -125,6 +128,7 @@ pub(crate) struct Parts {
     pub(crate) wal_dir: PathBuf,
     pub(crate) spills: Spills,
     pub(crate) bulk_budget_bytes: u64,
+    pub(crate) versions_bytes_max: u64,
     /// Floor of the wall time of commits.
     pub(crate) wall_ms: u64,
     pub(crate) fork: ForkGuard,
@@ -146,6 +150,8 @@ impl Engine {
             bulks: BulkTable::default(),
             spills: parts.spills,
             bulk_budget_bytes: parts.bulk_budget_bytes,
+            versions_bytes_max: parts.versions_bytes_max,
+            versions_step_at: AtomicU64::new(0),
             sweeps: Mutex::default(),
             snapshots: Snapshots::default(),
             txns: TxnTable::new(first_txn),

@@ -11,7 +11,8 @@
 use std::ops::{Bound, Range};
 
 use seawall_wal::record::{Cell, Stamp};
-use seawall_wal::{Lsn, Result};
+use seawall_wal::sync::atomic::{AtomicBool, Ordering};
+use seawall_wal::{Error, Lsn, Result};
 
 use super::Engine;
 use super::append::page_lsn;
@@ -41,9 +42,18 @@ pub(crate) struct ReadAt<'a> {
     pub(crate) low_lsn: Lsn,
     /// The reading transaction, whose own writes are seen.
     pub(crate) own: Option<&'a CommitCell>,
+    /// Set when what the reader needs may be gone.
+    pub(crate) revoked: Option<&'a AtomicBool>,
 }
 
 impl ReadAt<'_> {
+    /// Refuses what was read at this position, once what was to be read may be gone. To be asked
+    /// behind the last look at a page, a version or undo information, whatever came of it.
+    pub(crate) fn check(&self) -> Result<()> {
+        let is_revoked = self.revoked.is_some_and(|revoked| revoked.load(Ordering::SeqCst));
+        if is_revoked { Err(Error::SnapshotTooOld) } else { Ok(()) }
+    }
+
     const fn reader(&self) -> Reader<'_> {
         Reader { read_lsn: self.read_lsn, own: self.own }
     }
@@ -142,6 +152,20 @@ impl Engine {
         view: View<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Found>> {
+        let found = self.look_up(tree, key, view, out);
+        if let View::At(at) = view {
+            at.check()?;
+        }
+        found
+    }
+
+    fn look_up(
+        &self,
+        tree: &TreeInfo,
+        key: &[u8],
+        view: View<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Found>> {
         loop {
             let page: SharedPage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
             let leaf = LeafView::new(page.bytes());
@@ -176,7 +200,7 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Result<Option<Found>> {
         let (slot, read_lsn, low_lsn) = self.register(|| self.log.visible_lsn());
-        let at = ReadAt { read_lsn, low_lsn, own: None };
+        let at = ReadAt { read_lsn, low_lsn, own: None, revoked: Some(slot.revoked()) };
         let found = self.lookup(tree, key, View::At(at), out);
         self.snapshots.release(slot);
         found
@@ -187,7 +211,8 @@ impl Engine {
         match view {
             View::At(at) => at,
             View::Latest => {
-                ReadAt { read_lsn: self.log.visible_lsn(), low_lsn: Lsn::NONE, own: None }
+                let read_lsn = self.log.visible_lsn();
+                ReadAt { read_lsn, low_lsn: Lsn::NONE, own: None, revoked: None }
             }
         }
     }
@@ -278,6 +303,7 @@ impl Engine {
     /// leaf has to be looked at again.
     pub(crate) fn count_behind(&self, behind: Vec<Behind>, at: ReadAt<'_>) -> Result<Option<u64>> {
         let mut count = 0;
+        at.check()?;
         for behind in behind {
             match self.look_behind(behind, at)? {
                 Looked::Cell(cell) => {
@@ -318,7 +344,9 @@ impl Engine {
                 _ => Rest::Done,
             };
             drop(page);
-            if self.fill_in(behind, at, out)? {
+            let is_whole = self.fill_in(behind, at, out);
+            at.check()?;
+            if is_whole? {
                 return Ok(rest);
             }
         }
@@ -349,7 +377,9 @@ impl Engine {
             let behind = self.copy_slots(tree, &page, first..end_slot(leaf, upper), at, out);
             let fence = leaf.low_fence().to_vec();
             drop(page);
-            if !self.fill_in(behind, at, out)? {
+            let is_whole = self.fill_in(behind, at, out);
+            at.check()?;
+            if !is_whole? {
                 continue;
             }
             let is_more = match lower {

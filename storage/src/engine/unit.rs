@@ -23,6 +23,7 @@ use seawall_wal::codec::to_u64;
 use seawall_wal::log::{Credit, CreditRequest, Purpose};
 use seawall_wal::record::{Body, Cell, CommitInfo, Extent, Op, Stamp, TreeDelta, WriteKind};
 use seawall_wal::sync::Mutex;
+use seawall_wal::sync::atomic::AtomicBool;
 use seawall_wal::{Lsn, Result, TreeId, TxnId};
 
 use super::Engine;
@@ -148,7 +149,13 @@ impl Unit {
             read_lsn: snapshot.read_lsn,
             low_lsn: snapshot.low_lsn,
             own: Some(&self.writer),
+            revoked: Some(snapshot.slot.revoked()),
         })
+    }
+
+    /// Set when what the unit's snapshot needs may be gone; `None` before it has one.
+    pub(crate) fn revoked(&self) -> Option<Arc<AtomicBool>> {
+        self.snapshot.as_ref().map(|snapshot| Arc::clone(snapshot.slot.revoked()))
     }
 
     fn chain(&self) -> Chain {
@@ -307,7 +314,10 @@ impl Engine {
         let leaf = LeafView::new(page.bytes());
         let before = leaf.get(key).map(CellBuf::from);
         let before = before.as_ref().map(CellBuf::as_cell);
-        let is_own = match self.head(version_key, before.as_ref(), Some(&unit.writer)) {
+        let head = self.head(version_key, before.as_ref(), Some(&unit.writer));
+        // A commit that this one may not overwrite is known for as long as the snapshot stands.
+        unit.view().map_or(Ok(()), |at| at.check())?;
+        let is_own = match head {
             Head::Active(_) => return Err(self.conflict()),
             Head::Committed(lsn) if unit.view().is_some_and(|at| at.read_lsn < lsn) => {
                 return Err(self.conflict());
@@ -368,7 +378,7 @@ impl Engine {
         unit.freed.extend(freed);
         *unit.deltas.entry(tree.id).or_default() += delta_of(kind);
         let was_there = live.is_some();
-        if unit.bulk.is_none() && unit.version_bytes > self.bulk_budget_bytes {
+        if unit.bulk.is_none() && unit.version_bytes > self.versions_budget_bytes() {
             self.make_bulk(unit);
         }
         Ok(Try::Done(was_there))

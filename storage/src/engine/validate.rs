@@ -48,6 +48,7 @@ impl Engine {
             }
         }
         drop(reads);
+        at.check()?;
         Ok(Some(validation))
     }
 

@@ -162,6 +162,7 @@ impl Opening<'_> {
             wal_dir: self.layout.wal.clone(),
             spills: Spills::new(&self.disk, &self.layout.dir, base.database),
             bulk_budget_bytes: base.sizing.bulk_budget_bytes,
+            versions_bytes_max: base.sizing.versions_bytes_max,
             wall_ms: analysis.wall_ms,
             fork: self.fork_guard()?,
         });

@@ -17,6 +17,10 @@ const FRAMES_MIN: usize = 16;
 const BULK_SHARE: u64 = 64;
 /// Most bytes of that.
 const BULK_BUDGET_BYTES_MAX: u64 = 16 << 20;
+/// Versions take at most one part in this many of the memory, beside the pool.
+const VERSIONS_SHARE: u64 = 4;
+/// Less than this is not worth a stall.
+const VERSIONS_BYTES_MIN: u64 = 1 << 20;
 /// The undo of one transaction may hold one part in this many of the log before it is spilled.
 const HELD_SHARE: u64 = 4;
 /// Most pages of a doublewrite batch.
@@ -42,6 +46,8 @@ pub(crate) struct Sizing {
     pub(crate) batch_pages: usize,
     pub(crate) ring_bytes: usize,
     pub(crate) bulk_budget_bytes: u64,
+    /// Memory for the versions of all transactions.
+    pub(crate) versions_bytes_max: u64,
     /// Log that the undo of one transaction may hold.
     pub(crate) held_log_bytes: u64,
     pub(crate) reserve_bytes: u64,
@@ -77,6 +83,7 @@ impl Sizing {
             batch_pages,
             ring_bytes,
             bulk_budget_bytes: options.bulk_budget_bytes.unwrap_or(bulk_budget_bytes),
+            versions_bytes_max: (options.cache_bytes / VERSIONS_SHARE).max(VERSIONS_BYTES_MIN),
             held_log_bytes: options.held_log_bytes.unwrap_or(held_log_bytes),
             reserve_bytes,
             segments,

@@ -89,8 +89,9 @@ impl<'e> Reader<'e> {
         Self { engine, slot: Some(slot), read_lsn, low_lsn }
     }
 
-    pub(super) const fn at(&self) -> ReadAt<'static> {
-        ReadAt { read_lsn: self.read_lsn, low_lsn: self.low_lsn, own: None }
+    pub(super) fn at(&self) -> ReadAt<'_> {
+        let revoked = self.slot.as_ref().map(|slot| &**slot.revoked());
+        ReadAt { read_lsn: self.read_lsn, low_lsn: self.low_lsn, own: None, revoked }
     }
 }
 
