@@ -211,6 +211,23 @@ fn an_idle_transaction_is_ended_where_its_undo_finds_no_room() -> Result<()> {
     Ok(())
 }
 
+/// What it waits for when the log is full depends on the length of its values: its own record, or a
+/// split on its way.
+#[test]
+fn a_transaction_that_outgrows_the_log_is_told_whatever_it_waits_for() -> Result<()> {
+    for length in [60, 100, 150, 300, 700, 1500] {
+        let disk = disk_without_undo();
+        let database = options(&disk).open("/db")?;
+        let tree = database.tree("t")?;
+        let mut huge = database.begin()?;
+        let outcome = (0..100_000).try_for_each(|i| huge.insert(&tree, key(i), vec![b'h'; length]));
+        assert!(matches!(outcome, Err(seawall::Error::TransactionTooOld)), "{length}: {outcome:?}");
+        huge.rollback()?;
+        tree.insert("after", "free again")?;
+    }
+    Ok(())
+}
+
 #[test]
 fn an_idle_transaction_does_not_hold_the_log_back() -> Result<()> {
     let disk = SimDisk::new();

@@ -187,7 +187,7 @@ impl Engine {
     fn make_room(&self, tree: &TreeInfo, key: &[u8], value_bytes: usize) -> Result<()> {
         let value = vec![0; value_bytes];
         let incoming = Incoming::Cell { key, cell: Cell::inline(&value) };
-        self.split_for(tree, &incoming)
+        self.split_for(tree, &incoming, None)
     }
 }
 

@@ -70,8 +70,8 @@ impl Engine {
         let name_value = encode_name_value(id);
         let put_name = |_: Option<Cell<'_>>| Decision::Put(&name_value[..]);
         self.unit_write(unit, catalogue, &name_key(name), ROW_BYTES_MAX, put_name)?;
-        let root =
-            self.linked_page(|page| empty_leaf(self.page_bytes, &NodeSpec::root(page, id, 0)))?;
+        let image = |page| empty_leaf(self.page_bytes, &NodeSpec::root(page, id, 0));
+        let root = self.linked_page(image, unit.slot())?;
         let row = TreeRow { state: TreeState::Live, root: root.id() }.encode();
         let put_row = |_: Option<Cell<'_>>| Decision::Put(&row[..]);
         self.unit_write_linking(

@@ -110,7 +110,7 @@ impl Engine {
             let first_max = payload_bytes_max(self.page_bytes, owner.len());
             let other_max = payload_bytes_max(self.page_bytes, 0);
             let pages = 1 + rest.len().saturating_sub(first_max).div_ceil(other_max);
-            let run = self.reserve_run(pages)?;
+            let run = self.reserve_run(pages, unit.slot())?;
             let mut owner = Some(owner);
             for chunk in run.pages().chunks(CHUNK_PAGES) {
                 let images: Vec<_> = chunk

@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::log::{CreditRequest, Purpose};
+use seawall_wal::log::{Credit, CreditRequest, Purpose};
 use seawall_wal::record::{Body, Extent, Op, PageRef};
 use seawall_wal::{Lsn, PageId, Result};
 
@@ -25,6 +25,7 @@ use crate::planted::{Bug, is_planted};
 use crate::pool::{ExclusivePage, Pin};
 use crate::space::{Reservation, Reserved, ReservedRun};
 use crate::tree::Seek;
+use crate::txn::TxnSlot;
 
 /// How one try at a modification ended.
 enum Try {
@@ -72,22 +73,34 @@ impl LinkedPage<'_> {
 }
 
 impl Engine {
-    /// Splits the leaf that `incoming` belongs to, unless it has room by now.
-    pub(crate) fn split_for(&self, tree: &TreeInfo, incoming: &Incoming<'_>) -> Result<()> {
-        self.split_level(tree, incoming, 0)
+    /// Splits the leaf that `incoming` belongs to, unless it has room by now. A transaction that
+    /// waits for this, named by its slot, gives up when it is doomed.
+    pub(crate) fn split_for(
+        &self,
+        tree: &TreeInfo,
+        incoming: &Incoming<'_>,
+        slot: Option<&TxnSlot>,
+    ) -> Result<()> {
+        self.split_level(tree, incoming, 0, slot)
     }
 
-    fn split_level(&self, tree: &TreeInfo, incoming: &Incoming<'_>, level: u8) -> Result<()> {
+    fn split_level(
+        &self,
+        tree: &TreeInfo,
+        incoming: &Incoming<'_>,
+        level: u8,
+        slot: Option<&TxnSlot>,
+    ) -> Result<()> {
         let mut pins = Vec::new();
         loop {
-            let new_page = self.new_page()?;
-            match self.try_split(tree, incoming, level, new_page)? {
+            let new_page = self.new_page(slot)?;
+            match self.try_split(tree, incoming, level, new_page, slot)? {
                 Try::Done => return Ok(()),
                 Try::Again => {}
                 Try::Missing(page) => pins.push(self.pool.pin(page)?),
                 Try::ParentFull(separator) => {
                     let incoming = Incoming::Child { separator: &separator };
-                    self.split_level(tree, &incoming, level + 1)?;
+                    self.split_level(tree, &incoming, level + 1, slot)?;
                 }
             }
         }
@@ -99,15 +112,16 @@ impl Engine {
         incoming: &Incoming<'_>,
         level: u8,
         new_page: NewPage<'_>,
+        slot: Option<&TxnSlot>,
     ) -> Result<Try> {
-        let mut credit = self.structure_credit()?;
+        let mut credit = self.structure_credit(slot)?;
         let mut appender = self.appenders.acquire();
         let seek = Seek::Key(incoming.key());
         let parent = self.descent(tree).at_level::<ExclusivePage<'_>>(seek, level + 1)?;
         let Some(mut parent) = parent else {
             // It takes its own: nobody waits for a credit or an appender while holding another.
             drop((appender, credit));
-            return self.try_grow_root(tree, incoming, level, new_page);
+            return self.try_grow_root(tree, incoming, level, new_page, slot);
         };
         let child = InnerView::new(parent.bytes()).child_for(incoming.key());
         let child = child.expect("a parent's range holds the key").page;
@@ -153,8 +167,9 @@ impl Engine {
         incoming: &Incoming<'_>,
         level: u8,
         new_page: NewPage<'_>,
+        slot: Option<&TxnSlot>,
     ) -> Result<Try> {
-        let mut credit = self.structure_credit()?;
+        let mut credit = self.structure_credit(slot)?;
         let mut appender = self.appenders.acquire();
         let seek = Seek::Key(incoming.key());
         let root = self.descent(tree).at_level::<ExclusivePage<'_>>(seek, level)?;
@@ -197,7 +212,7 @@ impl Engine {
     }
 
     fn try_merge(&self, tree: &TreeInfo, key: &[u8], level: u8) -> Result<Merge> {
-        let mut credit = self.structure_credit()?;
+        let mut credit = self.structure_credit(None)?;
         let mut appender = self.appenders.acquire();
         let seek = Seek::Key(key);
         let parent = self.descent(tree).at_level::<ExclusivePage<'_>>(seek, level + 1)?;
@@ -249,7 +264,7 @@ impl Engine {
 
     /// The root takes over the content of its only child.
     fn try_collapse_root(&self, tree: &TreeInfo, level: u8, child: PageId) -> Result<Merge> {
-        let mut credit = self.structure_credit()?;
+        let mut credit = self.structure_credit(None)?;
         let mut appender = self.appenders.acquire();
         let root = self.descent(tree).at_level::<ExclusivePage<'_>>(Seek::Last, level + 1)?;
         let Some(mut root) = root.filter(|page| page.id() == tree.root) else {
@@ -284,18 +299,19 @@ impl Engine {
     pub(super) fn linked_page(
         &self,
         image: impl FnOnce(PageId) -> PageBuf,
+        slot: Option<&TxnSlot>,
     ) -> Result<LinkedPage<'_>> {
-        let new_page = self.new_page()?;
+        let new_page = self.new_page(slot)?;
         let image = image(new_page.reservation.page);
         Ok(LinkedPage { new_page, image })
     }
 
     /// Reserves a page and pins what marking it needs.
-    fn new_page(&self) -> Result<NewPage<'_>> {
+    fn new_page(&self, slot: Option<&TxnSlot>) -> Result<NewPage<'_>> {
         let reservation = loop {
             match self.space.reserve(&self.pool, &self.file)? {
                 Reserved::Page(reservation) => break reservation,
-                Reserved::NeedsBitmap(bitmap) => self.add_bitmap(bitmap)?,
+                Reserved::NeedsBitmap(bitmap) => self.add_bitmap(bitmap, slot)?,
             }
         };
         let bitmap = self.pool.pin(reservation.bitmap)?;
@@ -304,23 +320,27 @@ impl Engine {
     }
 
     /// Reserves a run of up to `count` pages.
-    pub(super) fn reserve_run(&self, count: usize) -> Result<ReservedRun<'_>> {
+    pub(super) fn reserve_run(
+        &self,
+        count: usize,
+        slot: Option<&TxnSlot>,
+    ) -> Result<ReservedRun<'_>> {
         loop {
             match self.space.reserve_run(&self.pool, &self.file, count)? {
                 Ok(run) => return Ok(run),
-                Err(bitmap) => self.add_bitmap(bitmap)?,
+                Err(bitmap) => self.add_bitmap(bitmap, slot)?,
             }
         }
     }
 
     /// Logs the next bitmap page.
-    fn add_bitmap(&self, bitmap: PageId) -> Result<()> {
+    fn add_bitmap(&self, bitmap: PageId, slot: Option<&TxnSlot>) -> Result<()> {
         let _turn = self.space.bitmap_turn();
         if self.space.has_bitmap(bitmap) {
             return Ok(());
         }
         self.file.grow_to(bitmap.get() + 1)?;
-        let mut credit = self.structure_credit()?;
+        let mut credit = self.structure_credit(slot)?;
         let mut appender = self.appenders.acquire();
         let mut page = self.pool.pin_new(bitmap)?.into_exclusive();
         let image = empty_bitmap(self.page_bytes, bitmap);
@@ -332,14 +352,15 @@ impl Engine {
     }
 
     /// Credit for one structure record: two page images and change.
-    fn structure_credit(&self) -> Result<seawall_wal::log::Credit> {
-        self.credit(&CreditRequest {
+    fn structure_credit(&self, slot: Option<&TxnSlot>) -> Result<Credit> {
+        let request = CreditRequest {
             payload_bytes: to_u64(2 * self.page_bytes)
                 + super::auto_commit::CHANGE_RECORD_BYTES
                 + 2 * to_u64(crate::MAX_KEY_BYTES),
             is_sync_commit: false,
             purpose: Purpose::Normal,
-        })
+        };
+        self.credit_for(&request, slot)
     }
 }
 

@@ -104,6 +104,11 @@ enum Try {
 }
 
 impl Unit {
+    /// Its slot in the transaction table, from its first record on.
+    pub(super) const fn slot(&self) -> Option<&TxnSlot> {
+        self.slot.as_ref()
+    }
+
     pub(crate) fn new(isolation: Isolation) -> Self {
         Self {
             writer: Arc::new(CommitCell::new()),
@@ -290,7 +295,7 @@ impl Engine {
                 Try::Full(footprint) => {
                     let value = vec![0; footprint];
                     let cell = Cell::inline(&value);
-                    self.split_for(tree, &Incoming::Cell { key, cell })?;
+                    self.split_for(tree, &Incoming::Cell { key, cell }, unit.slot.as_ref())?;
                 }
             }
         }
