@@ -334,8 +334,8 @@ impl CreditPool {
 
     /// Grants a credit, or waits for it. While the ring is short, `write` is called, outside the
     /// mutex, to build a frame; it says whether it did. While the files are short, `on_full` is
-    /// called, and again when what is available has changed and does not suffice; `give_up` is asked
-    /// before each wait for files.
+    /// called, and again whenever anything has changed and does not suffice: whoever makes room cannot
+    /// tell what is enough. `give_up` is asked before each call and each wait.
     ///
     /// While the files that exist are short, `grow` is called to make one; it says whether it did, or
     /// somebody else is making one.
@@ -347,7 +347,7 @@ impl CreditPool {
         wait: &CreditWait<'_>,
     ) -> Result<Credit> {
         let mut ticket = Ticket { pool: self, number: None };
-        let mut available_when_asked = None;
+        let mut changes_when_asked = None;
         let mut is_checked = false;
         loop {
             let mut books = self.books.lock();
@@ -380,8 +380,11 @@ impl CreditPool {
                 Some(Shortage::Files) if request.purpose == Purpose::Reserve => {
                     return Err(no_space());
                 }
-                Some(Shortage::Files) if available_when_asked != Some(books.room.available) => {
-                    available_when_asked = Some(books.room.available);
+                Some(Shortage::Files) if changes_when_asked != Some(books.changes) => {
+                    if let Some(error) = (wait.give_up)() {
+                        return Err(error);
+                    }
+                    changes_when_asked = Some(books.changes);
                     drop(books);
                     (wait.on_full)();
                 }
