@@ -3,7 +3,7 @@
 //!
 //! The specimens are a database that was shut down, and one whose process was killed: with a log to
 //! redo, images in the doublewrite file and a transaction to undo. Of every file each byte of the
-//! headers is changed in turn, and a sample of the others ([`offsets`]).
+//! headers is changed in turn, and a sample of the others (`offsets`).
 //!
 //! After a flip in the log of the killed one its last commit may be gone, whole: a last frame, where no
 //! later one says that it was durable, cannot be told from one that was never finished.
