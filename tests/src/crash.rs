@@ -29,6 +29,9 @@ const FAILURES_MAX: usize = 5;
 /// Crashed states that are written to, closed and opened again: one in this many.
 const GO_ON_ONE_IN: u64 = 16;
 
+/// Where recoveries are sampled, a longer one is cut at no more than this many of its operations.
+const SAMPLED_CUTS_MAX: usize = 48;
+
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -49,6 +52,8 @@ pub struct Counts {
     pub cuts: u64,
     /// States after one crash, after a crash of the recovery, after a crash of that recovery.
     pub states: [u64; 3],
+    /// The same states by what the last crash left.
+    pub plans: [u64; CrashPlan::NAMES.len()],
 }
 
 impl Counts {
@@ -61,6 +66,20 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         self.cuts += other.cuts;
         self.states.iter_mut().zip(other.states).for_each(|(sum, count)| *sum += count);
+        self.plans.iter_mut().zip(other.plans).for_each(|(sum, count)| *sum += count);
+    }
+
+    /// A state at this depth, from 0.
+    fn note(&mut self, depth: usize, plan: CrashPlan) {
+        self.states[depth] += 1;
+        self.plans[plan.kind()] += 1;
+    }
+
+    /// How many states each kind of crash has left, where no other had left the same.
+    #[must_use]
+    pub fn by_plan(&self) -> String {
+        let plans = CrashPlan::NAMES.iter().zip(self.plans);
+        plans.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -192,7 +211,7 @@ impl Trial<'_> {
 
     fn first(&mut self, plan: CrashPlan, crashed: &SimDisk) -> Outcome {
         let turn = self.turn();
-        self.report.counts.states[0] += 1;
+        self.report.counts.note(0, plan);
         let is_cut_again = is_one_in(self.effort.second_one_in, turn);
         if is_cut_again {
             crashed.record_forks();
@@ -202,7 +221,12 @@ impl Trial<'_> {
         let floor = watch.issued_before(self.cut);
         let recovered = recover(crashed, self.settings(), floor, goes_on)?;
         oracle.survivor(self.cut, &recovered.found)?;
-        recovered.forks.iter().try_for_each(|fork| self.again(fork, &recovered, plan))
+        let step = match self.effort.second_one_in {
+            0..=1 => 1,
+            _ => recovered.forks.len().div_ceil(SAMPLED_CUTS_MAX).max(1),
+        };
+        let forks = recovered.forks.iter().step_by(step);
+        forks.into_iter().try_for_each(|fork| self.again(fork, &recovered, plan))
     }
 
     /// Cuts a recovery before the fork's operation.
@@ -211,7 +235,7 @@ impl Trial<'_> {
         let floor = first_try.watch.issued_before(fork.operation());
         for (plan, crashed) in fork.disk().crash_states(self.cut..self.cut + 1) {
             let turn = self.turn();
-            self.report.counts.states[1] += 1;
+            self.report.counts.note(1, plan);
             let is_cut_again = is_one_in(self.effort.third_one_in, turn);
             if is_cut_again {
                 crashed.record_forks();
@@ -221,7 +245,7 @@ impl Trial<'_> {
             for third in again.forks {
                 let floor = again.watch.issued_before(third.operation());
                 for (third_plan, crashed) in third.disk().crash_states(turn..turn + 1) {
-                    self.report.counts.states[2] += 1;
+                    self.report.counts.note(2, third_plan);
                     let same = self.same(&crashed, found, floor);
                     same.map_err(|why| {
                         let what = third.describe();

@@ -1,52 +1,94 @@
 //! The crash runner over every scenario and over random workloads.
 //!
-//! `SEAWALL_SCENARIO=name` runs one scenario whole; `SEAWALL_RANDOM_CRASHES=N` runs N random ones, from
-//! `SEAWALL_FIRST_SEED` on.
+//! `SEAWALL_SCENARIO=name` runs one scenario with every recovery cut; `SEAWALL_RANDOM_CRASHES=N` runs N
+//! random ones, from `SEAWALL_FIRST_SEED` on.
 #![expect(clippy::print_stderr, reason = "counts and failures are shown to whoever runs it")]
 
 use seawall_tests::crash::{Effort, Report, run};
 use seawall_tests::scenario::{self, Scenario};
 
 /// Random workloads that are run when nobody says how many.
-const RANDOM: u64 = 8;
+const RANDOM: u64 = 24;
 /// Operations of a random workload.
 const LENGTH: usize = 80;
 
 fn check(what: &str, report: &Report) {
     eprintln!("crash states: {} ({what})", report.counts);
+    eprintln!("  {}", report.counts.by_plan());
     let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-fn chosen() -> Option<String> {
-    std::env::var("SEAWALL_SCENARIO").ok()
+/// Runs scenarios one after the other, and says what each came to.
+fn run_all(scenarios: &[Scenario], effort: Effort) -> Report {
+    let mut all = Report::default();
+    for scenario in scenarios {
+        let report = run(std::slice::from_ref(scenario), effort);
+        eprintln!("{:>38}: {}", scenario.name, report.counts);
+        all.add(report);
+    }
+    all
 }
 
 #[test]
 fn every_scenario_recovers_from_a_crash_at_every_operation() {
-    let mut scenarios = scenario::all();
     let mut effort =
-        Effort { seeds: 2, second_one_in: 40, third_one_in: 0, is_first_failure_enough: false };
-    if let Some(name) = chosen() {
+        Effort { seeds: 3, second_one_in: 18, third_one_in: 0, is_first_failure_enough: false };
+    if let Ok(name) = std::env::var("SEAWALL_SCENARIO") {
+        let every = scenario::all().into_iter();
+        let mut scenarios: Vec<_> =
+            every.flat_map(|scenario| [scenario.clone().with_records_alone(), scenario]).collect();
         scenarios.retain(|scenario| scenario.name == name);
+        assert!(!scenarios.is_empty(), "there is no scenario {name:?}");
         effort.second_one_in = 1;
+        check(&name, &run_all(&scenarios, effort));
+        return;
     }
-    let mut all = Report::default();
-    for scenario in &scenarios {
-        let report = run(std::slice::from_ref(scenario), effort);
-        eprintln!("{:>22}: {}", scenario.name, report.counts);
-        all.add(report);
-    }
-    check("scenarios", &all);
+    let report = run_all(&scenario::all(), effort);
+    check("scenarios", &report);
+    assert!(report.counts.total() >= 50_000, "fewer states than ever");
+    let plans = report.counts.plans.iter().filter(|&&count| count > 0).count();
+    assert!(plans >= 8, "only {plans} kinds of crashes have left anything new");
+}
+
+#[test]
+fn every_scenario_recovers_from_a_crash_between_any_two_records() {
+    let scenarios = [
+        scenario::splits(),
+        scenario::merges(),
+        scenario::overflow_transaction(),
+        scenario::abort(),
+        scenario::savepoint(),
+        scenario::huge_commit(),
+        scenario::huge_rollback(),
+        scenario::trees(),
+        scenario::trees_rolled_back(),
+        scenario::relaxed_commits(),
+        scenario::reuse_of_pages(),
+        scenario::recycled_segments(),
+    ];
+    let effort =
+        Effort { seeds: 2, second_one_in: 40, third_one_in: 0, is_first_failure_enough: false };
+    let report = run_all(&scenarios.map(Scenario::with_records_alone), effort);
+    check("records alone", &report);
+    assert!(report.counts.total() >= 20_000, "fewer states than ever");
 }
 
 #[test]
 fn every_recovery_recovers_from_a_crash_at_every_operation() {
     let effort =
-        Effort { seeds: 1, second_one_in: 1, third_one_in: 400, is_first_failure_enough: false };
-    let scenarios =
-        [scenario::savepoint(), scenario::async_commits(), scenario::trees_rolled_back()];
-    check("recoveries", &run(&scenarios, effort));
+        Effort { seeds: 1, second_one_in: 1, third_one_in: 300, is_first_failure_enough: false };
+    let scenarios = [
+        scenario::savepoint(),
+        scenario::async_commits(),
+        scenario::trees_rolled_back(),
+        scenario::commit_before_checkpoint(),
+        scenario::shortened_values(),
+    ];
+    let report = run_all(&scenarios, effort);
+    check("recoveries", &report);
+    let [_, two, three] = report.counts.states;
+    assert!(two >= 10_000 && three >= 500, "fewer states than ever");
 }
 
 #[test]

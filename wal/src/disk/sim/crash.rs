@@ -62,6 +62,37 @@ pub enum CrashPlan {
 }
 
 impl CrashPlan {
+    /// Names of the plans, those that differ in their seeds alone under one.
+    pub const NAMES: [&str; 10] = [
+        "nothing unsynced",
+        "everything",
+        "names lost",
+        "bytes lost",
+        "torn",
+        "sectors",
+        "reordered",
+        "all torn",
+        "prefix",
+        "one file",
+    ];
+
+    /// Index of its name in [`Self::NAMES`].
+    #[must_use]
+    pub const fn kind(self) -> usize {
+        match self {
+            Self::NothingUnsynced => 0,
+            Self::Everything => 1,
+            Self::NamesLost => 2,
+            Self::BytesLost => 3,
+            Self::Torn { .. } => 4,
+            Self::Sectors { .. } => 5,
+            Self::Reordered { .. } => 6,
+            Self::AllTorn { .. } => 7,
+            Self::Prefix { .. } => 8,
+            Self::OneFile { .. } => 9,
+        }
+    }
+
     /// Every plan without a seed, and every plan with one for each of these seeds.
     pub fn all(seeds: std::ops::Range<u64>) -> impl Iterator<Item = Self> {
         let seeded = seeds.flat_map(|seed| {
