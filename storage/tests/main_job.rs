@@ -29,6 +29,28 @@ fn key(i: u32) -> [u8; 4] {
 }
 
 #[test]
+fn an_empty_database_takes_a_few_megabytes_and_its_log_grows_with_what_is_written() -> Result<()> {
+    let disk = SimDisk::new();
+    let options = || Options::new().disk_injected(Arc::new(disk.clone())).manual_background(true);
+    let database = options().open("/db")?;
+    assert_eq!(database.stats().wal_bytes, 3 << 20);
+    assert!(disk.used_bytes() < 8 << 20, "{}", disk.used_bytes());
+    let tree = database.tree("t")?;
+    for i in 0..2000 {
+        tree.insert_with(key(i), vec![b'a'; 5000], seawall::Durability::Relaxed)?;
+        seawall::testing::flush_step(&database)?;
+    }
+    // Each record may take a frame of two blocks, and half of the files lies ahead.
+    let wal_bytes = database.stats().wal_bytes;
+    assert!((16 << 20..64 << 20).contains(&wal_bytes), "{wal_bytes}");
+    database.close()?;
+    let database = options().open("/db")?;
+    assert!(database.stats().wal_bytes <= wal_bytes);
+    assert_eq!(database.tree("t")?.len()?, 2000);
+    Ok(())
+}
+
+#[test]
 fn what_was_inserted_is_read_back() -> Result<()> {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::open(dir.path().join("db"))?;
@@ -223,6 +245,7 @@ fn a_transaction_that_outgrows_the_log_is_told_whatever_it_waits_for() -> Result
         let outcome = (0..100_000).try_for_each(|i| huge.insert(&tree, key(i), vec![b'h'; length]));
         assert!(matches!(outcome, Err(seawall::Error::TransactionTooOld)), "{length}: {outcome:?}");
         huge.rollback()?;
+        assert_eq!(tree.len()?, 0);
         tree.insert("after", "free again")?;
     }
     Ok(())

@@ -16,11 +16,16 @@ use std::sync::Mutex;
 
 use seawall::Lsn;
 use seawall::page::PageView;
+use seawall_wal::codec::to_u64;
 use seawall_wal::disk::sim::{OperationKind, SimOperation};
 use seawall_wal::log::frame::FrameHeader;
+use seawall_wal::log::segment::SEGMENT_HEADER_BYTES;
 
 use crate::failure::{Failure, Outcome};
 use crate::settings::PATH;
+
+/// Where the first frame of a segment lies.
+const FIRST_OFFSET: u64 = to_u64(SEGMENT_HEADER_BYTES);
 
 /// Sees every operation of a disk.
 #[derive(Debug)]
@@ -133,14 +138,17 @@ impl State {
         let path = operation.path;
         match operation.kind {
             OperationKind::Write if operation.offset == 0 => {
-                // The header of a segment that is used from now on.
+                // The header of a segment that is used from now on, and its first frame.
                 self.segments.insert(path.to_owned(), Vec::new());
-                Ok(())
+                let (_, frame) = operation.bytes.split_at(SEGMENT_HEADER_BYTES);
+                if frame.is_empty() { Ok(()) } else { self.see_frame(path, FIRST_OFFSET, frame) }
             }
-            OperationKind::Write => self.see_frame(operation),
+            OperationKind::Write => self.see_frame(path, operation.offset, operation.bytes),
             OperationKind::WriteSync => {
-                let offset = operation.offset;
-                self.unsynced.retain(|frame| frame.path != path || frame.offset != offset);
+                let length = u64::try_from(operation.length).expect("usize has at most 64 bits");
+                let written = operation.offset..operation.offset + length;
+                self.unsynced
+                    .retain(|frame| frame.path != path || !written.contains(&frame.offset));
                 Ok(())
             }
             OperationKind::Sync => {
@@ -155,12 +163,12 @@ impl State {
         }
     }
 
-    fn see_frame(&mut self, operation: &SimOperation<'_>) -> Result<(), String> {
+    fn see_frame(&mut self, path: &Path, offset: u64, frame: &[u8]) -> Result<(), String> {
         let mut hasher = DefaultHasher::new();
-        hasher.write(operation.bytes);
-        let length = u64::try_from(operation.length).expect("usize has at most 64 bits");
-        let piece = Piece { offset: operation.offset, length, hash: hasher.finish() };
-        let pieces = self.segments.entry(operation.path.to_owned()).or_default();
+        hasher.write(frame);
+        let length = u64::try_from(frame.len()).expect("usize has at most 64 bits");
+        let piece = Piece { offset, length, hash: hasher.finish() };
+        let pieces = self.segments.entry(path.to_owned()).or_default();
         if pieces.contains(&piece) {
             return Ok(());
         }
@@ -171,7 +179,7 @@ impl State {
             return Err(format!("W2: written over {} bytes at {}", other.length, other.offset));
         }
         pieces.push(piece);
-        let (header, _) = FrameHeader::decode_any(operation.bytes)
+        let (header, _) = FrameHeader::decode_any(frame)
             .map_err(|error| format!("no frame: {}, {}", error.expected, error.found))?;
         let (start, end) = (header.frame_lsn, header.end_lsn());
         let highest = self.issued.last().map_or(self.floor, |&(_, end)| end);
@@ -179,8 +187,7 @@ impl State {
             return Err(format!("W4: a frame from {start} on, with log up to {highest}"));
         }
         self.issued.push((self.operation, end));
-        let (path, offset) = (operation.path.to_owned(), operation.offset);
-        self.unsynced.push(Unsynced { path, offset, start });
+        self.unsynced.push(Unsynced { path: path.to_owned(), offset, start });
         Ok(())
     }
 

@@ -7,7 +7,8 @@
 //!
 //! DIR must be on the disk to be measured. Each commit appends a record that fills a frame of 16 KiB
 //! and waits until it is durable and visible; LOG_MIB of log are written, first into segments that
-//! have to be made, then into recycled ones. A thread does what a checkpoint does to the log: it
+//! have to be made, then into recycled ones. The
+//! commits during which the log moved to another segment are shown apart. A thread does what a checkpoint does to the log: it
 //! gives up what is older than a quarter of the bound. The bare line is one thread overwriting a file
 //! with synced writes of that length while nothing else happens.
 
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use seawall_wal::codec::{to_u64, to_usize};
+use seawall_wal::codec::to_u64;
 use seawall_wal::control::EpochEntry;
 use seawall_wal::disk::{Access, AlignedBuf, BLOCK_BYTES, BlockingDisk, Disk, OpenMode};
 use seawall_wal::log::{
@@ -52,7 +53,7 @@ fn noise() -> Vec<u8> {
 
 fn start_log(disk: Arc<dyn Disk>, dir: &Path) -> Outcome<Log> {
     let segments = SegmentOptions::for_bound(MAX_WAL_BYTES, record_bytes_max(PAGE_BYTES));
-    let files = Segments::create(Arc::clone(&disk), dir, segments)?;
+    let files = Segments::create(disk.as_ref(), dir, segments)?;
     let at = files.next_position();
     let entry = EpochEntry {
         epoch: Epoch::new(1),
@@ -94,8 +95,22 @@ fn commit(log: &Log, encoder: &mut RecordEncoder, note: &[u8]) -> Outcome<()> {
     Ok(())
 }
 
+/// How long commits took.
+#[derive(Default)]
+struct Taken {
+    /// Those within one segment.
+    staying: Vec<Duration>,
+    /// Those during which another segment was begun.
+    moving: Vec<Duration>,
+}
+
+/// Number of the segment that the log has reached.
+fn segment(log: &Log) -> u64 {
+    log.locate(log.durable_lsn()).map_or(0, |(segment, _)| segment)
+}
+
 /// Writes log up to `until` and returns how long each commit took.
-fn commits(log: &Log, threads: usize, until: Lsn) -> Outcome<Vec<Duration>> {
+fn commits(log: &Log, threads: usize, until: Lsn) -> Outcome<Taken> {
     let (stop, given_up, note) = (AtomicBool::new(false), AtomicU64::new(0), noise());
     thread::scope(|scope| {
         let flusher = scope.spawn(|| -> Outcome<()> {
@@ -118,21 +133,30 @@ fn commits(log: &Log, threads: usize, until: Lsn) -> Outcome<Vec<Duration>> {
         });
         let committers: Vec<_> = (0..threads)
             .map(|_| {
-                scope.spawn(|| -> Outcome<Vec<Duration>> {
+                scope.spawn(|| -> Outcome<Taken> {
                     let mut encoder = RecordEncoder::new();
-                    let mut taken = Vec::new();
+                    let mut taken = Taken::default();
+                    let mut segment_before = segment(log);
                     while log.durable_lsn() < until {
                         let start = Instant::now();
                         commit(log, &mut encoder, &note)?;
-                        taken.push(start.elapsed());
+                        let elapsed = start.elapsed();
+                        let segment_after = segment(log);
+                        if std::mem::replace(&mut segment_before, segment_after) == segment_after {
+                            taken.staying.push(elapsed);
+                        } else {
+                            taken.moving.push(elapsed);
+                        }
                     }
                     Ok(taken)
                 })
             })
             .collect();
-        let mut all = Vec::new();
+        let mut all = Taken::default();
         for committer in committers {
-            all.extend(committer.join().map_err(|_| "a committer panicked")??);
+            let taken = committer.join().map_err(|_| "a committer panicked")??;
+            all.staying.extend(taken.staying);
+            all.moving.extend(taken.moving);
         }
         stop.store(true, Ordering::Relaxed);
         log.wake_flusher();
@@ -192,10 +216,11 @@ fn main() -> Outcome<()> {
     writeln!(stdout(), "first commit of a new log after {} us", start.elapsed().as_micros())?;
     let half = (log_mib << 20) / 2;
     let begin = log.reserved_lsn();
-    show("segments that are made", commits(&log, threads, begin.advance(half))?)?;
-    show("recycled segments", commits(&log, threads, begin.advance(2 * half))?)?;
-    let segments = log.locate(log.durable_lsn()).map_or(0, |(segment, _)| to_usize(segment));
-    writeln!(stdout(), "{segments} segments begun")?;
+    for (name, until) in [("made", begin.advance(half)), ("recycled", begin.advance(2 * half))] {
+        let taken = commits(&log, threads, until)?;
+        show(&format!("segments {name}"), taken.staying)?;
+        show("  moves to the next", taken.moving)?;
+    }
     log.shutdown()?;
     std::fs::remove_dir_all(&dir)?;
     Ok(())

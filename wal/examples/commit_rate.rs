@@ -69,7 +69,7 @@ fn rate(count: u64, elapsed: Duration) -> f64 {
 
 fn start_log(disk: Arc<dyn Disk>, dir: &Path) -> Outcome<Log> {
     let segments = SegmentOptions::for_bound(MAX_WAL_BYTES, record_bytes_max(PAGE_BYTES));
-    let files = Segments::create(Arc::clone(&disk), dir, segments)?;
+    let files = Segments::create(disk.as_ref(), dir, segments)?;
     let at = files.next_position();
     let entry = EpochEntry {
         epoch: Epoch::new(1),

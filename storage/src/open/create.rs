@@ -45,7 +45,7 @@ impl Opening<'_> {
         let entry = *state.last_epoch();
         let control = Control::create(disk, &layout.dir, state)?;
 
-        let segments = Segments::create(Arc::clone(&self.disk), &layout.wal, sizing.segments)?;
+        let segments = Segments::create(disk, &layout.wal, sizing.segments)?;
         let file = self.page_file(OpenMode::Create, database, &sizing)?;
         self.doublewrite(database, &sizing).create(sizing.batch_pages)?;
         disk.sync_dir(&layout.dir).map_err(|error| Error::io(&layout.dir, error))?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::control::{Control, ControlState};
-use seawall_wal::disk::{DirectoryLock, Disk, OpenMode, SimDisk};
+use seawall_wal::disk::{DirectoryLock, OpenMode, SimDisk};
 use seawall_wal::log::{SegmentOptions, Segments};
 use seawall_wal::{Error, Result};
 
@@ -46,8 +46,7 @@ impl Opening<'_> {
             SegmentOptions::for_bound(MEMORY_WAL_BYTES, sizing.segments.record_bytes_max);
         let sizing = Sizing { segments, reserve_bytes: 0, ..sizing };
         memory.doublewrite(database, &sizing).create(sizing.batch_pages)?;
-        let disk: Arc<dyn Disk> = Arc::clone(&memory.disk);
-        let segments = Segments::create(disk, &memory.layout.wal, sizing.segments)?;
+        let segments = Segments::create(&*memory.disk, &memory.layout.wal, sizing.segments)?;
         let resume_at = segments.next_position();
         let end = plan.end();
         let entry =

@@ -67,7 +67,7 @@ impl Opening<'_> {
 
         rewrite_tail(&plan.files, &plan.end)?;
         let segments = Segments::open(
-            Arc::clone(&self.disk),
+            &*self.disk,
             &self.layout.wal,
             sizing.segments,
             plan.end.resume_at,

@@ -70,7 +70,7 @@ impl Sizing {
         }
         let mut segments = SegmentOptions::for_bound(options.max_wal_bytes, record_max);
         if let Some(bytes) = options.segment_bytes {
-            segments.segment_bytes = bytes;
+            segments = segments.with_segment_bytes(bytes);
         }
         let checkpoint_bytes = DIRTY_ENTRY_BYTES * to_u64(frames) + RESERVE_BYTES_MIN;
         let reserve_bytes = checkpoint_bytes.min(options.max_wal_bytes / RESERVE_SHARE);

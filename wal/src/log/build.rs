@@ -18,12 +18,14 @@ use crate::disk::{AlignedBuf, BLOCK_BYTES};
 use crate::record::RECORD_ALIGN;
 use crate::{Epoch, Lsn, Result};
 
-use super::credit::{CreditPool, Demand, FrameCost, Room, no_space};
+use super::books::{Demand, FrameCost, Room};
+use super::credit::{CreditPool, no_space};
 use super::frame::{
     FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, FrameHeader, IN_FLIGHT_BYTES_MAX,
     IN_FLIGHT_FRAMES_MAX, frame_bytes,
 };
 use super::ring::Ring;
+use super::segment::SEGMENT_HEADER_BYTES;
 use super::segments::{Place, Segments};
 
 /// Smallest frame buffer; they grow in powers of two from here.
@@ -32,19 +34,17 @@ const BUFFER_BYTES_MIN: usize = 16 * BLOCK_BYTES;
 /// Where frames go: [`Segments`], or a single file without end in the models.
 pub(super) trait Space: Debug + Send {
     /// See [`Segments::place`].
-    fn place(&mut self, frame_bytes: u64, frame_lsn: Lsn, durable_lsn: Lsn) -> Result<Place>;
+    fn place(&mut self, frame_bytes: u64, frame_lsn: Lsn, durable_lsn: Lsn) -> Place;
     /// See [`Segments::current_room_bytes`].
     fn current_room_bytes(&self) -> u64;
-    /// See [`Segments::segment_room_bytes`].
-    fn segment_room_bytes(&self) -> u64;
-    /// See [`Segments::available_bytes`] and [`Segments::owned_bytes`].
+    /// See [`Segments::next_room_bytes`].
+    fn next_room_bytes(&self) -> Option<u64>;
+    /// See [`Segments::room`].
     fn room(&self) -> Room;
-    /// See [`Segments::note_frame`].
-    fn note_frame(&mut self, lsn: Lsn, segment: u64, offset: u64);
 }
 
 impl Space for Segments {
-    fn place(&mut self, frame_bytes: u64, frame_lsn: Lsn, durable_lsn: Lsn) -> Result<Place> {
+    fn place(&mut self, frame_bytes: u64, frame_lsn: Lsn, durable_lsn: Lsn) -> Place {
         self.place(frame_bytes, frame_lsn, durable_lsn)
     }
 
@@ -52,20 +52,17 @@ impl Space for Segments {
         self.current_room_bytes()
     }
 
-    fn segment_room_bytes(&self) -> u64 {
-        self.segment_room_bytes()
+    fn next_room_bytes(&self) -> Option<u64> {
+        self.next_room_bytes()
     }
 
     fn room(&self) -> Room {
-        Room { available: self.available_bytes(), owned: self.owned_bytes() }
-    }
-
-    fn note_frame(&mut self, lsn: Lsn, segment: u64, offset: u64) {
-        self.note_frame(lsn, segment, offset);
+        self.room()
     }
 }
 
-/// A frame ready to be written.
+/// A frame ready to be written. In front of it the buffer has room for the header of the segment that
+/// it begins.
 pub(super) struct Frame {
     buffer: AlignedBuf,
     length: usize,
@@ -78,14 +75,18 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// What goes to the disk.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.buffer[..self.length]
+    /// What goes to the disk, and the byte offset where it goes: the frame, behind the header of a
+    /// segment that it begins.
+    pub(super) fn write(&self) -> (&[u8], u64) {
+        let front = if self.place.begins.is_some() { SEGMENT_HEADER_BYTES } else { 0 };
+        let bytes = &self.buffer[SEGMENT_HEADER_BYTES - front..][..front + self.length];
+        (bytes, self.place.offset - to_u64(front))
     }
 
     /// Its records.
     pub(super) fn payload(&self) -> &[u8] {
-        &self.buffer[FRAME_HEADER_BYTES..][..to_usize(self.end.since(self.lsn))]
+        let start = SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES;
+        &self.buffer[start..][..to_usize(self.end.since(self.lsn))]
     }
 }
 
@@ -122,6 +123,8 @@ pub(super) enum Built {
     Frame(Frame),
     /// Older frames must be durable first.
     TooFarAhead,
+    /// The current segment has no room, and there is no spare.
+    NeedsFile,
     /// The books do not allow a short frame that nobody waits for.
     NotWorthIt,
 }
@@ -189,7 +192,7 @@ impl<S: Space> Builder<S> {
         durable: Lsn,
         demand: Demand,
     ) -> Result<Built> {
-        let cut = self.cut(ring, contiguous);
+        let Some(cut) = self.cut(ring, contiguous) else { return Ok(Built::NeedsFile) };
         let cost = cut.cost();
         if !self.fits_window(&cut, durable) {
             return Ok(Built::TooFarAhead);
@@ -200,22 +203,21 @@ impl<S: Space> Builder<S> {
                 Demand::Waited => Err(no_space()),
             };
         }
-        let place = self.space.place(cost.frame_bytes, self.framed, durable)?;
-        self.space.note_frame(self.framed, place.segment, place.offset);
+        let place = self.space.place(cost.frame_bytes, self.framed, durable);
         let frame = self.fill(ring, &cut, place, durable);
         credits.framed(&cost, self.space.room());
         Ok(Built::Frame(frame))
     }
 
-    /// As many records as fit.
-    fn cut(&self, ring: &Ring, contiguous: Lsn) -> Cut {
+    /// As many records as fit; `None` where they need a segment that is not there.
+    fn cut(&self, ring: &Ring, contiguous: Lsn) -> Option<Cut> {
         let limit = |room: u64| {
             to_usize(room).saturating_sub(FRAME_HEADER_BYTES).min(FRAME_PAYLOAD_BYTES_MAX)
         };
         let room = self.space.current_room_bytes();
         let first = (self.framed < contiguous).then(|| self.link_length(ring, self.framed));
         let is_new_segment = room == 0 || first.is_some_and(|(length, _)| length > limit(room));
-        let limit = limit(if is_new_segment { self.space.segment_room_bytes() } else { room });
+        let limit = limit(if is_new_segment { self.space.next_room_bytes()? } else { room });
         let mut cut = Cut {
             payload_bytes: 0,
             record_count: 0,
@@ -237,7 +239,7 @@ impl<S: Space> Builder<S> {
             }
         }
         assert!(at > self.framed || first.is_none(), "a record that fits no segment");
-        cut
+        Some(cut)
     }
 
     fn link_length(&self, ring: &Ring, at: Lsn) -> (usize, bool) {
@@ -255,10 +257,14 @@ impl<S: Space> Builder<S> {
 
     fn fill(&mut self, ring: &Ring, cut: &Cut, place: Place, durable: Lsn) -> Frame {
         let length = frame_bytes(cut.payload_bytes);
-        let mut buffer = self.buffer(length);
+        let mut buffer = self.buffer(SEGMENT_HEADER_BYTES + length);
+        let (front, frame) = buffer.split_at_mut(SEGMENT_HEADER_BYTES);
+        if let Some(segment) = &place.begins {
+            segment.encode(front);
+        }
         let payload_end = FRAME_HEADER_BYTES + cut.payload_bytes;
-        ring.read(self.framed, &mut buffer[FRAME_HEADER_BYTES..payload_end]);
-        buffer[payload_end..length].fill(0);
+        ring.read(self.framed, &mut frame[FRAME_HEADER_BYTES..payload_end]);
+        frame[payload_end..length].fill(0);
         let header = FrameHeader {
             identity: self.identity,
             epoch: self.epoch,
@@ -269,7 +275,7 @@ impl<S: Space> Builder<S> {
             durable_lsn: durable,
             record_count: cut.record_count,
         };
-        self.prev_checksum = header.encode(&mut buffer);
+        self.prev_checksum = header.encode(frame);
         self.prev_frame_lsn = self.framed;
         self.stamped = durable;
         let end = header.end_lsn();

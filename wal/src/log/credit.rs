@@ -1,41 +1,24 @@
 //! Credit: the promise, taken before any latch, that a record will find room in the ring and its
 //! frame room in the files. After it, an append never waits.
 //!
-//! Ring: `ring_free` is what no credit holds and no unframed byte occupies. A frame gives back its
-//! payload when it has been copied.
+//! What may be promised is the business of [`books`](super::books); this module waits for it, and
+//! hands it out and takes it back.
 //!
-//! Files: let `available` be what [`Segments::available_bytes`] can still place, less one frame
-//! overhead for each segment of the bound (the frame that is cut to a segment's end may be short).
-//! Write `o` for the largest overhead of a frame (header and padding), and count in sixteenths of a
-//! byte. Every credit is charged 17/16 of its payload, and one `o` on top for a synchronous commit.
-//! The charge stays until the payload is in a frame: `slack = available - charged`.
-//!
-//! * A frame of at least `16 o` payload bytes costs no more than the charge it releases, and neither
-//!   does one with a prepaid record: slack does not fall. Prepayments beyond the first are refunded.
-//! * Any other frame costs at most `o` more than it releases. The flusher's own frames may only take
-//!   this from slack above both reserves; frames that somebody waits for may also take it from the
-//!   frame reserve ([`FRAME_RESERVE`] overheads), and below that not at all ([`Error::NoSpace`]).
-//! * A normal credit must leave both reserves in slack, and waits until it can. A credit of
-//!   [`Purpose::Reserve`] may take all of it, and never waits for files: those who would make room
-//!   ask for it, so nobody else will. One of [`Purpose::Rollback`] leaves both reserves and waits for
-//!   log to be given up, ahead of all normal waiters: what it undoes does not need the log any more,
-//!   so a checkpoint always helps. Where the file system has no room for another file it waits as
-//!   well: a log that was given up keeps the files that it had when the writes were granted.
-//!
-//! The same sum is kept over what the segments *own*: the rest of the current one and the spares, files
-//! that exist and are filled. A normal credit leaves both reserves there as well. Where that falls
-//! short of what the bound allows, whoever asks makes a spare first, and gets [`Error::NoSpace`] when
-//! the file system has none: so a full disk is met before anything was appended, and what was
-//! appended, its rollback included, has its place (invariants W2, T2).
-//!
-//! So slack never falls below zero, and the sum of all placed frames never exceeds what the segments
-//! have. What an emptied log needs first (checkpoint, purge, free and compensation records) always
-//! finds the reserve.
+//! * Who finds the ring full builds a frame himself, or waits until somebody has.
+//! * Who finds the files full asks for a checkpoint, and waits for log to be given up. A credit of
+//!   [`Purpose::Reserve`] does not wait: those who would make room ask for it. One of
+//!   [`Purpose::Rollback`] goes ahead of all normal waiters: what it undoes does not need the log any
+//!   more, so a checkpoint always helps.
+//! * Who finds the files full that exist makes one, and gets [`Error::NoSpace`] when the file system
+//!   has no room for it: so a full disk is met before anything was appended, and what was appended, its
+//!   rollback included, has its place (invariants W2, T2). A rollback waits for log to be given up
+//!   instead: that keeps the files that it had when the writes were granted. Making a file here is the
+//!   last resort: the flusher is woken when one is due, long before.
 //!
 //! Poison and the end of the log wake all waiters with an error. Waiters of normal purpose are
 //! served in the order of their arrival.
 //!
-//! [`Segments::available_bytes`]: super::Segments::available_bytes
+//! Lock order: the pool's mutex, then that of the flusher's bell.
 
 use std::collections::VecDeque;
 use std::io;
@@ -43,58 +26,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::codec::to_u64;
-use crate::disk::BLOCK_BYTES;
 use crate::record::{RECORD_ALIGN, RECORD_HEADER_BYTES};
 use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, Result};
 
-use super::frame::FRAME_HEADER_BYTES;
-
-/// Overheads of frames that somebody waits for, kept beside the reserve of the options.
-const FRAME_RESERVE: u64 = 64;
-/// Largest overhead of a frame over its payload.
-pub(super) const FRAME_OVERHEAD_MAX: u64 = to_u64(FRAME_HEADER_BYTES + BLOCK_BYTES - RECORD_ALIGN);
-/// The unit of charges: parts of a byte.
-const PARTS: u64 = 16;
-/// Charge of one payload byte, in parts.
-const CHARGE_PARTS: u64 = PARTS + 1;
-
-/// What a credit is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Purpose {
-    /// Ordinary writes.
-    #[default]
-    Normal,
-    /// Compensation records of a transaction whose undo information is not in the log any more.
-    /// Waits for a checkpoint where the log is full, and does not fail where the disk is.
-    Rollback,
-    /// What empties a full log: checkpoint, purge, free and compensation records. Where even the
-    /// reserve is used up it is [`Error::NoSpace`], at once.
-    Reserve,
-}
-
-/// What an appender is going to write.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CreditRequest {
-    /// Upper bound of the padded lengths of all records, together.
-    pub payload_bytes: u64,
-    /// Whether somebody will wait for the last of them to be durable.
-    pub is_sync_commit: bool,
-    /// What it is for.
-    pub purpose: Purpose,
-}
-
-/// Why a credit was not granted at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shortage {
-    /// The ring is full: a frame has to be built.
-    Ring,
-    /// The files are full up to the reserve: the log has to be truncated.
-    Files,
-    /// The files that exist are: one has to be made.
-    Owned,
-}
+use super::books::{
+    Books, CreditLimits, CreditRequest, Demand, FrameCost, Purpose, Room, Shortage,
+};
+use super::flusher::Bell;
 
 /// Room that was granted; what is not spent returns when it is dropped.
 #[must_use = "dropping a credit gives it back"]
@@ -129,57 +69,26 @@ pub struct SetAside {
     bytes: u64,
 }
 
-/// Sizes that a pool is made with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CreditLimits {
-    /// What the ring has room for.
-    pub(super) ring_bytes: u64,
-    /// File bytes of the permanent reserve.
-    pub(super) reserve_bytes: u64,
-    /// Segments of the bound.
-    pub(super) segment_count: u64,
-    /// What an empty log has available.
-    pub(super) capacity_bytes: u64,
-}
-
-/// What the segments can still place, in bytes of frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Room {
-    /// Within the bound, files not yet made included.
-    pub(super) available: u64,
-    /// In files that exist.
-    pub(super) owned: u64,
-}
-
-impl Room {
-    /// Everything within the bound exists.
-    #[cfg(test)]
-    pub(super) const fn whole(bytes: u64) -> Self {
-        Self { available: bytes, owned: bytes }
-    }
-}
-
-/// The books.
+/// The books, and those who wait for something in them to change.
 #[derive(Debug)]
 pub(super) struct CreditPool {
-    limits: CreditLimits,
-    books: Mutex<Books>,
+    state: Mutex<State>,
     changed: Condvar,
     /// Waiters for ring room, for publishers to look at without the mutex.
     ring_waiters: AtomicUsize,
+    bell: Arc<Bell>,
 }
 
 #[derive(Debug)]
-struct Books {
-    ring_free: u64,
-    room: Room,
-    /// Charges of all credit not yet in a frame, in parts of a byte.
-    charged_parts: u64,
+struct State {
+    books: Books,
     /// Tickets of waiters of normal purpose, in the order of their arrival.
     queue: VecDeque<u64>,
     next_ticket: u64,
     /// Counts every change that may help a waiter.
     changes: u64,
+    /// Whether the flusher knows that a file is due.
+    is_file_due: bool,
     /// Why nothing is granted any more.
     end: Option<Error>,
 }
@@ -188,77 +97,6 @@ struct Books {
 pub(super) fn no_space() -> Error {
     let why = "the log has reached its bound";
     Error::io(Path::new("wal"), io::Error::new(io::ErrorKind::StorageFull, why))
-}
-
-impl Books {
-    fn slack_parts(&self, limits: &CreditLimits) -> u64 {
-        let lost = limits.segment_count * FRAME_OVERHEAD_MAX;
-        (self.room.available.saturating_sub(lost) * PARTS).saturating_sub(self.charged_parts)
-    }
-
-    fn owned_slack_parts(&self) -> u64 {
-        (self.room.owned * PARTS).saturating_sub(self.charged_parts)
-    }
-
-    fn shortage(&self, request: &CreditRequest, limits: &CreditLimits) -> Option<Shortage> {
-        if self.ring_free < request.payload_bytes {
-            return Some(Shortage::Ring);
-        }
-        let wanted = request.charge_parts() + limits.kept_parts(request.purpose);
-        if self.slack_parts(limits) < wanted {
-            return Some(Shortage::Files);
-        }
-        match request.purpose {
-            _ if self.owned_slack_parts() >= wanted => None,
-            Purpose::Normal | Purpose::Rollback => Some(Shortage::Owned),
-            Purpose::Reserve => None,
-        }
-    }
-}
-
-impl CreditRequest {
-    fn charge_parts(&self) -> u64 {
-        let frame = if self.is_sync_commit { FRAME_OVERHEAD_MAX * PARTS } else { 0 };
-        self.payload_bytes * CHARGE_PARTS + frame
-    }
-}
-
-impl CreditLimits {
-    /// Slack that a credit for `purpose` must leave.
-    const fn kept_parts(&self, purpose: Purpose) -> u64 {
-        let frames = FRAME_RESERVE * FRAME_OVERHEAD_MAX;
-        match purpose {
-            Purpose::Normal | Purpose::Rollback => (self.reserve_bytes + frames) * PARTS,
-            Purpose::Reserve => 0,
-        }
-    }
-}
-
-/// Who wants a frame to be built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Demand {
-    /// Somebody waits for it.
-    Waited,
-    /// Nobody does; it is written for the sake of a kill or of a stamp.
-    Idle,
-}
-
-/// A frame about to be placed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FrameCost {
-    /// Its payload.
-    pub(super) payload_bytes: u64,
-    /// Its records whose credit has prepaid a frame.
-    pub(super) prepaid_count: u64,
-    /// What it takes of the file.
-    pub(super) frame_bytes: u64,
-}
-
-impl FrameCost {
-    fn released_parts(&self) -> u64 {
-        let prepaid = self.prepaid_count * FRAME_OVERHEAD_MAX;
-        self.payload_bytes * CHARGE_PARTS + prepaid * PARTS
-    }
 }
 
 /// A waiter's place, given up when dropped.
@@ -270,22 +108,21 @@ struct Ticket<'a> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            let mut books = self.pool.books.lock();
-            books.queue.retain(|&waiting| waiting != number);
-            self.pool.note_change(&mut books);
+            let mut state = self.pool.state.lock();
+            state.queue.retain(|&waiting| waiting != number);
+            self.pool.note_change(&mut state);
         }
     }
 }
 
 impl CreditPool {
     /// Nothing granted yet.
-    pub(super) fn new(limits: CreditLimits, room: Room) -> Arc<Self> {
+    pub(super) fn new(limits: CreditLimits, room: Room, bell: Arc<Bell>) -> Arc<Self> {
+        let books = Books::new(limits, room);
         Arc::new(Self {
-            limits,
-            books: Mutex::new(Books {
-                ring_free: limits.ring_bytes,
-                room,
-                charged_parts: 0,
+            state: Mutex::new(State {
+                is_file_due: books.is_file_due(),
+                books,
                 queue: VecDeque::new(),
                 next_ticket: 0,
                 changes: 0,
@@ -293,27 +130,42 @@ impl CreditPool {
             }),
             changed: Condvar::new(),
             ring_waiters: AtomicUsize::new(0),
+            bell,
         })
     }
 
-    fn note_change(&self, books: &mut MutexGuard<'_, Books>) {
-        books.changes += 1;
+    fn note_change(&self, state: &mut MutexGuard<'_, State>) {
+        state.changes += 1;
         self.changed.notify_all();
+        self.note_file_due(state);
+    }
+
+    /// Wakes the flusher when a file has become due.
+    fn note_file_due(&self, state: &mut State) {
+        let was_due = std::mem::replace(&mut state.is_file_due, state.books.is_file_due());
+        if state.is_file_due && !was_due {
+            self.bell.ring();
+        }
+    }
+
+    /// Whether the next file should be made now.
+    pub(super) fn is_file_due(&self) -> bool {
+        self.state.lock().is_file_due
     }
 
     /// Payload bytes that could be granted, reserves included.
     pub(super) fn slack_bytes(&self) -> u64 {
-        self.books.lock().slack_parts(&self.limits) / CHARGE_PARTS
+        self.state.lock().books.slack_bytes()
     }
 
     /// Has everybody who waits ask whether to give up.
     pub(super) fn recheck(&self) {
-        self.note_change(&mut self.books.lock());
+        self.note_change(&mut self.state.lock());
     }
 
-    fn grant(self: &Arc<Self>, books: &mut Books, request: &CreditRequest) -> Credit {
-        books.ring_free -= request.payload_bytes;
-        books.charged_parts += request.charge_parts();
+    fn grant(self: &Arc<Self>, state: &mut State, request: &CreditRequest) -> Credit {
+        state.books.promise(request);
+        self.note_file_due(state);
         Credit {
             pool: Arc::clone(self),
             bytes: request.payload_bytes,
@@ -321,21 +173,10 @@ impl CreditPool {
         }
     }
 
-    fn check_possible(&self, request: &CreditRequest) -> Result<()> {
-        let files = request.charge_parts() + self.limits.kept_parts(request.purpose);
-        let lost = self.limits.segment_count * FRAME_OVERHEAD_MAX;
-        let capacity = self.limits.capacity_bytes.saturating_sub(lost);
-        if request.payload_bytes > self.limits.ring_bytes || files > capacity * PARTS {
-            let why = format!("{} bytes of records never fit the log", request.payload_bytes);
-            return Err(Error::InvalidArgument(why));
-        }
-        Ok(())
-    }
-
     /// Grants a credit, or waits for it. While the ring is short, `write` is called, outside the
     /// mutex, to build a frame; it says whether it did. While the files are short, `on_full` is
-    /// called, and again whenever anything has changed and does not suffice: whoever makes room cannot
-    /// tell what is enough. `give_up` is asked before each call and each wait.
+    /// called, and again when there is more room than then and not enough; `give_up` is asked before
+    /// that, and before each wait.
     ///
     /// While the files that exist are short, `grow` is called to make one; it says whether it did, or
     /// somebody else is making one.
@@ -347,58 +188,59 @@ impl CreditPool {
         wait: &CreditWait<'_>,
     ) -> Result<Credit> {
         let mut ticket = Ticket { pool: self, number: None };
-        let mut changes_when_asked = None;
+        let mut slack_when_asked = None;
         let mut is_checked = false;
         loop {
-            let mut books = self.books.lock();
-            if let Some(end) = &books.end {
+            let mut state = self.state.lock();
+            if let Some(end) = &state.end {
                 return Err(end.clone());
             }
             let is_next = match (request.purpose, ticket.number) {
                 (Purpose::Reserve | Purpose::Rollback, _) => true,
                 (Purpose::Normal, number) => {
-                    books.queue.front().is_none_or(|&first| number == Some(first))
+                    state.queue.front().is_none_or(|&first| number == Some(first))
                 }
             };
-            let shortage = books.shortage(request, &self.limits);
+            let shortage = state.books.shortage(request);
             if is_next && shortage.is_none() {
-                return Ok(self.grant(&mut books, request));
+                return Ok(self.grant(&mut state, request));
             }
             if !is_checked {
-                drop(books);
-                self.check_possible(request)?;
+                state.books.check_possible(request)?;
                 is_checked = true;
-                continue;
             }
             if request.purpose == Purpose::Normal && ticket.number.is_none() {
-                ticket.number = Some(books.next_ticket);
-                books.next_ticket += 1;
-                let number = books.next_ticket - 1;
-                books.queue.push_back(number);
+                let number = state.next_ticket;
+                state.next_ticket += 1;
+                state.queue.push_back(number);
+                ticket.number = Some(number);
             }
             match shortage {
                 Some(Shortage::Files) if request.purpose == Purpose::Reserve => {
                     return Err(no_space());
                 }
-                Some(Shortage::Files) if changes_when_asked != Some(books.changes) => {
-                    if let Some(error) = (wait.give_up)() {
-                        return Err(error);
-                    }
-                    changes_when_asked = Some(books.changes);
-                    drop(books);
-                    (wait.on_full)();
-                }
-                Some(Shortage::Ring) => self.wait_for_ring(books, &mut write)?,
-                Some(Shortage::Owned) if is_next => match self.wait_for_file(books, &grow) {
+                Some(Shortage::Ring) => self.wait_for_ring(state, &mut write)?,
+                Some(Shortage::Owned) if is_next => match self.wait_for_file(state, &grow) {
                     Err(Error::NoSpace { .. }) if request.purpose == Purpose::Rollback => {
                         self.wait_for_log(wait.on_full);
                     }
                     grown => grown?,
                 },
-                _ => match (wait.give_up)() {
-                    Some(error) => return Err(error),
-                    None => self.changed.wait(&mut books),
-                },
+                _ => {
+                    if let Some(error) = (wait.give_up)() {
+                        return Err(error);
+                    }
+                    // Once, and again when that has made some room and not enough.
+                    let slack = state.books.slack_bytes();
+                    let is_news = slack_when_asked.is_none_or(|asked| slack > asked);
+                    if shortage == Some(Shortage::Files) && is_news {
+                        slack_when_asked = Some(slack);
+                        drop(state);
+                        (wait.on_full)();
+                    } else {
+                        self.changed.wait(&mut state);
+                    }
+                }
             }
         }
     }
@@ -411,39 +253,37 @@ impl CreditPool {
         mut write: impl FnMut() -> Result<bool>,
     ) -> Result<Credit> {
         assert!(payload_bytes <= set_aside.bytes, "more than the bytes set aside");
-        assert!(payload_bytes <= self.limits.ring_bytes, "more than the ring holds");
         loop {
-            let mut books = self.books.lock();
-            if let Some(end) = &books.end {
+            let mut state = self.state.lock();
+            if let Some(end) = &state.end {
                 return Err(end.clone());
             }
-            if books.ring_free >= payload_bytes {
-                books.ring_free -= payload_bytes;
+            if state.books.promise_ring(payload_bytes) {
                 set_aside.bytes -= payload_bytes;
                 let pool = Arc::clone(self);
                 return Ok(Credit { pool, bytes: payload_bytes, has_prepaid_frame: false });
             }
-            self.wait_for_ring(books, &mut write)?;
+            self.wait_for_ring(state, &mut write)?;
         }
     }
 
     /// Lets the caller build a frame; sleeps until the next change when it could not.
     fn wait_for_ring(
         &self,
-        books: MutexGuard<'_, Books>,
+        state: MutexGuard<'_, State>,
         write: &mut impl FnMut() -> Result<bool>,
     ) -> Result<()> {
-        let seen = books.changes;
-        drop(books);
+        let seen = state.changes;
+        drop(state);
         self.ring_waiters.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence between a publisher's step of the frontier and its look at
         // `ring_waiters`: either it sees this waiter, or `write` sees its bytes.
         fence(Ordering::SeqCst);
         let written = write();
         if matches!(written, Ok(false)) {
-            let mut books = self.books.lock();
-            while books.changes == seen && books.end.is_none() {
-                self.changed.wait(&mut books);
+            let mut state = self.state.lock();
+            while state.changes == seen && state.end.is_none() {
+                self.changed.wait(&mut state);
             }
         }
         self.ring_waiters.fetch_sub(1, Ordering::Relaxed);
@@ -453,15 +293,15 @@ impl CreditPool {
     /// Makes a file, or waits until somebody else has.
     fn wait_for_file(
         &self,
-        books: MutexGuard<'_, Books>,
+        state: MutexGuard<'_, State>,
         grow: &impl Fn() -> Result<bool>,
     ) -> Result<()> {
-        let seen = books.changes;
-        drop(books);
+        let seen = state.changes;
+        drop(state);
         if !grow()? {
-            let mut books = self.books.lock();
-            while books.changes == seen && books.end.is_none() {
-                self.changed.wait(&mut books);
+            let mut state = self.state.lock();
+            while state.changes == seen && state.end.is_none() {
+                self.changed.wait(&mut state);
             }
         }
         Ok(())
@@ -469,66 +309,54 @@ impl CreditPool {
 
     /// Asks for log to be given up, and waits until that, or anything else, has changed the books.
     fn wait_for_log(&self, on_full: &dyn Fn()) {
-        let seen = self.books.lock().changes;
+        let seen = self.state.lock().changes;
         on_full();
-        let mut books = self.books.lock();
-        while books.changes == seen && books.end.is_none() {
-            self.changed.wait(&mut books);
+        let mut state = self.state.lock();
+        while state.changes == seen && state.end.is_none() {
+            self.changed.wait(&mut state);
         }
     }
 
     /// Lets waiters for ring room look again: a frame can be built now. Called after a fence.
     pub(super) fn nudge_ring_waiters(&self) {
         if self.ring_waiters.load(Ordering::Relaxed) > 0 {
-            let mut books = self.books.lock();
-            self.note_change(&mut books);
+            self.note_change(&mut self.state.lock());
         }
     }
 
-    /// Whether the books allow a frame, see the module.
+    /// Whether the books allow a frame.
     pub(super) fn allows(&self, cost: &FrameCost, demand: Demand) -> bool {
-        let books = self.books.lock();
-        let cost_parts = cost.frame_bytes * PARTS;
-        let missing = cost_parts.saturating_sub(cost.released_parts());
-        let kept = match demand {
-            Demand::Waited => 0,
-            Demand::Idle => self.limits.kept_parts(Purpose::Normal),
-        };
-        missing == 0 || books.slack_parts(&self.limits) >= missing + kept
+        self.state.lock().books.allows(cost, demand)
     }
 
     /// A frame was placed and its payload copied; `room` is what the segments can place now.
     pub(super) fn framed(&self, cost: &FrameCost, room: Room) {
-        let mut books = self.books.lock();
-        books.ring_free += cost.payload_bytes;
-        books.charged_parts -= cost.released_parts();
-        books.room = room;
-        debug_assert!(books.ring_free <= self.limits.ring_bytes);
-        self.note_change(&mut books);
+        let mut state = self.state.lock();
+        state.books.framed(cost, room);
+        self.note_change(&mut state);
     }
 
     /// `room` is what the segments can place now.
     pub(super) fn set_room(&self, room: Room) {
-        let mut books = self.books.lock();
-        if books.room != room {
-            books.room = room;
-            self.note_change(&mut books);
+        let mut state = self.state.lock();
+        if state.books.room() != room {
+            state.books.set_room(room);
+            self.note_change(&mut state);
         }
     }
 
     /// Nothing is granted any more.
     pub(super) fn end(&self, error: Error) {
-        let mut books = self.books.lock();
-        books.end.get_or_insert(error);
-        self.note_change(&mut books);
+        let mut state = self.state.lock();
+        state.end.get_or_insert(error);
+        self.note_change(&mut state);
     }
 
-    fn give_back(&self, ring_bytes: u64, charged_parts: u64) {
-        if ring_bytes > 0 || charged_parts > 0 {
-            let mut books = self.books.lock();
-            books.ring_free += ring_bytes;
-            books.charged_parts -= charged_parts;
-            self.note_change(&mut books);
+    fn take_back(&self, ring_bytes: u64, payload_bytes: u64, prepaid_count: u64) {
+        if ring_bytes > 0 || payload_bytes > 0 || prepaid_count > 0 {
+            let mut state = self.state.lock();
+            state.books.take_back(ring_bytes, payload_bytes, prepaid_count);
+            self.note_change(&mut state);
         }
     }
 }
@@ -559,15 +387,14 @@ impl Credit {
     pub fn set_aside(&mut self, bytes: u64) -> SetAside {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.pool.give_back(bytes, 0);
+        self.pool.take_back(bytes, 0, 0);
         SetAside { pool: Arc::clone(&self.pool), bytes }
     }
 }
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        let frame = if self.has_prepaid_frame { FRAME_OVERHEAD_MAX * PARTS } else { 0 };
-        self.pool.give_back(self.bytes, self.bytes * CHARGE_PARTS + frame);
+        self.pool.take_back(self.bytes, self.bytes, u64::from(self.has_prepaid_frame));
     }
 }
 
@@ -587,207 +414,163 @@ impl SetAside {
     pub fn release(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.pool.give_back(0, bytes * CHARGE_PARTS);
+        self.pool.take_back(0, bytes, 0);
     }
 }
 
 impl Drop for SetAside {
     fn drop(&mut self) {
-        self.pool.give_back(0, self.bytes * CHARGE_PARTS);
+        self.pool.take_back(0, self.bytes, 0);
     }
 }
 
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use super::*;
-    use crate::log::frame::frame_bytes;
+    use std::cell::Cell;
 
+    use super::*;
+
+    const FILES: u64 = 1 << 20;
     const RESERVE: u64 = 64 << 10;
 
-    fn pool(file_bytes: u64) -> Arc<CreditPool> {
-        let limits = CreditLimits {
-            ring_bytes: 1 << 20,
-            reserve_bytes: RESERVE,
-            segment_count: 0,
-            capacity_bytes: file_bytes,
-        };
-        CreditPool::new(limits, Room::whole(file_bytes))
+    const LIMITS: CreditLimits =
+        CreditLimits { ring_bytes: 1 << 20, reserve_bytes: RESERVE, capacity_bytes: FILES };
+
+    fn pool() -> Arc<CreditPool> {
+        CreditPool::new(LIMITS, Room::whole(FILES), Bell::new())
     }
 
-    /// Takes a credit where it is to be had at once.
-    fn try_take(pool: &Arc<CreditPool>, request: &CreditRequest) -> Option<Credit> {
-        let mut books = pool.books.lock();
-        let shortage = books.shortage(request, &pool.limits);
-        shortage.is_none().then(|| pool.grant(&mut books, request))
+    /// Takes a credit that is to be had at once.
+    fn take(pool: &Arc<CreditPool>, request: &CreditRequest) -> Credit {
+        let write = || unreachable!("the ring has room");
+        let grow = || unreachable!("the files have room");
+        let on_full = || unreachable!("the log has room");
+        let wait = CreditWait { on_full: &on_full, ..CreditWait::PATIENT };
+        pool.take(request, write, grow, &wait).unwrap()
     }
 
-    /// A place for frames that must never run out.
-    struct File {
-        left: u64,
+    fn request(payload_bytes: u64, purpose: Purpose) -> CreditRequest {
+        CreditRequest { payload_bytes, is_sync_commit: true, purpose }
     }
 
-    impl File {
-        /// Builds a frame of these records: length, and whether it has prepaid a frame.
-        fn frame(&mut self, pool: &CreditPool, records: &[(u64, bool)], demand: Demand) -> bool {
-            let payload_bytes = records.iter().map(|(length, _)| length).sum();
-            let cost = FrameCost {
-                payload_bytes,
-                prepaid_count: to_u64(records.iter().filter(|(_, is_prepaid)| *is_prepaid).count()),
-                frame_bytes: to_u64(frame_bytes(crate::codec::to_usize(payload_bytes))),
-            };
-            if !pool.allows(&cost, demand) {
-                return false;
-            }
-            self.left = self.left.checked_sub(cost.frame_bytes).expect("the file is full");
-            pool.framed(&cost, Room::whole(self.left));
-            true
-        }
-    }
-
-    fn slack(pool: &CreditPool) -> u64 {
-        pool.books.lock().slack_parts(&pool.limits)
-    }
-
-    #[test]
-    fn every_synchronous_commit_granted_fits_in_a_frame_of_its_own() {
-        let mut file = File { left: 1 << 20 };
-        let pool = pool(file.left);
-        let request =
-            CreditRequest { payload_bytes: 40, is_sync_commit: true, ..Default::default() };
-        let mut records = Vec::new();
-        while let Some(mut credit) = try_take(&pool, &request) {
-            records.push((40, credit.spend(40)));
-        }
-        assert!(records.len() > 100);
-        let before = slack(&pool);
-        for record in &records {
-            assert!(file.frame(&pool, &[*record], Demand::Waited));
-        }
-        assert!(slack(&pool) >= before);
-    }
-
-    #[test]
-    fn a_shared_frame_refunds_all_prepayments_but_one() {
-        let mut file = File { left: 1 << 20 };
-        let pool = pool(file.left);
-        let request =
-            CreditRequest { payload_bytes: 40, is_sync_commit: true, ..Default::default() };
-        let empty = slack(&pool);
-        let records: Vec<_> =
-            (0..50).map(|_| (40, try_take(&pool, &request).unwrap().spend(40))).collect();
-        assert!(file.frame(&pool, &records, Demand::Waited));
-        assert_eq!(empty - slack(&pool), to_u64(frame_bytes(50 * 40)) * PARTS);
+    fn is_as_new(pool: &CreditPool) -> bool {
+        pool.state.lock().books == Books::new(LIMITS, Room::whole(FILES))
     }
 
     #[test]
     fn what_is_not_spent_returns() {
-        let pool = pool(1 << 20);
-        let empty = slack(&pool);
-        let request =
-            CreditRequest { payload_bytes: 4096, is_sync_commit: true, ..Default::default() };
-        let mut credit = try_take(&pool, &request).unwrap();
+        let pool = pool();
+        let mut credit = take(&pool, &request(4096, Purpose::Normal));
         let set_aside = credit.set_aside(1024);
-        assert!(slack(&pool) < empty);
+        assert_eq!((credit.remaining_bytes(), set_aside.bytes()), (3072, 1024));
         drop(credit);
+        assert!(!is_as_new(&pool));
         drop(set_aside);
-        assert_eq!(slack(&pool), empty);
-        assert_eq!(pool.books.lock().ring_free, 1 << 20);
+        assert!(is_as_new(&pool));
     }
 
     #[test]
     fn released_room_returns_and_the_rest_stays_set_aside() {
-        let pool = pool(1 << 20);
-        let empty = slack(&pool);
-        let request = CreditRequest { payload_bytes: 4096, ..Default::default() };
-        let mut set_aside = try_take(&pool, &request).unwrap().set_aside(1024);
+        let pool = pool();
+        let mut set_aside = take(&pool, &request(4096, Purpose::Normal)).set_aside(1024);
         set_aside.release(1000);
-        assert_eq!((set_aside.bytes(), empty - slack(&pool)), (24, 24 * CHARGE_PARTS));
+        assert_eq!(set_aside.bytes(), 24);
+        assert!(!is_as_new(&pool));
         set_aside.release(1000);
-        assert_eq!((set_aside.bytes(), slack(&pool)), (0, empty));
+        assert_eq!(set_aside.bytes(), 0);
+        assert!(is_as_new(&pool));
     }
 
     #[test]
     fn a_rollback_passes_normal_waiters_and_waits_for_log_where_the_disk_has_no_room_for_a_file() {
-        let pool = pool(1 << 20);
-        pool.set_room(Room { available: 1 << 20, owned: RESERVE });
-        let request =
-            CreditRequest { payload_bytes: 40, purpose: Purpose::Rollback, is_sync_commit: false };
-        pool.books.lock().queue.push_back(u64::MAX);
-        let asked = std::cell::Cell::new(0);
+        let pool = pool();
+        pool.set_room(Room { owned: RESERVE, ..Room::whole(FILES) });
+        pool.state.lock().queue.push_back(u64::MAX);
+        let asked = Cell::new(0);
         let on_full = || {
             asked.set(asked.get() + 1);
-            pool.set_room(Room::whole(1 << 20));
+            pool.set_room(Room::whole(FILES));
         };
         let wait = CreditWait { on_full: &on_full, give_up: &|| None };
-        let full = || io::Error::new(io::ErrorKind::StorageFull, "no room");
-        let grow = || Err(Error::io(Path::new("wal"), full()));
-        let credit = pool.take(&request, || Ok(false), grow, &wait).unwrap();
+        let grow = || Err(no_space());
+        let credit = pool.take(&request(40, Purpose::Rollback), || Ok(false), grow, &wait).unwrap();
         assert_eq!((credit.remaining_bytes(), asked.get()), (40, 1));
     }
 
     #[test]
-    fn short_frames_that_nobody_waits_for_leave_both_reserves() {
-        let mut file = File { left: 1 << 20 };
-        let pool = pool(file.left);
-        let request = CreditRequest { payload_bytes: 40, ..Default::default() };
-        let mut count = 0;
-        while let Some(mut credit) = try_take(&pool, &request) {
-            let record = (40, credit.spend(40));
-            if !file.frame(&pool, &[record], Demand::Idle) {
-                assert!(file.frame(&pool, &[record], Demand::Waited));
-                break;
-            }
-            count += 1;
-        }
-        assert!(count > 100);
-        assert!(file.left >= RESERVE + (FRAME_RESERVE - 1) * FRAME_OVERHEAD_MAX);
+    fn who_finds_the_files_short_makes_one_and_gets_the_error_where_that_fails() {
+        let pool = pool();
+        pool.set_room(Room { owned: RESERVE, ..Room::whole(FILES) });
+        let made = Cell::new(0);
+        let grow = || {
+            made.set(made.get() + 1);
+            pool.set_room(Room::whole(FILES));
+            Ok(true)
+        };
+        let normal = request(40, Purpose::Normal);
+        drop(pool.take(&normal, || Ok(false), grow, &CreditWait::PATIENT).unwrap());
+        assert_eq!(made.get(), 1);
+        pool.set_room(Room { owned: RESERVE, ..Room::whole(FILES) });
+        let fail = || Err(no_space());
+        let refused = pool.take(&normal, || Ok(false), fail, &CreditWait::PATIENT);
+        assert!(matches!(refused, Err(Error::NoSpace { .. })));
+        assert!(pool.state.lock().queue.is_empty(), "who was refused waits no longer");
     }
 
     #[test]
-    fn whatever_is_granted_and_framed_the_file_never_runs_out() {
-        for seed in 1..200_u64 {
-            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut random = |below: u64| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (state >> 33) % below
-            };
-            let mut file = File { left: 600 << 10 };
-            let pool = pool(file.left);
-            let mut waiting: Vec<(u64, bool)> = Vec::new();
-            let mut kept = Vec::new();
-            for _ in 0..2000 {
-                let purpose = if random(10) == 0 { Purpose::Reserve } else { Purpose::Normal };
-                let is_sync_commit = random(2) == 0;
-                let words = if random(20) == 0 { 20_000 } else { 200 };
-                let payload_bytes = 40 + random(words) * 8;
-                let request = CreditRequest { payload_bytes, is_sync_commit, purpose };
-                if let Some(mut credit) = try_take(&pool, &request) {
-                    let length = 40 + random((payload_bytes - 40) / 8 + 1) * 8;
-                    let is_prepaid = credit.spend(crate::codec::to_usize(length));
-                    waiting.push((length, is_prepaid));
-                    if random(5) == 0 {
-                        kept.push(credit);
-                    }
-                }
-                if random(3) == 0 && !waiting.is_empty() {
-                    let count = crate::codec::to_usize(random(to_u64(waiting.len())) + 1);
-                    let demand = if random(2) == 0 { Demand::Idle } else { Demand::Waited };
-                    if file.frame(&pool, &waiting[..count], demand) {
-                        waiting.drain(..count);
-                    }
-                }
-                if random(50) == 0 {
-                    kept.clear();
-                }
+    fn who_waits_for_log_asks_again_when_there_is_more_and_gives_up_before_it_asks() {
+        let pool = pool();
+        let full = take(&pool, &request(600 << 10, Purpose::Normal));
+        let held = Cell::new(Some(take(&pool, &request(40, Purpose::Normal))));
+        let (asked, is_doomed) = (Cell::new(0), Cell::new(false));
+        let on_full = || {
+            asked.set(asked.get() + 1);
+            match asked.get() {
+                // Room for a few bytes more, although nothing was given up.
+                1 => drop(held.take()),
+                // None.
+                2 => is_doomed.set(true),
+                _ => unreachable!("asked again for nothing"),
             }
-            // All that is left fits in one go, whatever was done before.
-            assert!(
-                waiting.is_empty()
-                    || slack(&pool) < FRAME_OVERHEAD_MAX * PARTS
-                    || file.frame(&pool, &waiting, Demand::Waited),
-                "seed {seed}"
-            );
+        };
+        let give_up = || is_doomed.get().then_some(Error::TransactionTooOld);
+        let wait = CreditWait { on_full: &on_full, give_up: &give_up };
+        let grow = || unreachable!("all files exist");
+        let write = || unreachable!("the ring has room");
+        let refused = pool.take(&request(400 << 10, Purpose::Normal), write, grow, &wait);
+        assert!(matches!(refused, Err(Error::TransactionTooOld)), "{refused:?}");
+        assert_eq!(asked.get(), 2);
+        drop(full);
+        assert!(is_as_new(&pool));
+    }
+
+    #[test]
+    fn the_flusher_is_woken_once_when_a_file_becomes_due() {
+        let pool = pool();
+        pool.set_room(Room { lead_bytes: FILES / 2, ..Room::whole(FILES) });
+        assert!(!pool.is_file_due() && !pool.bell.take_ring());
+        let held = take(&pool, &request(FILES / 4, Purpose::Normal));
+        assert!(pool.is_file_due() && pool.bell.take_ring());
+        drop(take(&pool, &request(40, Purpose::Normal)));
+        assert!(!pool.bell.take_ring(), "it knows");
+        drop(held);
+        assert!(!pool.is_file_due());
+        pool.set_room(Room { lead_bytes: u64::MAX, ..Room::whole(FILES) });
+        assert!(pool.is_file_due() && pool.bell.take_ring());
+    }
+
+    #[test]
+    fn a_request_that_never_fits_is_refused_whatever_it_is_for() {
+        let pool = pool();
+        for purpose in [Purpose::Normal, Purpose::Rollback, Purpose::Reserve] {
+            let write = || unreachable!("nothing would help");
+            let grow = || unreachable!("nothing would help");
+            for bytes in [1 << 30, 1 << 40] {
+                let refused =
+                    pool.take(&request(bytes, purpose), write, grow, &CreditWait::PATIENT);
+                assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{purpose:?}");
+            }
         }
     }
 }

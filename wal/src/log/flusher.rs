@@ -6,12 +6,14 @@
 //! 1. makes durable what was asked for (asynchronous commits, [`Log::request_flush`]),
 //! 2. writes what has been in the ring for [`WRITE_INTERVAL`], so that a kill loses no more,
 //! 3. syncs what was not durable for `flush_interval`, so that a power cut loses no more,
-//! 4. makes a spare segment when there is none,
+//! 4. makes a part of the next segment's file when one is due: no more than one write of it, so that
+//!    1 to 3 are never late because of it,
 //! 5. writes a stamp when the log has been idle for [`STAMP_DELAY`] after a flush.
 //!
 //! A frame that the books of credit do not allow for this purpose is put off; the next step tries
-//! again. Where a segment or a spare cannot be made, that is tried again after [`RETRY_DELAY`]; who
-//! waits for it in person gets the error. With `is_stepped` in the options no clock is read and everything is due at once.
+//! again. Where a file cannot be made, that is tried again after [`RETRY_DELAY`]; who waits for it in
+//! person gets the error. With `is_stepped` in the options no clock is read and everything is due at
+//! once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +22,11 @@ use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::sync::{Condvar, Mutex};
 use crate::{Error, Lsn, Result};
 
-use super::credit::Demand;
+use super::Log;
+use super::books::Demand;
 use super::frontier::Frontier;
+use super::spares::Made;
 use super::waiters::Goal;
-use super::{Log, Segments, SparePlan};
 
 /// Longest time a relaxed commit stays in the ring.
 const WRITE_INTERVAL: Duration = Duration::from_millis(2);
@@ -89,6 +92,13 @@ impl Bell {
         if self.is_dozing.load(Ordering::Relaxed) {
             self.ring();
         }
+    }
+
+    /// Whether it was rung since it was last looked at.
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub(super) fn take_ring(&self) -> bool {
+        std::mem::take(&mut self.request.lock().is_rung)
     }
 
     fn requested(&self) -> Lsn {
@@ -167,7 +177,7 @@ impl Log {
         let mut is_busy = self.flush_requested()?;
         is_busy |= self.write_relaxed(schedule, clock)?;
         is_busy |= self.sync_relaxed(schedule, clock)?;
-        is_busy |= self.make_spare(schedule, clock);
+        is_busy |= self.make_spare(schedule, clock)?;
         is_busy |= self.stamp_idle(schedule, clock)?;
         Ok(is_busy)
     }
@@ -193,7 +203,7 @@ impl Log {
         let target = self.bell.requested().min(self.frontier.contiguous());
         let is_needed = self.frontier.durable() < target;
         if is_needed {
-            self.writer.pursue(Goal::Durable, target, Demand::Waited)?;
+            self.pursue(Goal::Durable, target, Demand::Waited)?;
         }
         Ok(is_needed)
     }
@@ -208,7 +218,7 @@ impl Log {
             return Ok(false);
         }
         schedule.unwritten_since = None;
-        let is_written = self.writer.pursue(Goal::Written, contiguous, Demand::Idle)?;
+        let is_written = self.pursue(Goal::Written, contiguous, Demand::Idle)?;
         if !is_written {
             clock.sleep = clock.sleep.min(WRITE_INTERVAL);
         }
@@ -226,44 +236,36 @@ impl Log {
         }
         // What is appended from here on has a whole interval of its own.
         schedule.undurable_since = clock.now;
-        if !self.writer.pursue(Goal::Durable, contiguous, Demand::Idle)? {
+        if !self.pursue(Goal::Durable, contiguous, Demand::Idle)? {
             let written = self.frontier.written();
-            self.writer.pursue(Goal::Durable, written, Demand::Waited)?;
+            self.pursue(Goal::Durable, written, Demand::Waited)?;
         }
         Ok(true)
     }
 
-    /// Makes one more file for those who need room in files that exist. `false` when somebody else is
-    /// making one.
-    pub(super) fn make_file(&self) -> Result<bool> {
-        match self.writer.with_space(Segments::plan_another) {
-            Some(plan) => self.build_file(plan).map(|()| true),
-            None => Ok(false),
-        }
-    }
-
-    fn build_file(&self, plan: SparePlan) -> Result<()> {
-        let built = plan.build();
-        let finished = self.writer.with_space(|segments| segments.finish_spare(plan, built));
-        // Whoever waits for this file makes one, and gets the error.
-        finished.inspect_err(|_| self.credits.recheck())
-    }
-
-    fn make_spare(&self, schedule: &mut Schedule, clock: &mut Clock) -> bool {
+    fn make_spare(&self, schedule: &mut Schedule, clock: &mut Clock) -> Result<bool> {
         if schedule.spare_not_before.is_some()
             && !clock.is_due(&mut schedule.spare_not_before, Duration::ZERO)
         {
-            return false;
+            return Ok(false);
         }
         schedule.spare_not_before = None;
-        let Some(plan) = self.writer.with_space(Segments::plan_spare) else { return false };
-        let finished = self.build_file(plan);
-        if finished.is_err() {
-            // The log does not own this space yet, so nothing is lost (W2). Should the segment be
-            // needed before a spare can be made, the one who needs it makes it, or gets the error.
-            schedule.spare_not_before = clock.now.map(|now| now + RETRY_DELAY);
+        match self.maker.step(&self.writer, || self.credits.is_file_due()) {
+            Ok(Some(Made::Part | Made::File)) => {
+                clock.sleep = Duration::ZERO;
+                Ok(true)
+            }
+            Ok(Some(Made::NoRoom) | None) => Ok(false),
+            Err(Error::NoSpace { .. }) => {
+                // The log does not own this space yet, so nothing is lost (W2). Should the file be
+                // needed before it can be made, the one who needs it makes it, or gets the error.
+                schedule.spare_not_before = clock.now.map(|now| now + RETRY_DELAY);
+                // Whoever waits for this file makes one, and gets the error.
+                self.credits.recheck();
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
-        finished.is_ok()
     }
 
     fn stamp_idle(&self, schedule: &mut Schedule, clock: &mut Clock) -> Result<bool> {

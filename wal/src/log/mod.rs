@@ -11,6 +11,8 @@
 //!    survives is known only after the next open.
 //! 6. [`Log::wait_visible`]: readers see it. A commit of any durability ends with this.
 
+mod adopt;
+mod books;
 mod build;
 mod credit;
 mod files;
@@ -28,6 +30,8 @@ mod reader;
 mod ring;
 pub mod segment;
 mod segments;
+mod sizes;
+mod spares;
 mod tail;
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -39,14 +43,16 @@ mod waiters;
 mod window;
 mod writer;
 
-pub use credit::{Credit, CreditRequest, CreditWait, Purpose, SetAside};
+pub use books::{CreditRequest, Purpose};
+pub use credit::{Credit, CreditWait, SetAside};
 pub use files::{LogEpoch, LogFiles, SegmentInfo};
 pub use flusher::FlusherStep;
 pub use index::FrameIndex;
 pub use lookup::RecordReader;
 pub use read::OwnedRecord;
 pub use reader::{Frame, LogReader, LogRecord, LogStop};
-pub use segments::{BuiltSpare, Place, SegmentOptions, Segments, SparePlan};
+pub use segments::{Place, Segments};
+pub use sizes::SegmentOptions;
 pub use tail::{LogEnd, TailCase, TailEvidence, TailQuery, find_end, rewrite_tail};
 
 use std::sync::Arc;
@@ -61,15 +67,15 @@ use crate::record::{Body, EncodedRecord, RecordEncoder, header};
 use crate::sync::Mutex;
 use crate::{DatabaseId, Error, Lsn, Result, TxnId};
 
-use credit::{CreditLimits, CreditPool, Demand};
+use books::{CreditLimits, Demand};
+use credit::CreditPool;
 use flusher::{Bell, Schedule};
-use frame::frame_bytes;
 use frontier::Frontier;
 use pending::Entry;
 use ring::Ring;
-use segment::SEGMENT_HEADER_BYTES;
+use spares::{Made, SpareMaker};
 use waiters::{Goal, Wake};
-use writer::Writer;
+use writer::{Pursued, Writer, Wrote};
 
 /// The ring holds at least this many of the longest records.
 const RING_RECORDS_MIN: usize = 4;
@@ -122,6 +128,7 @@ pub struct Log {
     credits: Arc<CreditPool>,
     bell: Arc<Bell>,
     writer: Writer<Segments>,
+    maker: SpareMaker,
     schedule: Mutex<Schedule>,
     earlier: Option<Mutex<RecordReader>>,
 }
@@ -194,8 +201,9 @@ impl Log {
         let log_identity = database.log_identity(entry.nonce);
         segments.start_epoch(&entry, log_identity);
         let frontier = Arc::new(Frontier::new(entry.start_lsn));
-        let credits = CreditPool::new(limits, build::Space::room(&segments));
         let bell = Bell::new();
+        let credits = CreditPool::new(limits, segments.room(), Arc::clone(&bell));
+        let maker = SpareMaker::new(Arc::clone(&disk), segments.dir());
         let writer = Writer::new(
             segments,
             &entry,
@@ -217,6 +225,7 @@ impl Log {
             credits,
             bell,
             writer,
+            maker,
             schedule: Mutex::default(),
             earlier: None,
         };
@@ -286,7 +295,7 @@ impl Log {
     /// [`Error::InvalidArgument`] when the request can never be granted, and what `wait` gives up
     /// with.
     pub fn credit(&self, request: &CreditRequest, wait: &CreditWait<'_>) -> Result<Credit> {
-        self.credits.take(request, || self.writer.write_some(), || self.make_file(), wait)
+        self.credits.take(request, || self.write_some(), || self.make_file(), wait)
     }
 
     /// Has everybody who waits for a credit ask whether to give up.
@@ -302,7 +311,7 @@ impl Log {
     /// # Panics
     /// When less than `payload_bytes` is set aside.
     pub fn credit_from(&self, set_aside: &mut SetAside, payload_bytes: u64) -> Result<Credit> {
-        self.credits.take_from(set_aside, payload_bytes, || self.writer.write_some())
+        self.credits.take_from(set_aside, payload_bytes, || self.write_some())
     }
 
     /// Enters the pending-sync set; to be called before [`Log::reserve`] of a synchronous commit.
@@ -360,7 +369,64 @@ impl Log {
         }
         assert!(lsn <= self.frontier.reserved(), "waiting for {lsn}, which nobody has reserved");
         self.frontier.wait(Goal::Published, lsn)?;
-        self.writer.pursue(goal, lsn, Demand::Waited).map(drop)
+        self.pursue(goal, lsn, Demand::Waited).map(drop)
+    }
+
+    /// Makes everything below `lsn`, which is published, written or durable; makes the next segment's
+    /// file on the way where nobody has in time. False when a short frame that nobody waits for was
+    /// put off.
+    fn pursue(&self, goal: Goal, lsn: Lsn, demand: Demand) -> Result<bool> {
+        loop {
+            match self.writer.pursue(goal, lsn, demand)? {
+                Pursued::Reached => return Ok(true),
+                Pursued::PutOff => return Ok(false),
+                Pursued::NeedsFile => self.make_next_file()?,
+            }
+        }
+    }
+
+    /// Writes a frame if a slot is free, so that its bytes leave the ring. Says whether it did.
+    fn write_some(&self) -> Result<bool> {
+        loop {
+            match self.writer.write_some()? {
+                Wrote::Frame => return Ok(true),
+                Wrote::Nothing => return Ok(false),
+                Wrote::NeedsFile => self.make_next_file()?,
+            }
+        }
+    }
+
+    /// Makes the file that the next frame goes to, unless somebody else is quicker.
+    fn make_next_file(&self) -> Result<()> {
+        let made = self.make_file_while(|| self.writer.space(|s| s.next_room_bytes().is_none()));
+        let error = match made {
+            Ok(true) => return Ok(()),
+            Ok(false) => credit::no_space(),
+            Err(error) => error,
+        };
+        if matches!(error, Error::NoSpace { .. }) {
+            self.writer.fail_waiters(&error);
+        }
+        Err(error)
+    }
+
+    /// Makes one more file for those who need room in files that exist, unless somebody else is
+    /// quicker. `false` when the bound leaves no room for one.
+    fn make_file(&self) -> Result<bool> {
+        let added_before = self.writer.space(Segments::added_count);
+        self.make_file_while(|| self.writer.space(Segments::added_count) == added_before)
+    }
+
+    /// Makes a file, step by step, for as long as it is wanted.
+    fn make_file_while(&self, is_wanted: impl Fn() -> bool) -> Result<bool> {
+        loop {
+            self.frontier.check()?;
+            match self.maker.step(&self.writer, &is_wanted)? {
+                Some(Made::Part) => {}
+                Some(Made::File) | None => return Ok(true),
+                Some(Made::NoRoom) => return Ok(false),
+            }
+        }
     }
 
     /// Returns when `visible_lsn` covers `lsn`; flushes the log itself where a synchronous commit
@@ -376,7 +442,7 @@ impl Log {
         assert!(lsn <= self.frontier.reserved(), "waiting for {lsn}, which nobody has reserved");
         self.frontier.wait(Goal::Published, lsn)?;
         while self.frontier.is_hidden(lsn) && self.frontier.durable() < lsn {
-            self.writer.pursue(Goal::Durable, lsn, Demand::Waited)?;
+            self.pursue(Goal::Durable, lsn, Demand::Waited)?;
         }
         self.rouse_flusher(lsn);
         self.frontier.wait(Goal::Visible, lsn)
@@ -421,11 +487,10 @@ impl Log {
     /// (C3); returns their number.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] when a file could not be renamed or removed.
+    /// [`Error::Poisoned`] when the new names of the files could not be made durable.
     pub fn truncate(&self, lsn: Lsn) -> Result<u64> {
         self.frontier.check()?;
-        let recycled = self.writer.with_space(|segments| segments.recycle_below(lsn));
-        recycled.map_err(|error| self.writer.poison(error))
+        self.maker.recycle(&self.writer, lsn).map_err(|error| self.writer.poison(error))
     }
 
     /// Bytes allocated to the files of the log.
@@ -486,6 +551,7 @@ impl Log {
         let end = self.frontier.reserved();
         self.wait_for(Goal::Durable, end)?;
         self.writer.stamp()?;
+        self.maker.stop(&self.writer);
         self.frontier.check()?;
         Ok(end)
     }
@@ -502,10 +568,7 @@ impl LogOptions {
     }
 
     fn limits(&self, ring: &Ring) -> Result<CreditLimits> {
-        let SegmentOptions { segment_bytes, max_wal_bytes, .. } = self.segments;
-        let segment_count = max_wal_bytes / segment_bytes;
-        let unusable = to_u64(SEGMENT_HEADER_BYTES + frame_bytes(self.record_bytes_max()));
-        let capacity_bytes = segment_count * segment_bytes.saturating_sub(unusable);
+        let capacity_bytes = self.segments.capacity_bytes();
         if self.reserve_bytes >= capacity_bytes {
             let why = format!("the reserve leaves nothing of {capacity_bytes} bytes of log");
             return Err(Error::InvalidArgument(why));
@@ -513,7 +576,6 @@ impl LogOptions {
         Ok(CreditLimits {
             ring_bytes: to_u64(ring.room_bytes()),
             reserve_bytes: self.reserve_bytes,
-            segment_count,
             capacity_bytes,
         })
     }

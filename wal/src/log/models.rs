@@ -21,15 +21,16 @@ use crate::disk::{DiskFile, FileSize};
 use crate::record::{Body, EncodedRecord, RecordEncoder};
 use crate::{Epoch, EpochNonce, Error, Lsn, Result, TxnId};
 
+use super::books::{CreditLimits, CreditRequest, Demand, Room};
 use super::build::Space;
-use super::credit::{CreditLimits, CreditPool, CreditRequest, CreditWait, Demand, Room};
+use super::credit::{CreditPool, CreditWait};
 use super::flusher::Bell;
 use super::frame::FrameHeader;
 use super::frontier::Frontier;
 use super::ring::Ring;
 use super::segments::Place;
 use super::waiters::Goal;
-use super::writer::Writer;
+use super::writer::{Writer, Wrote};
 
 const START: Lsn = Lsn::new(1 << 32);
 const IDENTITY: u64 = 5;
@@ -148,13 +149,9 @@ fn loom_a_link_of_the_next_lap_moves_nobody_who_looks_late() {
 }
 
 fn pool(ring_bytes: usize) -> Arc<CreditPool> {
-    let limits = CreditLimits {
-        ring_bytes: to_u64(ring_bytes),
-        reserve_bytes: 0,
-        segment_count: 1,
-        capacity_bytes: 1 << 30,
-    };
-    CreditPool::new(limits, Room::whole(1 << 30))
+    let limits =
+        CreditLimits { ring_bytes: to_u64(ring_bytes), reserve_bytes: 0, capacity_bytes: 1 << 30 };
+    CreditPool::new(limits, Room::whole(1 << 30), Bell::new())
 }
 
 #[test]
@@ -349,25 +346,23 @@ struct Endless {
 }
 
 impl Space for Endless {
-    fn place(&mut self, frame_bytes: u64, _: Lsn, _: Lsn) -> Result<Place> {
+    fn place(&mut self, frame_bytes: u64, _: Lsn, _: Lsn) -> Place {
         let offset = self.offset;
         self.offset += frame_bytes;
-        Ok(Place { file: Arc::clone(&self.file) as _, offset, segment: 1 })
+        Place { file: Arc::clone(&self.file) as _, offset, segment: 1, begins: None }
     }
 
     fn current_room_bytes(&self) -> u64 {
         1 << 20
     }
 
-    fn segment_room_bytes(&self) -> u64 {
-        1 << 20
+    fn next_room_bytes(&self) -> Option<u64> {
+        Some(1 << 20)
     }
 
     fn room(&self) -> Room {
         Room::whole(1 << 30)
     }
-
-    fn note_frame(&mut self, _: Lsn, _: u64, _: u64) {}
 }
 
 /// A log without front door.
@@ -408,7 +403,7 @@ fn modelled(slots: usize, fails_at: usize, ring_bytes: usize) -> Arc<Modelled> {
 impl Modelled {
     fn append(&self) -> Result<Lsn> {
         let request = CreditRequest { payload_bytes: to_u64(RECORD), ..Default::default() };
-        let write = || self.writer.write_some();
+        let write = || self.writer.write_some().map(|wrote| wrote == Wrote::Frame);
         let mut credit = self.credits.take(&request, write, || Ok(false), &CreditWait::PATIENT)?;
         let is_prepaid = credit.spend(RECORD);
         let at = self.frontier.reserve(RECORD);

@@ -1,8 +1,8 @@
 //! Reading a record back: from the ring, from frames in flight, or from the files.
 //!
-//! It takes the writer's mutex to look into memory and to find the file, never to read it. A file is
-//! opened while the mutex keeps it from being recycled; recycled later, its frames do not fit any
-//! more, and the read is an error, never another record.
+//! It takes the writer's mutex to look into memory and to find the file, never to open or read it. A
+//! file that is recycled meanwhile has another name, or frames that do not fit any more: the read is an
+//! error, never another record.
 
 use std::borrow::Cow;
 
@@ -89,12 +89,12 @@ impl Log {
     }
 
     fn read_file(&self, lsn: Lsn) -> Result<OwnedRecord> {
-        let opened = self.writer.space(|segments| {
+        let found = self.writer.space(|segments| {
             let (number, offset) = segments.locate(lsn)?;
-            let path = segment::path(segments.dir(), number);
-            Some((self.disk.open(&path, OpenMode::ReadOnly, Access::Direct), path, offset))
+            Some((segment::path(segments.dir(), number), offset))
         });
-        let Some((file, path, mut offset)) = opened else { return Err(no_record(lsn)) };
+        let Some((path, mut offset)) = found else { return Err(no_record(lsn)) };
+        let file = self.disk.open(&path, OpenMode::ReadOnly, Access::Direct);
         let file = file.map_err(|error| Error::io(&path, error))?;
         loop {
             let mut block = AlignedBuf::new(BLOCK_BYTES);

@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use crate::codec::to_u64;
 use crate::control::{ControlState, LogPosition, Shutdown};
-use crate::disk::{BLOCK_BYTES, DiskFile, OpenMode};
+use crate::disk::{AlignedBuf, BLOCK_BYTES, DiskFile, OpenMode};
 use crate::planted::{Bug, is_planted};
 use crate::{Epoch, Error, Lsn, Result};
 
@@ -53,13 +53,11 @@ use super::frame::{FrameHeader, IN_FLIGHT_BYTES_MAX, frame_bytes};
 use super::index::FrameIndex;
 use super::reader::{LogReader, LogStop};
 use super::segment::SEGMENT_HEADER_BYTES;
+use super::sizes::{BLOCK_U64, HEADER_U64};
 use super::window::Window;
 
 /// Bytes read at once while looking behind the end.
 const SCAN_BYTES: usize = 1 << 20;
-
-const BLOCK_U64: u64 = to_u64(BLOCK_BYTES);
-const HEADER_U64: u64 = to_u64(SEGMENT_HEADER_BYTES);
 
 /// Where to look for the end, and what is known besides the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -390,7 +388,7 @@ const fn next_segment(at: LogPosition) -> LogPosition {
 /// it. With direct I/O a sync suffices. With buffered I/O, what is read may be pages that a failed
 /// sync has left in the cache although the disk never took them, and the next sync would say that all
 /// is well: the frames behind `known_durable` are written again, same bytes, same place (invariant
-/// W2), and then synced. Returns the bytes written.
+/// W2), with the header of a segment that they begin, and then synced. Returns the bytes written.
 ///
 /// # Errors
 /// Those of the disk; then the log must not be written to.
@@ -402,6 +400,9 @@ pub fn rewrite_tail(files: &Arc<LogFiles>, end: &LogEnd) -> Result<u64> {
     let mut reader = files.reader(from, Some(hint), Some(end.end_lsn))?;
     while let Some(frame) = reader.next_frame()? {
         target.turn_to(files, frame.at.segment)?;
+        if frame.at.offset == HEADER_U64 {
+            target.write_header(files)?;
+        }
         target.write(frame.bytes, frame.at.offset)?;
     }
     // Stamp frames, and a log that is known to be durable to its end: its last file is synced, since
@@ -434,6 +435,16 @@ impl Target {
         })?);
         self.segment = segment;
         Ok(())
+    }
+
+    /// The header of the segment turned to, which went in one write with its first frame; where it
+    /// was lost by that, nothing reads it.
+    fn write_header(&mut self, files: &LogFiles) -> Result<()> {
+        let info = &files.segments()[&self.segment];
+        let Ok(header) = &info.header else { return Ok(()) };
+        let mut block = AlignedBuf::new(SEGMENT_HEADER_BYTES);
+        header.encode(&mut block);
+        self.write(&block, 0)
     }
 
     fn write(&mut self, frame: &[u8], offset: u64) -> Result<()> {

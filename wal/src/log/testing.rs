@@ -1,5 +1,7 @@
 //! A log written frame by frame on a simulated disk, for the tests of this folder.
 
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,16 +12,20 @@ use crate::disk::{Access, AlignedBuf, Disk, OpenMode};
 use crate::record::{Body, RecordEncoder, header, padded, record_bytes_max};
 use crate::{DatabaseId, EpochNonce, Lsn, Result, TxnId};
 
+use super::credit::no_space;
 use super::files::LogFiles;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
 use super::segment::{self, SEGMENT_HEADER_BYTES};
-use super::segments::{Place, SegmentOptions, Segments};
+use super::segments::{Place, Segments};
+use super::sizes::SegmentOptions;
+use super::spares::{Made, SharedSegments, SpareMaker};
 use super::tail::{LogEnd, TailQuery, find_end};
 
 pub(super) const DATABASE: DatabaseId = DatabaseId::new(*b"database for log");
 pub(super) const PAGE_BYTES: usize = 4096;
 /// Small segments, so that tests cross them.
 pub(super) const OPTIONS: SegmentOptions = SegmentOptions {
+    first_bytes: 128 << 10,
     segment_bytes: 128 << 10,
     max_wal_bytes: 1 << 20,
     record_bytes_max: record_bytes_max(PAGE_BYTES),
@@ -29,12 +35,89 @@ pub(super) fn wal_dir() -> PathBuf {
     PathBuf::from("/db/wal")
 }
 
+/// Segments, and what makes and recycles their files, used by one thread.
+#[derive(Debug)]
+pub(super) struct TestSegments {
+    segments: Segments,
+    maker: SpareMaker,
+}
+
+struct Lent<'s>(RefCell<&'s mut Segments>);
+
+impl SharedSegments for Lent<'_> {
+    fn with<R>(&self, f: impl FnOnce(&mut Segments) -> R) -> R {
+        f(&mut self.0.borrow_mut())
+    }
+}
+
+impl Deref for TestSegments {
+    type Target = Segments;
+
+    fn deref(&self) -> &Segments {
+        &self.segments
+    }
+}
+
+impl DerefMut for TestSegments {
+    fn deref_mut(&mut self) -> &mut Segments {
+        &mut self.segments
+    }
+}
+
+impl TestSegments {
+    pub(super) fn create(disk: Arc<dyn Disk>, dir: &Path, options: SegmentOptions) -> Self {
+        let segments = Segments::create(disk.as_ref(), dir, options).unwrap();
+        let maker = SpareMaker::new(disk, dir);
+        Self { segments, maker }
+    }
+
+    /// The next step of making a file.
+    pub(super) fn make_part(&mut self) -> Result<Made> {
+        let lent = Lent(RefCell::new(&mut self.segments));
+        self.maker.step(&lent, || true).map(|made| made.expect("it is wanted"))
+    }
+
+    /// Makes a file; says whether the bound has room for it.
+    pub(super) fn make_spare(&mut self) -> Result<bool> {
+        loop {
+            match self.make_part()? {
+                Made::Part => {}
+                Made::File => return Ok(true),
+                Made::NoRoom => return Ok(false),
+            }
+        }
+    }
+
+    /// Stops making a file.
+    pub(super) fn stop(&mut self) {
+        self.maker.stop(&Lent(RefCell::new(&mut self.segments)));
+    }
+
+    pub(super) fn recycle_below(&mut self, lsn: Lsn) -> Result<u64> {
+        self.maker.recycle(&Lent(RefCell::new(&mut self.segments)), lsn)
+    }
+
+    /// Places a frame, which a file is made for where there is no room.
+    pub(super) fn place_or_make(
+        &mut self,
+        frame_bytes: u64,
+        frame_lsn: Lsn,
+        durable_lsn: Lsn,
+    ) -> Result<Place> {
+        let is_short = self.current_room_bytes() < frame_bytes && self.spare_count() == 0;
+        if is_short && !self.make_spare()? {
+            return Err(no_space());
+        }
+        Ok(self.place(frame_bytes, frame_lsn, durable_lsn))
+    }
+}
+
 /// A log that is being written.
 #[derive(Debug)]
 pub(super) struct TestLog {
     pub(super) disk: SimDisk,
     pub(super) state: ControlState,
-    pub(super) segments: Segments,
+    pub(super) segments: TestSegments,
     entry: EpochEntry,
     next_lsn: Lsn,
     durable_lsn: Lsn,
@@ -62,7 +145,7 @@ impl TestLog {
         let disk = SimDisk::new();
         disk.create_dir(Path::new("/db")).unwrap();
         disk.sync_dir(Path::new("/")).unwrap();
-        let segments = Segments::create(Arc::new(disk.clone()), &wal_dir(), options).unwrap();
+        let segments = TestSegments::create(Arc::new(disk.clone()), &wal_dir(), options);
         let identity = Identity {
             database: DATABASE,
             page_bytes: u32::try_from(PAGE_BYTES).unwrap(),
@@ -79,21 +162,17 @@ impl TestLog {
         options: SegmentOptions,
         end: &LogEnd,
     ) -> Self {
-        let segments = Segments::open(
-            Arc::new(disk.clone()),
-            &wal_dir(),
-            options,
-            end.resume_at,
-            end.index.clone(),
-        )
-        .unwrap();
+        let index = end.index.clone();
+        let segments = Segments::open(&disk, &wal_dir(), options, end.resume_at, index).unwrap();
+        let maker = SpareMaker::new(Arc::new(disk.clone()), &wal_dir());
+        let segments = TestSegments { segments, maker };
         let nonce = EpochNonce::new(state.last_epoch().nonce.get() + 1);
         let resume_at = segments.next_position();
         state.start_epoch(nonce, end.end_lsn, end.last_accepted, resume_at).unwrap();
         Self::in_epoch(disk, state, segments)
     }
 
-    fn in_epoch(disk: SimDisk, state: ControlState, mut segments: Segments) -> Self {
+    fn in_epoch(disk: SimDisk, state: ControlState, mut segments: TestSegments) -> Self {
         let entry = *state.last_epoch();
         segments.start_epoch(&entry, DATABASE.log_identity(entry.nonce));
         Self {
@@ -117,7 +196,7 @@ impl TestLog {
     /// Writes a frame with these notes and syncs it, so that the next frame's stamp covers it.
     pub(super) fn synced(&mut self, notes: &[&[u8]]) -> Written {
         let (written, place, bytes) = self.build(notes);
-        place.file.write_sync_at(&bytes, place.offset).unwrap();
+        place.file.write_sync_at(&bytes, write_offset(&place)).unwrap();
         self.durable_lsn = self.next_lsn;
         written
     }
@@ -125,7 +204,7 @@ impl TestLog {
     /// Writes a frame with these notes and does not sync it.
     pub(super) fn unsynced(&mut self, notes: &[&[u8]]) -> Written {
         let (written, place, bytes) = self.build(notes);
-        place.file.write_at(&bytes, place.offset).unwrap();
+        place.file.write_at(&bytes, write_offset(&place)).unwrap();
         written
     }
 
@@ -175,8 +254,14 @@ impl TestLog {
         bytes[FRAME_HEADER_BYTES..][..payload.len()].copy_from_slice(&payload);
         self.prev_frame_lsn = lsn;
         self.next_lsn = frame.end_lsn();
-        let place = self.segments.place(to_u64(bytes.len()), lsn, self.durable_lsn).unwrap();
-        self.segments.note_frame(lsn, place.segment, place.offset);
+        let length = to_u64(bytes.len());
+        let place = self.segments.place_or_make(length, lsn, self.durable_lsn).unwrap();
+        if let Some(header) = &place.begins {
+            let mut with_header = AlignedBuf::new(SEGMENT_HEADER_BYTES + bytes.len());
+            header.encode(&mut with_header[..SEGMENT_HEADER_BYTES]);
+            with_header[SEGMENT_HEADER_BYTES..].copy_from_slice(&bytes);
+            bytes = with_header;
+        }
         let at = LogPosition { segment: place.segment, offset: place.offset };
         let path = segment::path(&wal_dir(), at.segment);
         let written = Written { at, lsn, end_lsn: frame.end_lsn(), records, spans, path };
@@ -199,6 +284,11 @@ impl TestLog {
     pub(super) fn end(&self) -> Result<LogEnd> {
         end(&self.disk, &self.state)
     }
+}
+
+/// Where the bytes of a frame go: in front of it those of a segment's header, where it begins one.
+fn write_offset(place: &Place) -> u64 {
+    if place.begins.is_some() { 0 } else { place.offset }
 }
 
 pub(super) fn files(disk: &SimDisk, state: &ControlState) -> Result<Arc<LogFiles>> {

@@ -45,7 +45,7 @@ fn start_with(disk: &SimDisk, options: LogOptions) -> (Log, ControlState) {
     disk.create_dir(Path::new("/db")).unwrap();
     disk.sync_dir(Path::new("/")).unwrap();
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let segments = Segments::create(Arc::clone(&disk), &wal_dir(), options.segments).unwrap();
+    let segments = Segments::create(disk.as_ref(), &wal_dir(), options.segments).unwrap();
     let identity = Identity {
         database: DATABASE,
         page_bytes: u32::try_from(PAGE_BYTES).unwrap(),
@@ -334,6 +334,98 @@ fn a_segment_that_cannot_be_made_is_no_space_before_anything_is_appended() {
     for (index, &lsn) in at.iter().enumerate() {
         assert_eq!(note(&log, lsn), noise(50_000, index));
     }
+}
+
+/// Operations that a disk has been asked for, reads too, since it was last looked at.
+struct Asked(Arc<AtomicUsize>);
+
+impl Asked {
+    fn of(disk: &SimDisk) -> Self {
+        let count = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&count);
+        disk.set_monitor(Arc::new(move |_| {
+            seen.fetch_add(1, Ordering::SeqCst);
+        }));
+        Self(count)
+    }
+
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_commit_that_moves_to_the_next_segment_asks_the_disk_for_one_synced_write_like_any_other() {
+    let disk = SimDisk::new();
+    let (log, _) = start_with(&disk, small_segments());
+    let asked = Asked::of(&disk);
+    let mut begun = BTreeMap::new();
+    for index in 0..400 {
+        settle(&log);
+        asked.take();
+        let (_, end, _pending) = append(&log, &noise(3000, index), true);
+        log.wait_durable(end).unwrap();
+        log.wait_visible(end).unwrap();
+        // The simulated disk counts the write and its sync.
+        assert_eq!(asked.take(), 2, "commit {index}");
+        let (segment, _) = log.locate(log.durable_lsn()).unwrap();
+        begun.entry(segment).or_insert(index);
+        if index % 50 == 49 {
+            log.truncate(log.durable_lsn()).unwrap();
+        }
+    }
+    assert!(begun.len() > 10, "new and recycled segments: {begun:?}");
+}
+
+#[test]
+fn commits_go_on_while_files_are_made_and_recycled() {
+    let disk = SimDisk::new();
+    let segments = SegmentOptions { max_wal_bytes: 3 << 20, ..options().segments };
+    let (log, _) = start_with(&disk, LogOptions { segments, ..options() });
+    let log = Arc::new(log);
+    settle(&log);
+    let (commit, commits) = mpsc::channel::<()>();
+    let (committed, is_committed) = mpsc::channel();
+    let committer = thread::spawn({
+        let log = Arc::clone(&log);
+        move || {
+            for () in commits {
+                let (_, end, _pending) = append(&log, b"meanwhile", true);
+                log.wait_durable(end).unwrap();
+                committed.send(()).unwrap();
+            }
+        }
+    });
+    // In the midst of everything that this thread does to files, another one commits.
+    let (own, meanwhile) = (thread::current().id(), Arc::new(Mutex::new(BTreeMap::new())));
+    let turns = Mutex::new((commit, is_committed));
+    disk.set_monitor(Arc::new({
+        let meanwhile = Arc::clone(&meanwhile);
+        move |operation| {
+            let is_name = matches!(operation.kind, OperationKind::Rename | OperationKind::SyncDir);
+            let is_file = operation.path.extension().is_some_and(|suffix| suffix == "tmp");
+            if thread::current().id() == own && (is_name || is_file) {
+                let (commit, is_committed) = &*turns.lock();
+                commit.send(()).unwrap();
+                let outcome = is_committed.recv_timeout(Duration::from_secs(20));
+                assert!(outcome.is_ok(), "no commit during {:?}", operation.kind);
+                *meanwhile.lock().entry(format!("{:?}", operation.kind)).or_insert(0) += 1;
+            }
+        }
+    }));
+    for _ in 0..3 {
+        for index in 0..100 {
+            append(&log, &noise(8000, index), false);
+            settle(&log);
+        }
+        log.truncate(log.durable_lsn()).unwrap();
+    }
+    disk.set_monitor(Arc::new(|_| ()));
+    let meanwhile = meanwhile.lock();
+    for kind in ["Create", "SetLen", "Write", "Sync", "Rename", "SyncDir"] {
+        assert!(meanwhile.contains_key(kind), "{meanwhile:?}");
+    }
+    committer.join().unwrap();
 }
 
 /// A log so small that its bound is met.

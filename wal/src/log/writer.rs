@@ -19,11 +19,16 @@
 //! * No wake-up is lost: a waiter registers under the mutex, in the same turn in which it found
 //!   nothing to do; every event that makes something possible (a completion, a sync, a frame that
 //!   left records behind) designates a waiter for it, under the same mutex.
-//! * A failed write or sync poisons (W2): nothing is retried and no watermark moves any more. A
-//!   segment that cannot be made for lack of space fails those who wait, and is tried again by
-//!   whoever comes next; the records stay in the ring.
+//! * A failed write or sync poisons (W2): nothing is retried and no watermark moves any more.
+//! * Files are not made here: where the next segment is missing, which the flusher should have made,
+//!   the one who wants a frame is told so, and makes it without the mutex. A file that cannot be made
+//!   for lack of space fails those who wait, and is tried again by whoever comes next; the records
+//!   stay in the ring.
 //!
-//! Lock order: writer mutex, then the short ones of credit, pending set and waiters.
+//! The mutex is held for sums and for copying a frame together, never while a disk is asked for
+//! anything.
+//!
+//! Lock order: writer mutex, then the short ones of credit, pending set, waiters and bell.
 
 use std::collections::VecDeque;
 use std::io;
@@ -37,11 +42,15 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::{Error, Lsn, Result};
 
+use super::books::Demand;
 use super::build::{Builder, Built, Frame, Space};
-use super::credit::{CreditPool, Demand};
+use super::credit::CreditPool;
 use super::flusher::Bell;
 use super::frontier::Frontier;
 use super::ring::Ring;
+use super::segment::SEGMENT_HEADER_BYTES;
+use super::segments::Segments;
+use super::spares::SharedSegments;
 use super::waiters::{Designated, Goal, Parker, Wake};
 
 /// Frames on their way to the disk at once: while one is written, the next is filled.
@@ -86,6 +95,8 @@ enum Work {
     Wait,
     /// Nothing: a short frame that nobody waits for must be put off.
     PutOff,
+    /// Nothing here: the next segment's file has to be made first.
+    MakeFile,
 }
 
 /// What came of the wish for another frame.
@@ -93,6 +104,29 @@ enum Next {
     Work(Work),
     TooFarAhead,
     NotWorthIt,
+    NeedsFile,
+}
+
+/// What came of the pursuit of a goal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pursued {
+    /// It is reached.
+    Reached,
+    /// A short frame that nobody waits for was put off.
+    PutOff,
+    /// The next segment's file has to be made first.
+    NeedsFile,
+}
+
+/// What came of the wish to get bytes out of the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// A frame was written, or older ones were synced so that it can be.
+    Frame,
+    /// Others are at it.
+    Nothing,
+    /// The next segment's file has to be made first.
+    NeedsFile,
 }
 
 /// Numbers since the start.
@@ -148,6 +182,12 @@ impl<S: Space> State<S> {
     }
 }
 
+impl SharedSegments for Writer<Segments> {
+    fn with<R>(&self, f: impl FnOnce(&mut Segments) -> R) -> R {
+        self.with_space(f)
+    }
+}
+
 /// The error for a position at which no record starts.
 pub(super) fn no_record(lsn: Lsn) -> Error {
     Error::InvalidArgument(format!("no record starts at {lsn}"))
@@ -194,14 +234,14 @@ impl<S: Space> Writer<S> {
         self
     }
 
-    /// Makes everything below `lsn`, which is published, written or durable. False when a short
-    /// frame that nobody waits for was put off.
-    pub(super) fn pursue(&self, goal: Goal, lsn: Lsn, demand: Demand) -> Result<bool> {
+    /// Makes everything below `lsn`, which is published, written or durable.
+    pub(super) fn pursue(&self, goal: Goal, lsn: Lsn, demand: Demand) -> Result<Pursued> {
         let mut sleeper = None;
         while self.frontier.watermark(goal) < lsn {
             let mut state = self.state.lock();
             match self.next_work(&mut state, goal, lsn, demand)? {
-                Work::PutOff => return Ok(false),
+                Work::PutOff => return Ok(Pursued::PutOff),
+                Work::MakeFile => return Ok(Pursued::NeedsFile),
                 Work::Wait => {
                     let parker = sleeper.get_or_insert_with(Parker::new);
                     let wake = Wake::Thread(Arc::clone(parker));
@@ -211,23 +251,29 @@ impl<S: Space> Writer<S> {
                         parker.park()?;
                     }
                 }
-                work => {
+                Work::Write(frame, is_synced) => {
                     drop(state);
-                    self.perform(work)?;
+                    self.write(frame, is_synced)?;
+                }
+                Work::Sync(files, written) => {
+                    drop(state);
+                    self.sync(&files, written)?;
                 }
             }
         }
-        Ok(true)
+        Ok(Pursued::Reached)
     }
 
-    /// Writes one frame if a slot is free, so that its bytes leave the ring. Says whether it did.
-    pub(super) fn write_some(&self) -> Result<bool> {
+    /// Writes one frame if a slot is free, so that its bytes leave the ring.
+    pub(super) fn write_some(&self) -> Result<Wrote> {
         let mut state = self.state.lock();
         let work = self.next_work(&mut state, Goal::Written, Lsn::MAX, Demand::Waited)?;
         drop(state);
         match work {
-            Work::Wait | Work::PutOff => Ok(false),
-            work => self.perform(work).map(|()| true),
+            Work::Write(frame, is_synced) => self.write(frame, is_synced).map(|()| Wrote::Frame),
+            Work::Sync(files, written) => self.sync(&files, written).map(|()| Wrote::Frame),
+            Work::Wait | Work::PutOff => Ok(Wrote::Nothing),
+            Work::MakeFile => Ok(Wrote::NeedsFile),
         }
     }
 
@@ -244,16 +290,15 @@ impl<S: Space> Writer<S> {
             return Ok(false);
         }
         let framed = state.builder.framed();
-        let work = match self.build(&mut state, framed, true, Demand::Idle) {
-            Ok(Next::Work(work)) => work,
-            // A stamp can wait for space.
-            Ok(Next::TooFarAhead | Next::NotWorthIt) | Err(Error::NoSpace { .. }) => {
-                return Ok(false);
-            }
-            Err(error) => return Err(self.poison(error)),
-        };
+        let next = self.build(&mut state, framed, true, Demand::Idle)?;
         drop(state);
-        self.perform(work).map(|()| true)
+        match next {
+            Next::Work(Work::Write(frame, is_synced)) => {
+                self.write(frame, is_synced).map(|()| true)
+            }
+            // A stamp can wait for space.
+            _ => Ok(false),
+        }
     }
 
     /// Calls `f` with what frames are placed in.
@@ -261,7 +306,7 @@ impl<S: Space> Writer<S> {
         f(&self.state.lock().builder.space)
     }
 
-    /// Calls `f` with what frames are placed in, and notes what it has available afterwards.
+    /// Calls `f` with what frames are placed in, and notes what there is room for afterwards.
     pub(super) fn with_space<R>(&self, f: impl FnOnce(&mut S) -> R) -> R {
         let mut state = self.state.lock();
         let result = f(&mut state.builder.space);
@@ -309,8 +354,12 @@ impl<S: Space> Writer<S> {
             match self.build(state, contiguous, is_synced, demand) {
                 Ok(Next::Work(work)) => return Ok(work),
                 Ok(Next::NotWorthIt) => return Ok(Work::PutOff),
+                Ok(Next::NeedsFile) => return Ok(Work::MakeFile),
                 Ok(Next::TooFarAhead) => is_sync_needed = true,
-                Err(error) => return Err(self.refuse(framed, error)),
+                Err(error) => {
+                    self.frontier.waiters().fail_threads(framed, &error);
+                    return Err(error);
+                }
             }
         }
         if is_sync_needed && !state.unsynced.is_empty() && !state.is_syncing {
@@ -335,6 +384,7 @@ impl<S: Space> Writer<S> {
             Built::Frame(frame) => Arc::new(frame),
             Built::TooFarAhead => return Ok(Next::TooFarAhead),
             Built::NotWorthIt => return Ok(Next::NotWorthIt),
+            Built::NeedsFile => return Ok(Next::NeedsFile),
         };
         let flight = Flight { frame: Arc::clone(&frame), is_synced, is_done: false };
         state.in_flight.push_back(flight);
@@ -344,36 +394,31 @@ impl<S: Space> Writer<S> {
         Ok(Next::Work(Work::Write(frame, is_synced)))
     }
 
-    /// A frame could not be placed: short of space, or broken.
-    fn refuse(&self, framed: Lsn, error: Error) -> Error {
-        if matches!(error, Error::NoSpace { .. }) {
-            self.frontier.waiters().fail_threads(framed, &error);
-            return error;
-        }
-        self.poison(error)
-    }
-
-    fn perform(&self, work: Work) -> Result<()> {
-        match work {
-            Work::Write(frame, is_synced) => self.write(frame, is_synced),
-            Work::Sync(files, written) => self.sync(&files, written),
-            Work::Wait | Work::PutOff => Ok(()),
-        }
+    /// The next segment's file cannot be made: hands the error to those who wait for a frame.
+    pub(super) fn fail_waiters(&self, error: &Error) {
+        let framed = self.state.lock().builder.framed();
+        self.frontier.waiters().fail_threads(framed, error);
     }
 
     fn write(&self, frame: Arc<Frame>, is_synced: bool) -> Result<()> {
         let file = &frame.place.file;
+        let (mut bytes, mut offset) = frame.write();
+        if is_planted(Bug::SkipSegmentHeaderSync) && frame.place.begins.is_some() {
+            let (header, rest) = bytes.split_at(SEGMENT_HEADER_BYTES);
+            file.write_at(header, offset).map_err(|error| self.poison_io(file.as_ref(), error))?;
+            (bytes, offset) = (rest, frame.place.offset);
+        }
         let result = if is_synced && !is_planted(Bug::AcknowledgeBeforeSync) {
-            file.write_sync_at(frame.bytes(), frame.place.offset)
+            file.write_sync_at(bytes, offset)
         } else {
-            file.write_at(frame.bytes(), frame.place.offset)
+            file.write_at(bytes, offset)
         };
         if let Err(error) = result {
             return Err(self.poison_io(file.as_ref(), error));
         }
         self.counters.frames.fetch_add(1, Ordering::Relaxed);
         self.counters.syncs.fetch_add(u64::from(is_synced), Ordering::Relaxed);
-        self.counters.bytes_written.fetch_add(to_u64(frame.bytes().len()), Ordering::Relaxed);
+        self.counters.bytes_written.fetch_add(to_u64(bytes.len()), Ordering::Relaxed);
         self.complete(frame)
     }
 

@@ -9,7 +9,7 @@ use crate::disk::sim::{CrashPlan, EIO, Fault, FaultEffect, OperationKind, SimDis
 use crate::disk::{Access, DirectoryLock, Disk, FileSize, Transfer};
 use crate::log::SegmentOptions;
 use crate::log::segment;
-use crate::log::testing::{self, FIRST_OFFSET, OPTIONS, TestLog, damage, noise};
+use crate::log::testing::{self, FIRST_OFFSET, OPTIONS, TestLog, Written, damage, noise};
 
 /// Evidence of a log that ends at 1000, where nothing else is known.
 fn evidence() -> TailEvidence {
@@ -254,8 +254,12 @@ fn the_query_follows_the_control_file() {
 }
 
 /// Segments that hold the whole in-flight range, and more of them.
-const LONG: SegmentOptions =
-    SegmentOptions { segment_bytes: 8 << 20, max_wal_bytes: 64 << 20, ..OPTIONS };
+const LONG: SegmentOptions = SegmentOptions {
+    first_bytes: 8 << 20,
+    segment_bytes: 8 << 20,
+    max_wal_bytes: 64 << 20,
+    ..OPTIONS
+};
 
 #[test]
 fn a_stamp_at_the_end_of_the_in_flight_range_counts() {
@@ -294,6 +298,50 @@ fn a_later_segment_tells_what_was_durable() {
     // A lost file too.
     log.disk.remove_file(&lost.path).unwrap();
     assert_corrupt(log.end(), lost.at, "in a log that is durable");
+}
+
+#[test]
+fn frames_in_a_segment_whose_header_was_never_whole_do_not_count() {
+    let mut log = TestLog::create(OPTIONS);
+    let mut last = log.synced(&[b"first"]);
+    let begun = loop {
+        let written = log.synced(&[&noise(9000, 1)]);
+        if written.at.segment == 2 {
+            break written;
+        }
+        last = written;
+    };
+    let behind = log.unsynced(&[b"behind"]);
+    // That write had not returned: of its sectors, the first one is not there.
+    let disk = log.disk.fork();
+    damage(&disk, &behind.path, behind.at.offset, &[0; 4096]);
+    damage(&disk, &begun.path, 0, &[0; 512]);
+    let end = testing::end(&disk, &log.state).unwrap();
+    assert_eq!((end.case, end.end_lsn), (TailCase::TornTail, last.end_lsn));
+    let mut next = TestLog::reopen(disk, log.state.clone(), OPTIONS, &end);
+    while next.synced(&[&noise(9000, 1)]).at.segment < 2 {}
+    assert_eq!(next.end().unwrap().end_lsn, next.end_lsn());
+    // What stands behind says that it was durable: then the header was lost later.
+    damage(&log.disk, &begun.path, 0, &[0; 512]);
+    let after = LogPosition { segment: 1, offset: last.at.offset + 3 * BLOCK_U64 };
+    assert_corrupt(log.end(), after, "in a log that is durable");
+}
+
+#[test]
+fn an_epoch_that_began_a_segment_is_read_without_the_segments_header() {
+    let mut log = TestLog::create(OPTIONS);
+    let first = log.unsynced(&[b"first"]);
+    let second = log.unsynced(&[b"second"]);
+    damage(&log.disk, &first.path, 0, &[0; 512]);
+    let end = log.end().unwrap();
+    assert_eq!((end.case, end.end_lsn), (TailCase::OpenEnd, second.end_lsn));
+    rewrite_tail(&log.files().unwrap(), &end).unwrap();
+    let mut log = TestLog::reopen(log.disk, log.state, OPTIONS, &end);
+    while log.synced(&[&noise(9000, 1)]).at.segment < 3 {}
+    assert_eq!(log.end().unwrap().end_lsn, log.end_lsn());
+    assert_eq!(log.segments.recycle_below(second.lsn).unwrap(), 0);
+    assert_eq!(log.segments.recycle_below(log.end_lsn()).unwrap(), 2);
+    assert_eq!(log.segments.spare_count(), 2);
 }
 
 #[test]
@@ -546,8 +594,11 @@ fn frames_that_a_failed_sync_left_in_the_cache_only_are_written_again() {
     assert_eq!(lost.end_lsn, durable.end_lsn);
 
     let written = rewrite_tail(&files, &end).unwrap();
-    let payload_bytes = tail.iter().map(|frame| to_usize(frame.end_lsn.since(frame.lsn)));
-    assert_eq!(written, payload_bytes.map(|bytes| to_u64(frame_bytes(bytes))).sum::<u64>());
+    let frame_bytes = |frame: &Written| {
+        let header = if frame.at.offset == FIRST_OFFSET { FIRST_OFFSET } else { 0 };
+        header + to_u64(frame_bytes(to_usize(frame.end_lsn.since(frame.lsn))))
+    };
+    assert_eq!(written, tail.iter().map(frame_bytes).sum::<u64>());
     let crashed = disk.crash(CrashPlan::NothingUnsynced);
     assert_eq!(testing::end(&crashed, &log.state).unwrap().end_lsn, last.end_lsn);
 }
@@ -640,7 +691,7 @@ fn over_many_crashes_the_log_is_a_prefix_of_each_epoch_and_keeps_what_was_synced
                     }
                 }
                 if dice.below(6) == 0 {
-                    log.segments.prepare_spare().unwrap();
+                    log.segments.make_spare().unwrap();
                 }
             }
             let plan = match dice.below(5) {
