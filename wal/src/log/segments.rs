@@ -230,7 +230,7 @@ impl Segments {
     }
 
     /// Frame bytes that can still be placed before the bound, segments not yet made included, counted
-    /// as [`sizes`](super::sizes) says.
+    /// as `sizes` says.
     #[must_use]
     pub fn available_bytes(&self) -> u64 {
         let planned = self.planned_bytes.map(|length| self.options.segment_countable_bytes(length));
@@ -240,7 +240,7 @@ impl Segments {
     }
 
     /// Frame bytes that can still be placed in files that exist, counted as
-    /// [`sizes`](super::sizes) says.
+    /// `sizes` says.
     #[must_use]
     pub fn owned_bytes(&self) -> u64 {
         let lengths = self.spares.iter().map(|spare| spare.length_bytes);
