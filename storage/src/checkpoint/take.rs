@@ -130,11 +130,7 @@ impl Checkpointer {
         let _turn = self.turn.lock();
         let started = Instant::now();
         let engine = &*self.engine;
-        let share_bytes = match spill {
-            Spill::BeyondShare => self.held_log_bytes,
-            Spill::Everything => 0,
-        };
-        spill_undo(engine, &self.control, self.kept_lsn(), share_bytes)?;
+        self.spill_undo(spill)?;
         engine.hold_sizes(engine.log.reserved_lsn());
         let logged = self.log_checkpoint();
         engine.release_sizes();
@@ -153,6 +149,32 @@ impl Checkpointer {
         engine.reap_undo_files()?;
         engine.counters.checkpoint();
         Ok(report(&tables, &end, appended, segments_recycled, started))
+    }
+
+    /// Moves undo information out of the log without a checkpoint: step 0 alone.
+    pub(crate) fn spill(&self, spill: Spill) -> Result<()> {
+        let _turn = self.turn.lock();
+        self.spill_undo(spill)
+    }
+
+    fn spill_undo(&self, spill: Spill) -> Result<()> {
+        let share_bytes = match spill {
+            Spill::BeyondShare => self.held_log_bytes,
+            Spill::Everything => 0,
+        };
+        spill_undo(&self.engine, &self.control, self.kept_lsn(), share_bytes)
+    }
+
+    /// Whether two checkpoints, one for each master record, would give up any log: nothing that they
+    /// could name lies in the oldest segment.
+    pub(crate) fn can_give_log_up(&self) -> bool {
+        let engine = &*self.engine;
+        let redo_lsn = engine.dirty.min_rec_lsn().unwrap_or_else(|| engine.log.reserved_lsn());
+        let active = engine.active_txns();
+        let undo_lsns = active.iter().map(ActiveTxn::needed_lsn).chain(engine.txns.min_parts_lsn());
+        let undo_lsns = undo_lsns.map(|lsn| lsn.max(self.kept_lsn()));
+        let held = engine.committed_in_log().into_iter().map(|(_, needed_lsn)| needed_lsn);
+        engine.log.can_truncate(undo_lsns.chain(held).fold(redo_lsn, Lsn::min))
     }
 
     /// Step 6. Holds are kept while the log has room for writers without what they hold.

@@ -220,7 +220,8 @@ impl Core {
 
     /// Cleans pages, spills undo information and takes checkpoints so that log can be given up; ends
     /// the transaction that holds the log back where its undo could not be spilled. Returns whether
-    /// there is more room than before.
+    /// there is more room than before. A checkpoint that could give nothing up is not taken: it is
+    /// written to the permanent reserve, and however often this is tried, that must last.
     fn make_log_room(&self) -> Result<bool> {
         let log = &self.engine.log;
         let room_bytes = log.room_bytes();
@@ -229,8 +230,11 @@ impl Core {
             self.clean_up_to(reserved)?;
             // Only what is durable can be spilled.
             log.wait_durable(reserved)?;
-            self.take_checkpoint(Spill::Everything)?;
-            self.take_checkpoint(Spill::Everything)?;
+            self.checkpointer.spill(Spill::Everything)?;
+            if self.checkpointer.can_give_log_up() {
+                self.take_checkpoint(Spill::Everything)?;
+                self.take_checkpoint(Spill::Everything)?;
+            }
             if log.room_bytes() > room_bytes {
                 return Ok(true);
             }
@@ -244,5 +248,48 @@ impl Core {
     pub(crate) fn collect_step(&self) -> Result<bool> {
         let done = self.engine.collect_step()?;
         Ok(done != Collected::default())
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::path::Path;
+    use std::sync::Weak;
+
+    use seawall_wal::disk::SimDisk;
+    use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
+
+    use super::*;
+    use crate::{Durability, Options};
+
+    #[test]
+    fn waiting_for_a_doomed_transaction_does_not_use_up_the_reserve() -> Result<()> {
+        let disk = SimDisk::new();
+        let full = Fault::new(FaultEffect::Kind(std::io::ErrorKind::StorageFull)).lasting();
+        let is_undo = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("undo"));
+        disk.add_fault(full.kind(OperationKind::Write).path(is_undo));
+        let options = Options::new().disk_injected(Arc::new(disk)).manual_background(true);
+        let options = options.unchecked_limits().page_bytes(4096).cache_bytes(256 << 10);
+        let database = options.max_wal_bytes(4 << 20).open("/db")?;
+        let tree = database.tree("t")?;
+        let mut old = database.begin()?;
+        old.insert(&tree, "old", "never committed")?;
+        for i in 0..3500_u32 {
+            tree.insert_with(i.to_be_bytes(), vec![b'a'; 1000], Durability::Relaxed)?;
+        }
+        let core = database.shared_core();
+        let live = core.live.lock().values().find_map(Weak::upgrade).expect("one is live");
+        let in_a_call = live.lock();
+        assert!(!core.make_log_room()?, "the log is held from its first segment on");
+        let room_bytes = core.engine.log.room_bytes();
+        for _ in 0..200 {
+            assert!(!core.make_log_room()?);
+        }
+        assert_eq!(core.engine.log.room_bytes(), room_bytes);
+        drop(in_a_call);
+        assert!(core.make_log_room()?);
+        assert!(matches!(old.insert(&tree, "more", ""), Err(Error::TransactionTooOld)));
+        tree.insert("after", "free again")
     }
 }

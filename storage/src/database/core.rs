@@ -65,7 +65,7 @@ pub(crate) struct Core {
     lock: Mutex<Option<Box<dyn DirectoryLock>>>,
     /// Held shared by every operation that may write; closing waits for them.
     writes: RwLock<()>,
-    live: Mutex<HashMap<u64, Weak<Mutex<LiveState>>>>,
+    pub(super) live: Mutex<HashMap<u64, Weak<Mutex<LiveState>>>>,
     next_live: AtomicU64,
 }
 

@@ -493,6 +493,12 @@ impl Log {
         self.maker.recycle(&self.writer, lsn).map_err(|error| self.writer.poison(error))
     }
 
+    /// Whether [`Log::truncate`] would give up a segment.
+    #[must_use]
+    pub fn can_truncate(&self, lsn: Lsn) -> bool {
+        self.writer.space(|segments| segments.has_any_below(lsn))
+    }
+
     /// Bytes allocated to the files of the log.
     #[must_use]
     pub fn wal_bytes(&self) -> u64 {

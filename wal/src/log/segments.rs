@@ -239,8 +239,8 @@ impl Segments {
         self.owned_bytes() + planned.unwrap_or(0) + creatable
     }
 
-    /// Frame bytes that can still be placed in files that exist, counted as
-    /// `sizes` says.
+    /// Frame bytes that can still be placed in files that exist, counted as `sizes`
+    /// says.
     #[must_use]
     pub fn owned_bytes(&self) -> u64 {
         let lengths = self.spares.iter().map(|spare| spare.length_bytes);
@@ -347,6 +347,11 @@ impl Segments {
         self.leftover_bytes -= bytes;
     }
 
+    /// Whether the oldest segment lies wholly below `lsn`.
+    pub(super) fn has_any_below(&self, lsn: Lsn) -> bool {
+        self.live.get(1).is_some_and(|next| next.first_lsn <= lsn)
+    }
+
     /// Takes the segments out that lie wholly below `lsn`, oldest first. Of each, either
     /// [`Segments::add_recycled`] or [`Segments::drop_given_up`] follows. While there are spares for
     /// half of the bound, no more of them are wanted; but what was given up always makes room.
@@ -354,7 +359,7 @@ impl Segments {
         let mut given_up = Vec::new();
         let mut spare_bytes: u64 = self.spares.iter().map(|spare| spare.allocated_bytes).sum();
         let mut left_bytes = self.options.max_wal_bytes.saturating_sub(self.wal_bytes());
-        while self.live.get(1).is_some_and(|next| next.first_lsn <= lsn)
+        while self.has_any_below(lsn)
             && let Some(live) = self.live.pop_front()
         {
             let Live { number, length_bytes, allocated_bytes, .. } = live;
