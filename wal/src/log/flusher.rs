@@ -4,7 +4,8 @@
 //! In this order, a step
 //!
 //! 1. makes durable what was asked for (asynchronous commits, [`Log::request_flush`]),
-//! 2. writes what has been in the ring for [`WRITE_INTERVAL`], so that a kill loses no more,
+//! 2. writes what has been in the ring for [`WRITE_INTERVAL`], twice that at most, so that a kill
+//!    loses no more,
 //! 3. syncs what was not durable for `flush_interval`, so that a power cut loses no more,
 //! 4. makes a part of the next segment's file when one is due: no more than one write of it, so that
 //!    1 to 3 are never late because of it,
@@ -126,14 +127,22 @@ impl Bell {
 /// What the flusher remembers from step to step.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    /// Since when there is something in the ring.
-    unwritten_since: Option<Instant>,
+    /// What is in the ring.
+    unwritten: Option<Lag>,
     /// Since when something is not durable.
     undurable_since: Option<Instant>,
     /// The last durable LSN seen, and since when.
     settled: Option<(Lsn, Instant)>,
     /// No spare is made before.
     spare_not_before: Option<Instant>,
+}
+
+/// Records in the ring when it was looked at.
+#[derive(Clone, Copy, Debug)]
+struct Lag {
+    /// Their end.
+    upto: Lsn,
+    since: Instant,
 }
 
 /// Says when something is due.
@@ -210,14 +219,22 @@ impl Log {
 
     fn write_relaxed(&self, schedule: &mut Schedule, clock: &mut Clock) -> Result<bool> {
         let contiguous = self.frontier.contiguous();
-        if self.frontier.written() == contiguous {
-            schedule.unwritten_since = None;
+        let written = self.frontier.written();
+        if written == contiguous {
+            schedule.unwritten = None;
             return Ok(false);
         }
-        if !clock.is_due(&mut schedule.unwritten_since, WRITE_INTERVAL) {
-            return Ok(false);
+        // Others may have written what was there when it was looked at, and records have come since.
+        // Were those as old, synchronous commits at full speed would find a frame of ours among them
+        // every time, and have to sync the whole file for its sake.
+        schedule.unwritten = schedule.unwritten.filter(|lag| lag.upto > written);
+        if let Some(now) = clock.now {
+            let lag = schedule.unwritten.get_or_insert(Lag { upto: contiguous, since: now });
+            if !clock.is_due(&mut Some(lag.since), WRITE_INTERVAL) {
+                return Ok(false);
+            }
         }
-        schedule.unwritten_since = None;
+        schedule.unwritten = None;
         let is_written = self.pursue(Goal::Written, contiguous, Demand::Idle)?;
         if !is_written {
             clock.sleep = clock.sleep.min(WRITE_INTERVAL);
