@@ -248,3 +248,51 @@ fn an_online_backup_of_a_database_with_a_huge_transaction_opens_without_it() {
     let tree = restored.tree("t").unwrap();
     check(&restored, &tree, PAIRS, 1);
 }
+
+/// A huge transaction undoes what is spilled already, the log behind goes, and it commits under an older
+/// snapshot: what readers need of it begins behind what it has undone.
+#[test]
+fn what_a_huge_transaction_has_undone_itself_is_not_looked_for_in_the_log() {
+    let disk = seawall_wal::disk::SimDisk::new();
+    let options = Options::new().disk_injected(std::sync::Arc::new(disk)).manual_background(true);
+    let options = options.unchecked_limits().cache_bytes(64 << 20).page_bytes(4096);
+    let options = options.max_wal_bytes(16 << 20).segment_bytes(256 << 10);
+    let options = options.bulk_budget_bytes(0).held_log_bytes(1 << 20);
+    let database = options.open("/db").unwrap();
+    let tree = database.tree("t").unwrap();
+    tree.insert("key", "old").unwrap();
+    let snapshot = database.snapshot().unwrap();
+    let end = || database.stats().end_lsn.get();
+    let fill_to = |lsn: u64| {
+        let mut index = 0;
+        while end() < lsn {
+            tree.insert_with(key(index % 50), value(index, 3), Durability::Relaxed).unwrap();
+            index += 1;
+        }
+        database.sync().unwrap();
+    };
+    let mut huge = database.begin().unwrap();
+    let savepoint = huge.savepoint();
+    huge.insert(&tree, "key", "new").unwrap();
+    huge.insert(&tree, "undone", "").unwrap();
+    fill_to(end() + (3 << 19));
+    testing::take_checkpoint(&database).unwrap();
+    assert!(database.stats().undo_bytes > 0);
+    let spilled_upto = end();
+    huge.rollback_to(&savepoint).unwrap();
+    fill_to(spilled_upto + (600 << 10));
+    let report = database.checkpoint().unwrap();
+    assert!(report.segments_recycled > 0);
+    huge.insert(&tree, "last", "").unwrap();
+    huge.commit().unwrap();
+    assert!(end() < spilled_upto + (1 << 20), "still within its share");
+    for lsn in [0, 3 << 19, 5 << 19] {
+        fill_to(spilled_upto + lsn);
+        testing::take_checkpoint(&database).unwrap();
+    }
+    assert_eq!(snapshot.get(&tree, "key").unwrap().as_deref(), Some(&b"old"[..]));
+    assert_eq!(snapshot.get(&tree, "last").unwrap(), None);
+    drop(snapshot);
+    database.checkpoint().unwrap();
+    database.close().unwrap();
+}

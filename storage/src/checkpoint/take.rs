@@ -141,8 +141,8 @@ impl Checkpointer {
             engine.log.truncate(needed_lsn(&end))?;
         }
         self.publish(&end, appended)?;
-        let held = engine.committed_in_log().into_iter().map(|(_, needed_lsn)| needed_lsn);
-        let keep_lsn = held.fold(needed_lsn(&end).min(self.control.needed_lsn()), Lsn::min);
+        let held_lsn = self.held_by_committed();
+        let keep_lsn = held_lsn.min(needed_lsn(&end)).min(self.control.needed_lsn());
         let segments_recycled = self.truncate(keep_lsn)?;
         self.last_end.store(appended.end.get(), Ordering::SeqCst);
         self.redo_lsn.store(end.redo_lsn.get(), Ordering::SeqCst);
@@ -173,8 +173,15 @@ impl Checkpointer {
         let active = engine.active_txns();
         let undo_lsns = active.iter().map(ActiveTxn::needed_lsn).chain(engine.txns.min_parts_lsn());
         let undo_lsns = undo_lsns.map(|lsn| lsn.max(self.kept_lsn()));
-        let held = engine.committed_in_log().into_iter().map(|(_, needed_lsn)| needed_lsn);
-        engine.log.can_truncate(undo_lsns.chain(held).fold(redo_lsn, Lsn::min))
+        let held_lsn = self.held_by_committed();
+        engine.log.can_truncate(undo_lsns.fold(redo_lsn.min(held_lsn), Lsn::min))
+    }
+
+    /// Where the log begins that readers need of huge transactions that have committed. What such a
+    /// transaction has undone itself before is in no file and may be gone: nobody needs it.
+    fn held_by_committed(&self) -> Lsn {
+        let held = self.engine.committed_in_log().into_iter().map(|(_, needed_lsn)| needed_lsn);
+        held.map(|lsn| lsn.max(self.kept_lsn())).min().unwrap_or(Lsn::MAX)
     }
 
     /// Step 6. Holds are kept while the log has room for writers without what they hold.
@@ -182,7 +189,7 @@ impl Checkpointer {
         let log = &self.engine.log;
         let held_lsn = self.holds.lowest();
         let recycled = log.truncate(keep_lsn.min(held_lsn))?;
-        self.kept_lsn.store(keep_lsn.get(), Ordering::SeqCst);
+        self.kept_lsn.fetch_max(keep_lsn.get(), Ordering::SeqCst);
         let room_bytes = self.max_wal_bytes / 8 * HOLD_ROOM_EIGHTHS;
         if held_lsn >= keep_lsn || log.available_bytes() >= room_bytes {
             return Ok(recycled);

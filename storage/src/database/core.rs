@@ -38,6 +38,11 @@ pub(super) enum LiveState {
 }
 
 impl LiveState {
+    /// Whether there is anything to undo or to commit.
+    pub(super) fn has_written(&self) -> bool {
+        matches!(self, Self::Active(unit) if unit.has_written())
+    }
+
     /// Takes the unit away; `error` is what later calls get.
     pub(super) fn end(&mut self, error: Error) -> Result<Unit> {
         match std::mem::replace(self, Self::Ended(error)) {
@@ -148,6 +153,19 @@ impl Core {
         Ok(guard)
     }
 
+    /// Admits the end of a transaction. A database that is being closed waits for it; one that is
+    /// closed has ended the transaction itself.
+    pub(super) fn admit_end(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        if self.engine.is_forked() {
+            return Err(Error::Closed);
+        }
+        let guard = self.writes.read();
+        match self.engine.log.poisoned() {
+            Some(error) => Err(error),
+            None => Ok(guard),
+        }
+    }
+
     /// Keeps a new transaction's unit in reach of [`Shared::close`].
     pub(super) fn enlist(&self, unit: Unit) -> (u64, LiveUnit) {
         let unit = Arc::new(Mutex::new(LiveState::Active(unit)));
@@ -199,6 +217,10 @@ impl Core {
         }
         self.clean_up_to(self.engine.log.reserved_lsn())?;
         self.checkpointer.take(Spill::BeyondShare)?;
+        if !self.engine.active_txns().is_empty() {
+            // It could not be rolled back: the next open does it.
+            return Ok(());
+        }
         let lsn = self.engine.log.shutdown()?;
         self.checkpointer.control().update(|state| state.shutdown = Shutdown::Clean { lsn })
     }
@@ -263,4 +285,68 @@ pub(crate) fn check_value(value: &[u8]) -> Result<()> {
         return Err(Error::InvalidArgument(why));
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    use seawall_wal::disk::SimDisk;
+
+    use super::*;
+
+    fn options(disk: &SimDisk) -> Options {
+        Options::new().disk_injected(Arc::new(disk.clone())).cache_bytes(2 << 20)
+    }
+
+    #[test]
+    fn a_transaction_that_nobody_could_roll_back_is_no_clean_shutdown() -> Result<()> {
+        let disk = SimDisk::new();
+        let database = options(&disk).open("/db")?;
+        let tree = database.tree("t")?;
+        let mut open = database.begin()?;
+        open.insert(&tree, "open", "")?;
+        let live = database.shared_core().live.lock().values().find_map(Weak::upgrade);
+        let unit = live.expect("one is live").lock().end(Error::Closed)?;
+        database.close()?;
+        drop((open, unit));
+        let read_only = options(&disk).read_only(true).open("/db");
+        assert!(matches!(read_only, Err(Error::RecoveryNeeded)), "{read_only:?}");
+        let database = options(&disk).open("/db")?;
+        assert_eq!(database.recovery_report().losers, 1);
+        assert!(!database.tree("t")?.contains_key("open")?);
+        Ok(())
+    }
+
+    #[test]
+    fn closing_waits_for_a_backup() -> Result<()> {
+        let disk = SimDisk::new();
+        let database = options(&disk).open("/db")?;
+        database.tree("t")?.insert("key", "value")?;
+        let (closed_sender, closed) = mpsc::channel();
+        let is_begun = AtomicBool::new(false);
+        let (closed, handle) = (std::sync::Mutex::new(closed), std::sync::Mutex::new(None));
+        let (closed, handle) = (Arc::new(closed), Arc::new(handle));
+        let (other, seen) = (database.clone(), (Arc::clone(&closed), Arc::clone(&handle)));
+        disk.set_monitor(Arc::new(move |operation| {
+            if !operation.path.starts_with("/copy") || is_begun.swap(true, Ordering::SeqCst) {
+                return;
+            }
+            let (database, sender) = (other.clone(), closed_sender.clone());
+            *seen.1.lock().unwrap() = Some(std::thread::spawn(move || {
+                let outcome = database.close();
+                sender.send(()).unwrap();
+                outcome
+            }));
+            let waited = seen.0.lock().unwrap().recv_timeout(std::time::Duration::from_millis(200));
+            assert!(waited.is_err(), "closed in the middle of a backup");
+        }));
+        let copied = database.backup("/copy");
+        let handle = handle.lock().unwrap().take().expect("the backup has begun");
+        handle.join().unwrap()?;
+        assert!(copied.is_ok() || matches!(copied, Err(Error::Closed)), "{copied:?}");
+        options(&disk).open("/db")?.close()
+    }
 }

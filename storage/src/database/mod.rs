@@ -320,7 +320,9 @@ impl Database {
     /// [`Error::Corrupt`] for damage in what is copied; [`Error::Io`]. None harms the database.
     pub fn backup(&self, dir: impl AsRef<Path>) -> Result<BackupReport> {
         let core = &self.shared.core;
-        drop(core.admit_write()?);
+        // To the end: closing waits, since the checkpoint that a copy begins with must not come behind
+        // the note of a clean shutdown.
+        let _writing = core.admit_write()?;
         crate::backup::backup(&core.engine, &core.checkpointer, dir.as_ref())
     }
 

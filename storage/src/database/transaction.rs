@@ -300,17 +300,15 @@ impl Transaction {
     }
 
     fn end(&self) -> Result<()> {
-        self.shared.core.delist(self.live_id);
-        let unit = self.unit.lock().end(Error::Closed);
-        match unit {
-            Ok(unit) if unit.has_written() => {
-                let _writing = self.shared.core.admit_write()?;
-                self.shared.core.engine.roll_back_unit(unit)
-            }
-            Ok(unit) => self.shared.core.engine.roll_back_unit(unit),
-            // Committed, or rolled back without this handle.
-            Err(_ended) => Ok(()),
-        }
+        let core = &self.shared.core;
+        // Before the unit goes out of the reach of whoever closes the database.
+        let has_written = self.unit.lock().has_written();
+        let ending = if has_written { core.admit_end().map(Some) } else { Ok(None) };
+        core.delist(self.live_id);
+        // Where it fails it was committed, or rolled back without this handle.
+        let Ok(unit) = self.unit.lock().end(Error::Closed) else { return Ok(()) };
+        let _ending = ending?;
+        core.engine.roll_back_unit(unit)
     }
 
     /// Makes everything take place, with the durability that the transaction was begun with.
@@ -350,19 +348,12 @@ impl Transaction {
     fn log_commit_with(&self, durability: Durability) -> Result<Lsn> {
         let core = &self.shared.core;
         core.engine.check_open()?;
+        // Before the unit goes out of the reach of whoever closes the database.
+        let has_written = self.unit.lock().has_written();
+        let _writing = if has_written { Some(core.admit_write()?) } else { None };
         let unit = self.unit.lock().end(Error::Closed)?;
         core.delist(self.live_id);
-        if !unit.has_written() {
-            return core.engine.commit_unit(unit, durability);
-        }
-        match core.admit_write() {
-            Ok(_writing) => core.engine.commit_unit(unit, durability),
-            Err(error) => {
-                // Poisoned or closed: what was written is undone by the next open.
-                drop(unit);
-                Err(error)
-            }
-        }
+        core.engine.commit_unit(unit, durability)
     }
 }
 

@@ -62,8 +62,15 @@ impl ReadAt<'_> {
 /// What a reader sees of a cell lies behind a stamp, in undo information.
 #[derive(Debug)]
 pub(crate) struct Behind {
-    stamp: Stamp,
+    stamp: StampSeen,
     older: Older,
+}
+
+/// A stamp on a page, and where its transaction stood then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StampSeen {
+    pub(super) stamp: Stamp,
+    undo_next_lsn: Option<Lsn>,
 }
 
 /// What was found behind a stamp.
@@ -236,7 +243,9 @@ impl Engine {
                     show(&before.as_cell(), found);
                 }
             }
-            Seen::Stamped(stamp, older) => return Some(Behind { stamp, older }),
+            Seen::Stamped(stamp, older) => {
+                return Some(Behind { stamp: self.stamp_seen(stamp), older });
+            }
         }
         None
     }
@@ -256,15 +265,29 @@ impl Engine {
         self.bulks.sees(stamp, at.read_lsn, at.own)
     }
 
+    /// For the one who has the latch of the page that shows `stamp`.
+    pub(super) fn stamp_seen(&self, stamp: Stamp) -> StampSeen {
+        StampSeen { stamp, undo_next_lsn: self.txns.undo_next_lsn(stamp.txn) }
+    }
+
+    /// Whether the write behind a stamp may have been undone since the stamp was seen. Its record, and
+    /// those behind it, may be gone then: the page has to be looked at again.
+    pub(super) fn may_be_undone(&self, seen: &StampSeen) -> bool {
+        self.txns.undo_next_lsn(seen.stamp.txn) != seen.undo_next_lsn
+    }
+
     /// Goes back behind stamps that the reader, who is registered and holds no latch, does not see.
     fn look_behind(&self, behind: Behind, at: ReadAt<'_>) -> Result<Looked> {
-        let Behind { mut stamp, mut older } = behind;
+        let Behind { stamp: seen, mut older } = behind;
+        let mut stamp = seen.stamp;
         loop {
             if stamp.undo_lsn == Stamp::NOTHING_BEFORE {
                 return Ok(Looked::Cell(None));
             }
             let before = match self.before_image(&stamp) {
-                Err(_) if self.bulks.get(stamp.txn).is_none() => return Ok(Looked::Gone),
+                Err(_) if self.bulks.get(stamp.txn).is_none() || self.may_be_undone(&seen) => {
+                    return Ok(Looked::Gone);
+                }
                 before => before?,
             };
             let Some(before) = before else { return Ok(Looked::Cell(None)) };

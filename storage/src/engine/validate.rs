@@ -8,7 +8,7 @@ use seawall_wal::{Lsn, Result};
 
 use super::Engine;
 use super::append::page_lsn;
-use super::read::ReadAt;
+use super::read::{ReadAt, StampSeen};
 use super::unit::Unit;
 use crate::catalogue::TreeInfo;
 use crate::page::{LeafView, PageRead};
@@ -24,7 +24,7 @@ enum Age {
     Seen,
     Newer,
     /// It lies behind the stamp of a transaction that is open: only its undo information tells.
-    Behind(Stamp),
+    Behind(StampSeen),
 }
 
 impl Engine {
@@ -83,7 +83,9 @@ impl Engine {
         let stamp = cell.and_then(|cell| cell.stamp);
         let is_open = |stamp: &Stamp| !self.bulks.sees(stamp, Lsn::MAX, None);
         match stamp.filter(is_open) {
-            Some(stamp) if self.bulks.has_commit_beyond(at.read_lsn) => Age::Behind(stamp),
+            Some(stamp) if self.bulks.has_commit_beyond(at.read_lsn) => {
+                Age::Behind(self.stamp_seen(stamp))
+            }
             _ => Age::Seen,
         }
     }
@@ -91,16 +93,19 @@ impl Engine {
     /// The answer, once no latch is held. `None`: a transaction was rolled back meanwhile, and the
     /// page has to be looked at again.
     fn is_newer(&self, age: Age, at: ReadAt<'_>) -> Result<Option<bool>> {
-        let stamp = match age {
+        let seen = match age {
             Age::Newer => return Ok(Some(true)),
             Age::Seen => return Ok(Some(false)),
-            Age::Behind(stamp) if stamp.undo_lsn == Stamp::NOTHING_BEFORE => {
+            Age::Behind(seen) if seen.stamp.undo_lsn == Stamp::NOTHING_BEFORE => {
                 return Ok(Some(false));
             }
-            Age::Behind(stamp) => stamp,
+            Age::Behind(seen) => seen,
         };
+        let stamp = seen.stamp;
         let before = match self.before_image(&stamp) {
-            Err(_) if self.bulks.get(stamp.txn).is_none() => return Ok(None),
+            Err(_) if self.bulks.get(stamp.txn).is_none() || self.may_be_undone(&seen) => {
+                return Ok(None);
+            }
             before => before?,
         };
         // What bears no stamp is in the version store, and was compared.

@@ -32,6 +32,9 @@ impl Opening<'_> {
         plan: &Plan,
         sizing: Sizing,
     ) -> Result<Opened> {
+        if !plan.analysis().losers.is_empty() {
+            return Err(Error::RecoveryNeeded);
+        }
         let mut state: ControlState = control.state();
         let database = state.identity.database;
         let memory = Opening {

@@ -196,6 +196,14 @@ impl TxnTable {
         self.used().iter().filter_map(part).min()
     }
 
+    /// What the transaction would undo next; `None` when it has no slot any more. Changes with each
+    /// record that it writes or undoes.
+    pub(crate) fn undo_next_lsn(&self, id: TxnId) -> Option<Lsn> {
+        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
+        let slot = self.used().iter().find(is_it)?;
+        Some(Lsn::new(slot.undo_next_lsn.load(Ordering::SeqCst)))
+    }
+
     /// Whether the transaction has a slot still.
     pub(crate) fn is_listed(&self, id: TxnId) -> bool {
         self.used().iter().any(|slot| slot.id.load(Ordering::SeqCst) == id.get())

@@ -165,6 +165,11 @@ impl Segments {
         let first = LogPosition { segment: entry.segment, offset: entry.offset };
         assert_eq!(first, self.next_position(), "an epoch begins where the log goes on");
         self.index.note_epoch(entry.start_lsn, first);
+        // The last segment may have lost its header, and nothing behind it bounded its start: its
+        // frames are of epochs before this one.
+        if let Some(last) = self.live.back_mut().filter(|last| last.first_lsn == Lsn::MAX) {
+            last.first_lsn = entry.start_lsn;
+        }
         self.epoch =
             Some(CurrentEpoch { epoch: entry.epoch, identity, first_frame_at: Some(first) });
     }

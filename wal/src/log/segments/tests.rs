@@ -377,6 +377,24 @@ fn the_current_segment_is_never_given_up() {
 }
 
 #[test]
+fn a_last_segment_without_header_keeps_nothing_in_front_of_it_for_ever() {
+    let mut log = TestLog::create(OPTIONS);
+    while log.segments.live_count() < 3 {
+        log.synced(&[&noise(30_000, 1)]);
+    }
+    let end = log.end().unwrap();
+    let last = segment::path(&wal_dir(), 3);
+    let mut bytes = log.disk.read_file(&last).unwrap();
+    bytes[..BLOCK_BYTES].fill(0);
+    log.disk.write_file(&last, &bytes);
+    let mut log = TestLog::reopen(log.disk, log.state, OPTIONS, &end);
+    assert_eq!(log.segments.recycle_below(Lsn::new(end.end_lsn.get() - 1)).unwrap(), 1);
+    log.synced(&[b"on"]);
+    assert_eq!(log.segments.recycle_below(log.end_lsn()).unwrap(), 1);
+    assert_eq!(log.segments.live_count(), 1);
+}
+
+#[test]
 fn after_a_crash_amid_recycling_the_log_that_is_needed_is_whole() {
     for (options, seed) in [(OPTIONS, 0), (OPTIONS, 1), (GROWING, 0), (GROWING, 2)] {
         let mut log = TestLog::create(options);
