@@ -169,12 +169,17 @@ impl Core {
         let reserved = self.engine.log.reserved_lsn();
         let target = Lsn::new(reserved.get().saturating_sub(budget_bytes / 2));
         let cleaner = &self.engine.cleaner;
-        let frames = CleanerTarget::CleanFrames(self.clean_frames);
         let mut pages_written = 0;
-        for target in [frames, CleanerTarget::RedoLsn(target)] {
-            if !cleaner.is_reached(target) {
-                pages_written += cleaner.step(target)?.pages_written;
-            }
+        let frames = CleanerTarget::CleanFrames(self.clean_frames);
+        if !cleaner.is_reached(frames) {
+            pages_written += cleaner.step(frames)?.pages_written;
+        }
+        let redo = CleanerTarget::RedoLsn(target);
+        if !cleaner.is_reached(redo) {
+            // While there is time, nobody should notice.
+            let is_late = self.checkpointer.redo_bytes_after_checkpoint() > budget_bytes / 4 * 3;
+            let step = if is_late { cleaner.step(redo) } else { cleaner.step_gently(redo) };
+            pages_written += step?.pages_written;
         }
         let checkpoint_bytes = self.pacing.checkpoint_bytes(budget_bytes);
         let redo_bytes = self.checkpointer.redo_bytes();

@@ -231,12 +231,27 @@ impl Core {
         Ok(())
     }
 
+    /// [`Core::clean_up_to`] while others commit: in small steps, as long as the log grows between
+    /// them.
+    fn clean_gently_up_to(&self, lsn: Lsn) -> Result<()> {
+        let (cleaner, target) = (&self.engine.cleaner, CleanerTarget::RedoLsn(lsn));
+        let mut seen = Lsn::NONE;
+        loop {
+            let reserved = self.engine.log.reserved_lsn();
+            let is_alone = std::mem::replace(&mut seen, reserved) == reserved;
+            let step = if is_alone { cleaner.step(target) } else { cleaner.step_gently(target) };
+            if step?.is_reached {
+                return Ok(());
+            }
+        }
+    }
+
     /// [`Database::checkpoint`](crate::Database::checkpoint): cleans up to the position of the call,
     /// then takes two checkpoints, so that neither master record needs older log.
     pub(super) fn checkpoint(&self) -> Result<CheckpointReport> {
         let _writing = self.admit_write()?;
         let started = Instant::now();
-        self.clean_up_to(self.engine.log.reserved_lsn())?;
+        self.clean_gently_up_to(self.engine.log.reserved_lsn())?;
         let first = self.take_checkpoint(Spill::BeyondShare)?;
         let second = self.take_checkpoint(Spill::BeyondShare)?;
         Ok(CheckpointReport {

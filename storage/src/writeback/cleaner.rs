@@ -17,6 +17,11 @@ pub enum CleanerTarget {
     CleanFrames(usize),
 }
 
+/// Pages of a gentle step. Measured with durable commits of 0.1 ms beside the cleaner, pages of 8 KiB:
+/// with 64 of them at once the commits' p99.9 was 1.3 ms, with 32 1.1, with 16 0.9 and with 8 0.7; with
+/// 4 the cleaner takes so long that more commits meet it.
+const GENTLE_PAGES: usize = 8;
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanerStep {
@@ -59,10 +64,22 @@ impl Cleaner {
     /// # Errors
     /// Those of [`PageWriter::write_batch`].
     pub fn step(&self, target: CleanerTarget) -> Result<CleanerStep> {
+        self.step_of(target, self.writer.batch_max())
+    }
+
+    /// [`Cleaner::step`] of so few pages that commits hardly meet it on the disk.
+    ///
+    /// # Errors
+    /// Those of [`PageWriter::write_batch`].
+    pub fn step_gently(&self, target: CleanerTarget) -> Result<CleanerStep> {
+        self.step_of(target, self.writer.batch_max().min(GENTLE_PAGES))
+    }
+
+    fn step_of(&self, target: CleanerTarget, pages_max: usize) -> Result<CleanerStep> {
         if self.is_reached(target) {
             return Ok(CleanerStep { pages_written: 0, is_reached: true });
         }
-        let batch = self.candidates(target);
+        let batch = self.candidates(target, pages_max);
         let written = self.writer.write_batch(&self.pool, &batch)?;
         Ok(CleanerStep { pages_written: written.pages, is_reached: self.is_reached(target) })
     }
@@ -80,8 +97,8 @@ impl Cleaner {
         }
     }
 
-    fn candidates(&self, target: CleanerTarget) -> Vec<PageId> {
-        let oldest = self.pool.dirty().oldest(self.writer.batch_max());
+    fn candidates(&self, target: CleanerTarget, pages_max: usize) -> Vec<PageId> {
+        let oldest = self.pool.dirty().oldest(pages_max);
         let below = match target {
             CleanerTarget::RedoLsn(lsn) => lsn,
             CleanerTarget::CleanFrames(_) => Lsn::MAX,
