@@ -50,7 +50,7 @@ id! {
     TxnId
 }
 id! {
-    /// Number of a writable open of a database; each starts a new one (DESIGN section 3).
+    /// Number of a writable open of a database; each starts a new one (W4).
     Epoch
 }
 id! {

@@ -1,4 +1,5 @@
-//! Fuzzy checkpoints (DESIGN section 7).
+//! Fuzzy checkpoints: the table of what they write, when they are due, what keeps the log, and the
+//! steps of one (invariants C1, C2, C3).
 
 mod holds;
 pub(crate) mod pacing;

@@ -1,5 +1,5 @@
 //! Moving undo information out of the log, so that no transaction, however long, keeps the log from
-//! being given up (DESIGN section 6, "UndoSpill").
+//! being given up ("Spilling" in ARCHITECTURE.md).
 //!
 //! It is the first step of a checkpoint:
 //!

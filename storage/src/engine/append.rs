@@ -1,6 +1,6 @@
 //! The one place where a record is appended and the pages it names change.
 //!
-//! The order is that of DESIGN section 3, and each step has its reason:
+//! Each step of the order has its reason:
 //!
 //! 1. the caller has credit, then the latches; the record is finished in scratch memory;
 //! 2. append sequence odd: a checkpoint that reserves its begin record after ours waits for us;

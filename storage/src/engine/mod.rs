@@ -175,8 +175,8 @@ impl Engine {
     /// Registers a reader at what `watermark` says. Returns its slot, `read_lsn` and `low_lsn`.
     ///
     /// The order is what makes `low_lsn` safe: `visible_lsn` first, then the transaction table, then
-    /// the position to read at (DESIGN section 6). A transaction that the scan misses reserves its
-    /// first record beyond that `visible_lsn`.
+    /// the position to read at. A transaction that the scan misses reserves its first record beyond
+    /// that `visible_lsn`.
     pub(crate) fn register(&self, watermark: impl Fn() -> Lsn) -> (SnapshotSlot, Lsn, Lsn) {
         self.reap_slots();
         let visible = self.log.visible_lsn();

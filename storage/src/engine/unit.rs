@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A unit whose versions would take more memory than its budget becomes *bulk*: what it writes from
-//! then on are stamps in the pages (DESIGN section 6). What it wrote before stays in the store.
+//! then on are stamps in the pages ("A transaction becomes huge" and "Stamps" in ARCHITECTURE.md).
+//! What it wrote before stays in the store.
 //!
 //! Before the first write a unit has no slot in the transaction table and no record in the log; a
 //! unit that never writes never has. The transaction id, the chain of `prev_lsn` and the commit or

@@ -1,6 +1,6 @@
 //! Opening a database: creating it, or recovering it, and putting the engine together.
 //!
-//! Recovery, and what an error or a crash at each step means (DESIGN section 8):
+//! Recovery, and what an error or a crash at each step means:
 //!
 //! 1. The control file is looked at: what is not a database, or is one of a newer format, is not even
 //!    locked. The lock is taken; the control file says where to begin. Nothing is changed.

@@ -1,5 +1,5 @@
 //! Undo files: records of huge transactions that the log no longer holds, for their rollback and for
-//! readers of older versions (DESIGN section 6, "UndoSpill").
+//! readers of older versions ("Spilling" in ARCHITECTURE.md).
 //!
 //! One file a transaction, `undo/<transaction id>`, with the records that may have to be undone, in
 //! the order of their LSNs. Files are neither logged nor allocated from pages, nor counted in

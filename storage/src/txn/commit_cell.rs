@@ -21,8 +21,8 @@ const ROLLED_BACK: u64 = u64::MAX;
 /// Decided once: [`Fate::Active`] becomes one of the other two.
 ///
 /// A commit is stored between the reservation of the commit record and its publication, so whoever
-/// sees `contiguous_lsn` beyond the record sees the cell decided (DESIGN section 6). Stores and
-/// loads are SeqCst: a cell is read against watermarks that other atomics hold.
+/// sees `contiguous_lsn` beyond the record sees the cell decided. Stores and loads are SeqCst: a
+/// cell is read against watermarks that other atomics hold.
 #[derive(Debug)]
 pub(crate) struct CommitCell {
     commit_lsn: AtomicU64,

@@ -1,5 +1,5 @@
 //! The `doublewrite` file: images of pages, durable before the pages are overwritten in place, so that
-//! a write torn by a crash can be mended (DESIGN section 4, "Torn pages").
+//! a write torn by a crash can be mended.
 //!
 //! A header block, then two areas of equal size. Batch `n` of an epoch is written into area `n % 2`,
 //! from its start, slot behind slot (their format is in `slot`); the rest of the area keeps what

@@ -1,4 +1,4 @@
-//! Epochs: each writable open of the database starts one (DESIGN section 3).
+//! Epochs: each writable open of the database starts one, so that no position is used twice (W4).
 //!
 //! | bytes | field |
 //! |---|---|

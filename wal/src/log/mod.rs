@@ -1,6 +1,6 @@
 //! The log: frames, segments, group commit, reading, and the decision where it ends.
 //!
-//! The append side, in the order in which a record passes it (see DESIGN section 3):
+//! The append side, in the order in which a record passes it:
 //!
 //! 1. [`Log::credit`] promises room in the ring and in the files, and may wait. `Err`: poisoned, or
 //!    the request can never fit.

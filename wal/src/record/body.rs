@@ -168,7 +168,7 @@ pub struct CheckpointEnd {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     missing_docs,
-    reason = "the variants and their fields are those of `Kind` and of DESIGN section 3"
+    reason = "the variants are those of `Kind`, the fields those of the table of the module"
 )]
 pub enum Body<'a> {
     Update { refs: Vec<PageRef<'a>> },

@@ -36,7 +36,7 @@ pub struct PageRef<'a> {
     pub ops: Cow<'a, [Op<'a>]>,
 }
 
-/// The mark of a huge transaction on a cell (DESIGN section 6).
+/// The mark of a huge transaction on a cell, in place of a version in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The transaction that wrote the cell.
