@@ -7,8 +7,12 @@ use crate::{CheckpointReport, Error, Lsn};
 
 /// Something that happened in the background, or that is taking its time.
 ///
-/// Delivered on the thread where it happens, with no lock of the engine held; a slow receiver slows
-/// that thread down.
+/// Delivered on the thread where it happens: one of the database's own, or one that is in the middle of
+/// a call, such as a write that waits for room in the log. No latch is held, but a slow receiver slows
+/// that thread down, and a receiver must not wait for anything that the thread is about to do. It may
+/// read, and look at [`Database::stats`](crate::Database::stats). It must not write to the database,
+/// take a checkpoint of it, verify it, back it up or close it, nor use a transaction that may be in the
+/// call.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -25,7 +29,7 @@ pub enum Event {
         phase: RecoveryPhase,
         /// How much of `total` is done, in units of the phase.
         done: u64,
-        /// The whole of the phase.
+        /// The whole of the phase; 0 as long as it is not known.
         total: u64,
     },
     /// Writers are being held back.
@@ -40,15 +44,22 @@ pub enum Event {
         /// For how long.
         waited: Duration,
     },
-    /// The database refuses writes until it is opened again.
+    /// The database refuses writes until it is opened again. Told once.
     Poisoned {
-        /// Why.
+        /// What failed first.
+        error: Error,
+    },
+    /// The last handle of the database has gone, and it could not be shut down cleanly: the next open
+    /// recovers. (Where [`Database::close`](crate::Database::close) is called, that returns the error
+    /// instead.)
+    CloseFailed {
+        /// What stood in the way.
         error: Error,
     },
 }
 
-/// Step of recovery, in order. `done` and `total` of [`Event::RecoveryProgress`] count the unit
-/// given with each.
+/// Step of recovery, in order. `done` and `total` of [`Event::RecoveryProgress`] count the unit given
+/// with each; the last report of a phase has them equal.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecoveryPhase {
@@ -58,9 +69,9 @@ pub enum RecoveryPhase {
     Doublewrite,
     /// Applying changes that the pages lack; bytes of log.
     Redo,
-    /// Rolling back transactions that did not commit; records.
+    /// Rolling back transactions that did not commit; transactions.
     Undo,
-    /// The checkpoint that ends recovery; pages.
+    /// The checkpoint that ends recovery; checkpoints, of which there is one.
     Checkpoint,
 }
 
@@ -119,6 +130,7 @@ impl fmt::Display for Event {
                 write!(f, "writers go on after {waited:.1?}: {reason}")
             }
             Self::Poisoned { error } => write!(f, "no more writes: {error}"),
+            Self::CloseFailed { error } => write!(f, "not shut down cleanly: {error}"),
         }
     }
 }

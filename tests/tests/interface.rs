@@ -267,7 +267,7 @@ fn events(event: &Event) {
             is::<bool>(reasons.contains(reason));
         }
         Event::StallEnd { reason, waited } => is::<(StallReason, Duration)>((*reason, *waited)),
-        Event::Poisoned { error } => drop(errors(error)),
+        Event::Poisoned { error } | Event::CloseFailed { error } => drop(errors(error)),
         _ => {}
     }
 }

@@ -127,12 +127,22 @@ impl Checkpointer {
 
     /// Takes a checkpoint of the pages as they are, and moves undo information out of the log.
     pub(crate) fn take(&self, spill: Spill) -> Result<CheckpointReport> {
+        self.take_and_tell(spill, |_| {})
+    }
+
+    /// [`Checkpointer::take`], which calls `tell` with the START of the begin record once that is
+    /// appended.
+    pub(crate) fn take_and_tell(
+        &self,
+        spill: Spill,
+        tell: impl FnOnce(Lsn),
+    ) -> Result<CheckpointReport> {
         let _turn = self.turn.lock();
         let started = Instant::now();
         let engine = &*self.engine;
         self.spill_undo(spill)?;
         engine.hold_sizes(engine.log.reserved_lsn());
-        let logged = self.log_checkpoint();
+        let logged = self.log_checkpoint(tell);
         engine.release_sizes();
         let (tables, end, appended) = logged?;
         engine.log.wait_durable(appended.end)?;
@@ -199,9 +209,11 @@ impl Checkpointer {
     }
 
     /// Steps 1 to 4, but for the flush.
-    fn log_checkpoint(&self) -> Result<(Tables, CheckpointEnd, Appended)> {
+    fn log_checkpoint(&self, tell: impl FnOnce(Lsn)) -> Result<(Tables, CheckpointEnd, Appended)> {
         let engine = &*self.engine;
         let begin_lsn = self.append(FENCE_RECORD_BYTES, &Body::CheckpointBegin)?.start;
+        // Should the receiver panic, tree sizes are held until the next checkpoint lets them go.
+        tell(begin_lsn);
         engine.appenders.wait_for_appends();
         let mut active = engine.active_txns();
         if is_planted(Bug::MissTransactionInCapture) {

@@ -101,8 +101,8 @@ impl Background {
         let (core, signal) = (Arc::clone(&self.core), Arc::clone(&self.signal));
         let body = move || {
             if let Err(error) = run(&core, &signal) {
-                core.engine.log.poison(error.clone());
-                core.emit(&Event::Poisoned { error });
+                core.engine.log.poison(error);
+                core.tell_poisoned();
             }
         };
         let spawned = thread::Builder::new().name(name.into()).spawn(body);
@@ -112,6 +112,7 @@ impl Background {
                 let source = Arc::new(error);
                 let error = Error::Io { path: self.core.path.clone(), source };
                 self.core.engine.log.poison(error);
+                self.core.tell_poisoned();
             }
         }
     }

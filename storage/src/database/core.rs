@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use seawall_wal::control::Shutdown;
 use seawall_wal::disk::DirectoryLock;
-use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard};
 use seawall_wal::{Error, Lsn, Result};
 
@@ -67,6 +67,7 @@ pub(crate) struct Core {
     pub(super) pacing: Arc<Pacing>,
     /// Why and since when all writers are held back a little.
     pub(super) paced: Mutex<Option<(StallReason, Instant)>>,
+    is_poison_told: AtomicBool,
     lock: Mutex<Option<Box<dyn DirectoryLock>>>,
     /// Held shared by every operation that may write; closing waits for them.
     writes: RwLock<()>,
@@ -97,6 +98,7 @@ impl Shared {
             clean_frames,
             pacing,
             paced: Mutex::new(None),
+            is_poison_told: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             writes: RwLock::new(()),
             live: Mutex::default(),
@@ -117,10 +119,12 @@ impl Shared {
             return Ok(());
         }
         let rolled_back = self.core.roll_back_live();
-        let _no_writes = self.core.writes.write();
+        let no_writes = self.core.writes.write();
         self.background.stop();
         let closed = rolled_back.and_then(|()| self.core.shut_down());
         drop(self.core.lock.lock().take());
+        drop(no_writes);
+        self.core.tell_poisoned();
         closed
     }
 }
@@ -128,7 +132,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            self.core.emit(&Event::Poisoned { error });
+            self.core.emit(&Event::CloseFailed { error });
         }
     }
 }
@@ -138,6 +142,20 @@ impl Core {
         if let Some(on_event) = &self.options.on_event {
             on_event(event);
         }
+    }
+
+    /// Tells once that the log is poisoned, and what by. It is told where nothing is held: by the
+    /// first of the database's threads that notices (the flusher is woken to), or by closing.
+    pub(super) fn tell_poisoned(&self) {
+        let Some(error) = self.engine.log.poisoned() else { return };
+        if self.is_poison_told.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let error = match error {
+            Error::Poisoned { source: Some(source) } => Error::clone(&source),
+            other => other,
+        };
+        self.emit(&Event::Poisoned { error });
     }
 
     /// Admits an operation that may write, for as long as the guard lives.
@@ -263,8 +281,8 @@ impl Core {
 
     /// Takes a checkpoint and tells of it.
     pub(crate) fn take_checkpoint(&self, spill: Spill) -> Result<CheckpointReport> {
-        self.emit(&Event::CheckpointBegin { begin_lsn: self.engine.log.reserved_lsn() });
-        let report = self.checkpointer.take(spill)?;
+        let tell = |begin_lsn| self.emit(&Event::CheckpointBegin { begin_lsn });
+        let report = self.checkpointer.take_and_tell(spill, tell)?;
         self.emit(&Event::CheckpointEnd(report.clone()));
         Ok(report)
     }

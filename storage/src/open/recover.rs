@@ -61,6 +61,8 @@ impl Opening<'_> {
         let plan = self.plan(&state, &sizing)?;
         let mut report = plan.report(is_clean);
         report.analysis = started.elapsed();
+        let log_bytes = plan.analysis.log_bytes;
+        self.progress(RecoveryPhase::Analysis, log_bytes, log_bytes);
         if self.options.read_only {
             return self.look_at(control, lock, &plan, sizing);
         }
@@ -80,14 +82,16 @@ impl Opening<'_> {
         })?;
 
         let file = self.page_file(OpenMode::ReadWrite, identity.database, &sizing)?;
-        self.progress(RecoveryPhase::Doublewrite, 0, to_u64(plan.slots.len()));
+        let slots = to_u64(plan.slots.len());
+        self.progress(RecoveryPhase::Doublewrite, 0, slots);
         let synced = plan.analysis.doublewrite.map(|(epoch, number)| BatchId { epoch, number });
         let restored = restore(&plan.slots, &file, synced, plan.end.end_lsn)?;
         report.pages_restored = to_u64(restored.len());
+        self.progress(RecoveryPhase::Doublewrite, slots, slots);
 
         let base = self.base(segments, entry, identity.database, file, sizing)?;
         let started = Instant::now();
-        let log_bytes = plan.analysis.log_bytes;
+        self.progress(RecoveryPhase::Redo, 0, log_bytes);
         let redone = redo(&plan.files, &plan.analysis, &base.pool, |done| {
             self.progress(RecoveryPhase::Redo, done, log_bytes);
         })?;
@@ -184,6 +188,7 @@ impl Opening<'_> {
         analysis.losers.values().for_each(|loser| engine.spills.adopt(loser));
         engine.spills.remove_unknown()?;
         let total = to_u64(analysis.losers.len());
+        self.progress(RecoveryPhase::Undo, 0, total);
         let mut undos = Vec::new();
         for loser in analysis.losers.values() {
             let slot = engine.txns.adopt(loser)?;
