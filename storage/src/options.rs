@@ -70,7 +70,9 @@ pub struct Options {
     pub(crate) disk_injected: Option<Arc<dyn Disk>>,
     /// Seam for tests: segment size in place of the one that follows from the log bound.
     pub(crate) segment_bytes: Option<u64>,
+    /// Seam for tests: memory for one transaction's versions in place of its share of the cache.
     pub(crate) bulk_budget_bytes: Option<u64>,
+    /// Seam for tests: log that one transaction's undo may hold in place of its share of the bound.
     pub(crate) held_log_bytes: Option<u64>,
     /// Seam for tests: each record gets a frame of its own.
     pub(crate) is_record_alone: bool,
@@ -104,8 +106,11 @@ impl Options {
         }
     }
 
-    /// Memory for pages, log ring, old versions and batch buffers together. 256 MiB; at least 1 MiB, at
-    /// most the machine's memory.
+    /// Memory for pages, log ring and batch buffers together. 256 MiB; at least 1 MiB, at most the
+    /// machine's memory.
+    ///
+    /// Old versions take memory beside it: a quarter as much, at least 1 MiB, before writers wait for
+    /// the readers who hold them and the oldest snapshot ends with [`Error::SnapshotTooOld`].
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
@@ -257,7 +262,7 @@ impl Options {
             && self.cache_bytes > memory_bytes
         {
             return Err(Error::InvalidArgument(format!(
-                "cache_bytes must be at most the machine's memory of {memory_bytes}; it is {}",
+                "cache_bytes must be at most the machine's memory of {memory_bytes} bytes; it is {}",
                 self.cache_bytes
             )));
         }
@@ -265,7 +270,7 @@ impl Options {
             && !(bytes.is_power_of_two() && PAGE_BYTES.contains(&bytes))
         {
             return Err(Error::InvalidArgument(format!(
-                "page_bytes must be 4096, 8192, 16384 or 32768; it is {bytes}"
+                "page_bytes must be 4096, 8192, 16384 or 32768 bytes; it is {bytes}"
             )));
         }
         within("recovery_target", self.recovery_target, &RECOVERY_TARGET)?;
@@ -273,7 +278,7 @@ impl Options {
         match self.segment_bytes {
             Some(bytes) if bytes == 0 || !bytes.is_multiple_of(to_u64(BLOCK_BYTES)) => {
                 Err(Error::InvalidArgument(format!(
-                    "segment_bytes must be a multiple of {BLOCK_BYTES}; it is {bytes}"
+                    "segment_bytes must be a multiple of {BLOCK_BYTES} bytes; it is {bytes}"
                 )))
             }
             _ => Ok(()),
@@ -286,7 +291,7 @@ fn at_least(name: &str, bytes: u64, min: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::InvalidArgument(format!(
-        "{name} must be at least {min} ({} MiB); it is {bytes}",
+        "{name} must be at least {min} bytes ({} MiB); it is {bytes}",
         min / MIB
     )))
 }
@@ -296,7 +301,7 @@ fn at_most(name: &str, bytes: u64, max: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::InvalidArgument(format!(
-        "{name} must be at most {max} ({} TiB); it is {bytes}",
+        "{name} must be at most {max} bytes ({} TiB); it is {bytes}",
         max / TIB
     )))
 }
@@ -343,6 +348,8 @@ impl fmt::Debug for Options {
             .field("manual_background", &self.manual_background)
             .field("disk_injected", &self.disk_injected)
             .field("segment_bytes", &self.segment_bytes)
+            .field("bulk_budget_bytes", &self.bulk_budget_bytes)
+            .field("held_log_bytes", &self.held_log_bytes)
             .field("is_record_alone", &self.is_record_alone)
             .field("has_unchecked_limits", &self.has_unchecked_limits)
             .finish()
@@ -422,7 +429,7 @@ mod tests {
     fn a_refusal_is_a_sentence_with_limit_and_value() {
         assert_eq!(
             refusal(&Options::new().cache_bytes(7)),
-            "cache_bytes must be at least 1048576 (1 MiB); it is 7"
+            "cache_bytes must be at least 1048576 bytes (1 MiB); it is 7"
         );
         assert_eq!(
             refusal(&Options::new().flush_interval(Duration::from_secs(90))),
