@@ -34,6 +34,26 @@
 //! as was asked for. Handles may be used from any thread. A call that fails says by its [`Error`]
 //! what may be done; after [`Error::Poisoned`] the database has to be opened again.
 //!
+//! # Errors of every call
+//!
+//! What a call does decides which of these it can give; the methods name what they add.
+//!
+//! | a call that | gives | when |
+//! |---|---|---|
+//! | does anything | [`Error::Closed`] | the database was closed, or this process is a forked child of the one that opened it |
+//! | names a key, a value or a tree | [`Error::InvalidArgument`] | it is beyond its limits, or the tree is of another database |
+//! | uses a tree | [`Error::NotFound`] | the tree was dropped |
+//! | reads | [`Error::Corrupt`] | bytes on disk are not what was written |
+//! | | [`Error::Io`] | the system refuses a file operation |
+//! | | [`Error::NoSpace`], [`Error::Poisoned`] | a page has to leave the cache for the one that is read, and none can |
+//! | reads one moment: in a [`Snapshot`], a [`Range`] or a [`Transaction`], or a large value | [`Error::SnapshotTooOld`] | the versions of that moment had to be dropped to bound memory |
+//! | uses a [`Transaction`] that has written | [`Error::TransactionTooOld`] | the database had to end it, because it held back a full log |
+//! | writes | [`Error::ReadOnly`] | the database is open for reading only |
+//! | | [`Error::NoSpace`] | the disk is full; nothing was lost, and the call may be repeated |
+//! | | [`Error::Poisoned`] | an earlier failure forbids writing until the database is opened again |
+//! | | those of reading | writing reads |
+//! | waits for a commit, its own or one that its answer rests on | [`Error::CommitUnknown`] | the flush of the log failed |
+//!
 //! Threads of the database: the log's flusher, the page cleaner, the collector. It prints nothing;
 //! [`Options::on_event`] tells what happens.
 #![deny(unsafe_op_in_unsafe_fn)]

@@ -26,7 +26,7 @@ pub struct Stats {
     /// Commits up to here are seen by new snapshots.
     #[cfg_attr(feature = "serde", serde(serialize_with = "figures::lsn"))]
     pub visible_lsn: Lsn,
-    /// Recovery would redo from here.
+    /// Redo would begin here if a checkpoint were taken now.
     #[cfg_attr(feature = "serde", serde(serialize_with = "figures::lsn"))]
     pub redo_lsn: Lsn,
     /// First record of the oldest transaction that recovery might have to undo.
@@ -60,7 +60,7 @@ pub struct Stats {
     pub rollbacks: u64,
     /// Conflicts given to a caller or retried.
     pub conflicts: u64,
-    /// Writes of the log that were synced.
+    /// Syncs of the log, those of a synced write included.
     pub flushes: u64,
     /// Bytes written to the log, padding included.
     pub wal_bytes_written: u64,

@@ -102,8 +102,10 @@ impl Database {
     /// The tree of this name, created where it is missing.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an empty name and one longer than
-    /// [`MAX_TREE_NAME_BYTES`](crate::MAX_TREE_NAME_BYTES).
+    /// Those of [every call](crate#errors-of-every-call) that reads, and where the tree is missing of
+    /// one that writes and commits; [`Error::InvalidArgument`] for an empty name and one longer than
+    /// [`MAX_TREE_NAME_BYTES`](crate::MAX_TREE_NAME_BYTES); [`Error::Conflict`] when others create or
+    /// drop it at the same time, after trying for a while.
     pub fn tree(&self, name: &str) -> Result<Tree> {
         loop {
             let Some(tree) = self.open_tree(name)? else {
@@ -120,7 +122,8 @@ impl Database {
     /// The tree of this name, if there is one.
     ///
     /// # Errors
-    /// Those of [`Database::tree`].
+    /// Those of [every call](crate#errors-of-every-call) that reads; [`Error::InvalidArgument`] for a
+    /// name that no tree can have.
     pub fn open_tree(&self, name: &str) -> Result<Option<Tree>> {
         check_name(name)?;
         let engine = &self.shared.core.engine;
@@ -133,7 +136,7 @@ impl Database {
     /// The names of all trees, in order.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn tree_names(&self) -> Result<Vec<String>> {
         let engine = &self.shared.core.engine;
         engine.check_open()?;
@@ -163,7 +166,9 @@ impl Database {
     /// Drops a tree. Returns whether there was one.
     ///
     /// # Errors
-    /// [`Error::Conflict`] while transactions write to it, after trying for a while.
+    /// Those of [every call](crate#errors-of-every-call) that writes and commits;
+    /// [`Error::InvalidArgument`] for a name that no tree can have; [`Error::Conflict`] while
+    /// transactions write to it, after trying for a while.
     pub fn drop_tree(&self, name: &str) -> Result<bool> {
         self.transact(|transaction| transaction.drop_tree(name))
     }
@@ -188,7 +193,9 @@ impl Database {
     /// conflicts with another one. An error of `run` rolls back.
     ///
     /// # Errors
-    /// Those of `run`; [`Error::Conflict`] when it still conflicts after the last try.
+    /// Those of `run`, and of [`Transaction::commit`]; [`Error::Conflict`] only when it still conflicts
+    /// after the last try. Other errors do not run it again, neither [`Error::TransactionTooOld`] nor
+    /// [`Error::SnapshotTooOld`].
     pub fn transact<T>(&self, run: impl FnMut(&mut Transaction) -> Result<T>) -> Result<T> {
         self.transact_with(TransactionOptions::new(), run)
     }
@@ -270,7 +277,8 @@ impl Database {
     /// Makes everything that has been committed durable. Returns the position up to which it is.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], or what made it so.
+    /// [`Error::Closed`]; [`Error::NoSpace`] where the log cannot be extended, after which it may be
+    /// repeated; [`Error::Poisoned`] when writing the log has failed, now or before.
     pub fn sync(&self) -> Result<Lsn> {
         let engine = &self.shared.core.engine;
         engine.check_open()?;
@@ -282,7 +290,7 @@ impl Database {
     /// [`Database::sync`] without waiting.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`]; a failed flush shows in the future.
     pub fn sync_async(&self) -> Result<CommitFuture> {
         let engine = &self.shared.core.engine;
         engine.check_open()?;
@@ -293,7 +301,8 @@ impl Database {
     /// Stops no transaction.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], or what made it so.
+    /// Those of [every call](crate#errors-of-every-call) that writes. A failed write or sync of a file
+    /// also poisons the database.
     pub fn checkpoint(&self) -> Result<CheckpointReport> {
         self.shared.core.checkpoint()
     }
@@ -303,8 +312,9 @@ impl Database {
     /// everything, through the cache.
     ///
     /// # Errors
-    /// [`Error::Closed`]; [`Error::NoSpace`] where writers needed the log that the verification
-    /// held: run it again. Damage is no error: it is in the report.
+    /// Those of [every call](crate#errors-of-every-call) that reads, but for damage, which is in the
+    /// report; [`Error::NoSpace`] also where writers needed the log that the verification held: run it
+    /// again.
     pub fn verify(&self, mut f: impl FnMut(&VerifyProgress)) -> Result<VerifyReport> {
         let core = &self.shared.core;
         crate::verify::verify(&core.engine, &core.checkpointer, &mut f)
@@ -315,9 +325,10 @@ impl Database {
     /// opening it restores it. Until it is complete, opening it is refused.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where `dir` is not empty; [`Error::NoSpace`] where the disk is full,
-    /// or writers needed the log that the copy held: remove what was copied and run it again;
-    /// [`Error::Corrupt`] for damage in what is copied; [`Error::Io`]. None harms the database.
+    /// Those of [every call](crate#errors-of-every-call) that writes: a backup takes a checkpoint;
+    /// [`Error::InvalidArgument`] where `dir` is not empty; [`Error::NoSpace`] also where writers
+    /// needed the log that the copy held. Remove what was copied and run it again. None that concerns
+    /// the copy harms the database.
     pub fn backup(&self, dir: impl AsRef<Path>) -> Result<BackupReport> {
         let core = &self.shared.core;
         // To the end: closing waits, since the checkpoint that a copy begins with must not come behind

@@ -16,7 +16,8 @@ use crate::key_range::{KeyBounds, KeyRange};
 /// The database as it was at one moment, for as long as this lives. Cloning it is cheap.
 ///
 /// It keeps old versions in memory, never the log: an old snapshot costs the versions of what was
-/// overwritten since.
+/// overwritten since. Where they fill their share of memory, writers wait a second for it to go; then
+/// it is revoked, and every read gives [`Error::SnapshotTooOld`]: take a new one.
 #[derive(Clone)]
 pub struct Snapshot {
     shared: Arc<Shared>,
@@ -50,7 +51,7 @@ impl Snapshot {
     /// The value of a key.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn get(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let mut out = Vec::new();
         let is_there = self.get_into(tree, key.as_ref(), &mut out)?;
@@ -66,7 +67,7 @@ impl Snapshot {
     /// Whether a key is there.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn contains_key(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<bool> {
         self.get_with(tree, key, |_| ()).map(|found| found.is_some())
     }
@@ -74,7 +75,7 @@ impl Snapshot {
     /// Calls `read` with the value of a key.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn get_with<R>(
         &self,
         tree: &Tree,
@@ -89,7 +90,8 @@ impl Snapshot {
     /// The pairs of a range, from either end.
     ///
     /// # Errors
-    /// Those of [`Tree::range`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a tree; errors of reading, and
+    /// [`Error::SnapshotTooOld`], come from the iterator.
     pub fn range(&self, tree: &Tree, range: impl KeyRange) -> Result<Range<'static>> {
         self.bounded(tree, range.into_bounds())
     }
@@ -97,7 +99,8 @@ impl Snapshot {
     /// The pairs whose keys begin with `prefix`.
     ///
     /// # Errors
-    /// Those of [`Tree::range`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a tree; errors of reading, and
+    /// [`Error::SnapshotTooOld`], come from the iterator.
     pub fn prefix(&self, tree: &Tree, prefix: impl AsRef<[u8]>) -> Result<Range<'static>> {
         self.bounded(tree, KeyBounds::prefix(prefix.as_ref()))
     }
@@ -111,7 +114,7 @@ impl Snapshot {
     /// Calls `visit` with each pair of a range, in order, until it breaks.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn scan<R>(
         &self,
         tree: &Tree,
@@ -124,7 +127,7 @@ impl Snapshot {
     /// The pair with the lowest key.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn first(&self, tree: &Tree) -> Result<Option<(Value, Value)>> {
         self.range(tree, ..)?.next().transpose()
     }
@@ -132,7 +135,7 @@ impl Snapshot {
     /// The pair with the highest key.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn last(&self, tree: &Tree) -> Result<Option<(Value, Value)>> {
         self.range(tree, ..)?.next_back().transpose()
     }
@@ -140,7 +143,7 @@ impl Snapshot {
     /// How many keys the tree has at this moment.
     ///
     /// # Errors
-    /// Those of [`Tree::len`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn len(&self, tree: &Tree) -> Result<u64> {
         self.check(tree)?;
         let len = tree.info.size.at(self.lsn());
@@ -151,7 +154,7 @@ impl Snapshot {
     /// Whether the tree has no keys at this moment.
     ///
     /// # Errors
-    /// Those of [`Tree::len`].
+    /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn is_empty(&self, tree: &Tree) -> Result<bool> {
         self.len(tree).map(|len| len == 0)
     }

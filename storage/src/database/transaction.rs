@@ -27,6 +27,12 @@ const REMOVE_BATCH: usize = 1024;
 /// until its commit returns. A write of a key that another transaction has written, and not ended, or
 /// has committed since this one's first read, is [`Error::Conflict`]: roll back and run it again, or
 /// use [`Database::transact`](crate::Database::transact), which does.
+///
+/// A transaction that stays open may have to be ended for the others' sake. Where it has written, its
+/// records are moved out of the log when that fills; only where that is not possible, on a full disk,
+/// its next call gives [`Error::TransactionTooOld`]. Where it has read, the versions it sees may have to
+/// be dropped to bound memory: then reads, and a commit that has to validate them, give
+/// [`Error::SnapshotTooOld`]. Roll back and run it again.
 pub struct Transaction {
     shared: Arc<Shared>,
     unit: LiveUnit,
@@ -85,7 +91,9 @@ impl Transaction {
     /// Puts a value under a key, whatever stands there.
     ///
     /// # Errors
-    /// [`Error::Conflict`]; [`Error::NoSpace`], after which the transaction may go on.
+    /// Those of [every call](crate#errors-of-every-call) that uses a transaction and writes;
+    /// [`Error::Conflict`] where another transaction has written the key. After [`Error::NoSpace`] the
+    /// transaction may go on.
     pub fn insert(
         &mut self,
         tree: &Tree,
@@ -148,7 +156,8 @@ impl Transaction {
     /// The tree of this name, created with this transaction where it is missing.
     ///
     /// # Errors
-    /// Those of [`Transaction::insert`]; [`Error::InvalidArgument`] for an empty or too long name.
+    /// Those of [`Transaction::insert`]; [`Error::InvalidArgument`] for an empty or too long name;
+    /// [`Error::Conflict`] where another transaction creates or drops a tree of this name.
     pub fn tree(&mut self, name: &str) -> Result<Tree> {
         check_name(name)?;
         let core = &self.shared.core;
@@ -163,6 +172,7 @@ impl Transaction {
     /// Drops a tree when this transaction commits. Returns whether there was one.
     ///
     /// # Errors
+    /// Those of [`Transaction::insert`]; [`Error::InvalidArgument`] for an empty or too long name;
     /// [`Error::Conflict`] while another transaction writes to it.
     pub fn drop_tree(&mut self, name: &str) -> Result<bool> {
         let _writing = self.shared.core.admit_write()?;
@@ -172,8 +182,8 @@ impl Transaction {
     /// Renames a tree when this transaction commits. Returns whether there was one.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when there is a tree named `to`; [`Error::Conflict`] while another
-    /// transaction writes to it.
+    /// Those of [`Transaction::insert`]; [`Error::InvalidArgument`] for an empty or too long name, and
+    /// when there is a tree named `to`; [`Error::Conflict`] while another transaction writes to it.
     pub fn rename_tree(&mut self, from: &str, to: &str) -> Result<bool> {
         let _writing = self.shared.core.admit_write()?;
         self.with(|unit| self.shared.core.engine.unit_rename_tree(unit, from, to))
@@ -182,7 +192,7 @@ impl Transaction {
     /// The value of a key.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a transaction and reads.
     pub fn get(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let mut out = Vec::new();
         let is_there = self.get_into(tree, key.as_ref(), &mut out)?;
@@ -204,7 +214,7 @@ impl Transaction {
     /// Whether a key is there.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a transaction and reads.
     pub fn contains_key(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<bool> {
         self.get_with(tree, key, |_| ()).map(|found| found.is_some())
     }
@@ -212,7 +222,7 @@ impl Transaction {
     /// Calls `read` with the value of a key.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a transaction and reads.
     pub fn get_with<R>(
         &self,
         tree: &Tree,
@@ -227,7 +237,8 @@ impl Transaction {
     /// The pairs of a range, from either end.
     ///
     /// # Errors
-    /// Those of [`Tree::range`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a transaction; errors of reading
+    /// come from the iterator.
     pub fn range(&self, tree: &Tree, range: impl KeyRange) -> Result<Range<'_>> {
         self.bounded(tree, range.into_bounds())
     }
@@ -235,7 +246,8 @@ impl Transaction {
     /// The pairs whose keys begin with `prefix`.
     ///
     /// # Errors
-    /// Those of [`Tree::range`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a transaction; errors of reading
+    /// come from the iterator.
     pub fn prefix(&self, tree: &Tree, prefix: impl AsRef<[u8]>) -> Result<Range<'_>> {
         self.bounded(tree, KeyBounds::prefix(prefix.as_ref()))
     }
@@ -258,7 +270,7 @@ impl Transaction {
     /// Calls `visit` with each pair of a range, in order, until it breaks.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a transaction and reads.
     pub fn scan<R>(
         &self,
         tree: &Tree,
@@ -281,7 +293,9 @@ impl Transaction {
     /// Undoes everything since the savepoint, which stays valid. Later savepoints do not.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a savepoint of another transaction.
+    /// Those of [every call](crate#errors-of-every-call) that uses a transaction and writes;
+    /// [`Error::InvalidArgument`] for a savepoint of another transaction. After any but the last, roll
+    /// back: part of it may be undone.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
         if savepoint.live_id != self.live_id {
             let why = "the savepoint is of another transaction";
@@ -294,7 +308,8 @@ impl Transaction {
     /// Undoes everything, as dropping does, and tells of errors.
     ///
     /// # Errors
-    /// [`Error::Poisoned`]: the next open undoes it.
+    /// What kept a part of it from being undone, and so has poisoned the database: the next open undoes
+    /// it. None for a transaction that the database has ended already.
     pub fn rollback(self) -> Result<()> {
         self.end()
     }
@@ -314,7 +329,10 @@ impl Transaction {
     /// Makes everything take place, with the durability that the transaction was begun with.
     ///
     /// # Errors
-    /// [`Error::Conflict`], after which everything is undone; [`Error::CommitUnknown`].
+    /// [`Error::Conflict`] where a commit of another transaction has changed what this one has read;
+    /// [`Error::TransactionTooOld`], [`Error::SnapshotTooOld`], and those of
+    /// [every call](crate#errors-of-every-call) that writes: after all of these everything is undone, or
+    /// will be by the next open. [`Error::CommitUnknown`]: it may have taken place.
     pub fn commit(self) -> Result<Lsn> {
         let durability = self.durability;
         self.commit_with(durability)
@@ -333,7 +351,7 @@ impl Transaction {
     /// [`Transaction::commit`] without waiting for the disk.
     ///
     /// # Errors
-    /// [`Error::Conflict`]; a failed flush shows in the future.
+    /// Those of [`Transaction::commit`]; a failed flush shows in the future.
     pub fn commit_async(self) -> Result<CommitFuture> {
         let durability = self.durability;
         let lsn = self.log_commit_with(durability)?;

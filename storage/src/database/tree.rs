@@ -74,6 +74,7 @@ impl Tree {
     /// Puts a value under a key, whatever stood there.
     ///
     /// # Errors
+    /// Those of [every call](crate#errors-of-every-call) that uses a tree, writes and commits;
     /// [`Error::Conflict`](crate::Error::Conflict) when a transaction has held the key for a second.
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.insert_with(key, value, self.durability())
@@ -256,8 +257,7 @@ impl Tree {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::Io`](crate::Error::Io), and those named
-    /// at [`Tree`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a tree and reads.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let mut out = Vec::new();
         let is_there = self.get_into(key.as_ref(), &mut out)?;
@@ -293,7 +293,8 @@ impl Tree {
     /// The pairs of a range, from either end.
     ///
     /// # Errors
-    /// Those named at [`Tree`]; errors of reading come from the iterator.
+    /// Those of [every call](crate#errors-of-every-call) that uses a tree; errors of reading, and
+    /// [`Error::SnapshotTooOld`](crate::Error::SnapshotTooOld), come from the iterator.
     pub fn range(&self, range: impl KeyRange) -> Result<Range<'static>> {
         self.bounded(range.into_bounds())
     }
@@ -316,7 +317,7 @@ impl Tree {
     /// each pair.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a tree and reads one moment.
     pub fn scan<R>(
         &self,
         range: impl KeyRange,
@@ -328,7 +329,7 @@ impl Tree {
     /// The pair with the lowest key.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [`Tree::scan`].
     pub fn first(&self) -> Result<Option<(Value, Value)>> {
         self.range(..)?.next().transpose()
     }
@@ -336,7 +337,7 @@ impl Tree {
     /// The pair with the highest key.
     ///
     /// # Errors
-    /// Those of [`Tree::get`].
+    /// Those of [`Tree::scan`].
     pub fn last(&self) -> Result<Option<(Value, Value)>> {
         self.range(..)?.next_back().transpose()
     }
@@ -344,7 +345,7 @@ impl Tree {
     /// How many keys the tree has. Takes constant time.
     ///
     /// # Errors
-    /// Those named at [`Tree`].
+    /// Those of [every call](crate#errors-of-every-call) that uses a tree.
     pub fn len(&self) -> Result<u64> {
         self.check()?;
         Ok(self.info.size.at(self.shared.core.engine.log.visible_lsn()))
