@@ -9,26 +9,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use seawall::catalogue::row;
+use seawall::names::{DOUBLEWRITE_NAME, LOCK_NAME, PAGES_NAME, UNDO_NAME, WAL_NAME};
 use seawall::page::{LeafView, PAGE_BYTES, PageKind, Verified};
 use seawall::pagefile::{PageFile, PageFormat};
+use seawall::recovery::{self, Loser};
 use seawall::writeback::doublewrite::{DoublewriteFile, Slot};
+use seawall::writeback::restore::find_log_end;
 use seawall::{Database, DiskKind, Error, Lsn};
 use seawall_wal::codec::to_usize;
 use seawall_wal::control::{Control, ControlState, Shutdown};
 use seawall_wal::disk::{self, Access, AlignedBuf, DirectoryLock, Disk, OpenMode};
-use seawall_wal::log::{LogEnd, LogFiles, LogRecord, TailCase, TailQuery, find_end};
+use seawall_wal::log::{LogEnd, LogFiles, LogRecord, TailCase};
 use seawall_wal::record::record_bytes_max;
 use seawall_wal::{PageId, TreeId};
 
 use crate::database::DatabaseArg;
 use crate::failure::Failure;
-
-// Names of the files in a database's directory.
-const LOCK_NAME: &str = "LOCK";
-const PAGES_NAME: &str = "pages";
-const DOUBLEWRITE_NAME: &str = "doublewrite";
-const WAL_NAME: &str = "wal";
-const UNDO_NAME: &str = "undo";
 
 /// The files of a database.
 pub(crate) struct Files {
@@ -110,9 +106,15 @@ impl Files {
         Ok(LogFiles::open(disk, &dir, identity.database, epochs, record_bytes_max)?)
     }
 
-    /// Where the log ends, by the same decision that recovery makes.
-    pub(crate) fn log_end(&self, log: &Arc<LogFiles>) -> Result<LogEnd, Failure> {
-        Ok(find_end(log, &TailQuery::new(&self.state))?)
+    /// Where the log ends, by the decision that recovery makes as well: with what these images of pages
+    /// prove.
+    pub(crate) fn log_end(&self, log: &Arc<LogFiles>, slots: &[Slot]) -> Result<LogEnd, Failure> {
+        Ok(find_log_end(log, &self.state, slots)?)
+    }
+
+    /// The transactions that recovery would undo.
+    pub(crate) fn losers(&self, log: &Arc<LogFiles>, end_lsn: Lsn) -> Result<Vec<Loser>, Failure> {
+        Ok(recovery::losers(log, &self.dir.join(WAL_NAME), &self.state, end_lsn)?)
     }
 
     /// The lowest position that the log still holds.

@@ -81,6 +81,8 @@ mod event;
 pub mod fork;
 mod key_range;
 mod limits;
+#[doc(hidden)]
+pub mod names;
 #[cfg(not(loom))]
 mod open;
 mod options;
@@ -91,7 +93,8 @@ pub mod pagefile;
 #[doc(hidden)]
 pub mod pool;
 #[cfg(not(loom))]
-mod recovery;
+#[doc(hidden)]
+pub mod recovery;
 mod report;
 mod space;
 #[cfg(not(loom))]

@@ -16,6 +16,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use seawall::page::{self, PageView, Verified};
 use seawall::pagefile::PageFile;
+use seawall::writeback::doublewrite::Slot;
 use seawall::{Error, Lsn, VerifyReport};
 use seawall_wal::PageId;
 use seawall_wal::disk::AlignedBuf;
@@ -56,8 +57,9 @@ impl Verify {
         let mut findings = Findings::default();
         let mut report = VerifyReport::default();
         let files = Files::open(&self.database)?;
-        let log = check_log(&files, &mut findings)?;
-        report.pages = check_pages(&files, &log, &mut findings, bar)?;
+        let slots = findings.or_add(files.doublewrite_slots())?.unwrap_or_default();
+        let log = check_log(&files, &slots, &mut findings)?;
+        report.pages = check_pages(&files, &slots, &log, &mut findings, bar)?;
         report.records = log.records;
         // The files are let go before the database is opened: both take its lock.
         drop(files);
@@ -141,13 +143,13 @@ struct LogFacts {
 }
 
 /// Reads the log to its end.
-fn check_log(files: &Files, findings: &mut Findings) -> Result<LogFacts, Failure> {
+fn check_log(files: &Files, slots: &[Slot], findings: &mut Findings) -> Result<LogFacts, Failure> {
     let mut facts = LogFacts::default();
     let Some(log) = findings.or_add(files.log())? else { return Ok(facts) };
     let Some(stopped_lsn) = findings.or_add(read_log(files, &log, &mut facts))? else {
         return Ok(facts);
     };
-    let Some(end) = findings.or_add(files.log_end(&log))? else { return Ok(facts) };
+    let Some(end) = findings.or_add(files.log_end(&log, slots))? else { return Ok(facts) };
     facts.end_lsn = Some(end.end_lsn);
     match stopped_lsn {
         // The end is looked for from the last checkpoint on; this is in front of it.
@@ -182,12 +184,12 @@ fn read_log(
 /// Reads every page; how many there are.
 fn check_pages(
     files: &Files,
+    slots: &[Slot],
     log: &LogFacts,
     findings: &mut Findings,
     bar: &ProgressBar,
 ) -> Result<u64, Failure> {
     let Some(pages) = findings.or_add(files.pages())? else { return Ok(0) };
-    let slots = findings.or_add(files.doublewrite_slots())?.unwrap_or_default();
     let mut restorable = BTreeSet::new();
     if files.needs_recovery() {
         restorable.extend(slots.iter().map(|slot| slot.page));

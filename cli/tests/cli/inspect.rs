@@ -291,6 +291,60 @@ fn the_plan_of_recovery_names_what_recovery_then_does() {
 }
 
 #[test]
+fn a_log_that_ends_before_what_an_image_proves_is_no_torn_tail_to_those_who_look() {
+    let place = Place::new();
+    let source = place.path("source");
+    // No thread runs, so that nothing is written but what is written here.
+    let database = Options::new().manual_background(true).open(&source).unwrap();
+    fill(&database);
+    // A page that redo creates anew has no image: these are written, and then changed.
+    database.checkpoint().unwrap();
+    copy_folder(&source, &place.database());
+    database.tree("fruit").unwrap().insert("last", "durable").unwrap();
+    database.checkpoint().unwrap();
+    for name in ["pages", "doublewrite"] {
+        fs::copy(source.join(name), place.database().join(name)).unwrap();
+    }
+    // Whoever opens for writing leaves his id in the lock; nothing else may change.
+    let refused = place.run("put", &["key", "value"]);
+    let before = contents(&place.database());
+    for run in [
+        refused,
+        place.run("verify", &["--json"]),
+        place.run("recover", &["--dry-run"]),
+        place.run_log("dump", &[]),
+        place.run_log("stat", &[]),
+    ] {
+        let told = String::from_utf8_lossy(&run.stdout).into_owned() + &run.stderr;
+        assert!(told.contains("in a log that is durable from"), "{told}");
+        run.failed(1);
+    }
+    assert!(contents(&place.database()) == before, "a file was changed");
+}
+
+#[test]
+fn the_plan_of_recovery_counts_losers_whose_records_are_not_in_the_log() {
+    let place = Place::new();
+    let source = place.path("source");
+    let options = Options::new().manual_background(true).held_log_bytes(0);
+    let database = options.open(&source).unwrap();
+    fill(&database);
+    let fruit = database.tree("fruit").unwrap();
+    let mut loser = database.begin().unwrap();
+    loser.insert(&fruit, "loser", "never").unwrap();
+    // Its undo information is moved out of the log, and nothing of it is read again.
+    database.checkpoint().unwrap();
+    copy_folder(&source, &place.database());
+    let plan = json(&place.run("recover", &["--dry-run", "--json"]).text());
+    let figures = ["losers", "losers_spilled", "records_to_undo"].map(|name| &plan[name]);
+    assert_eq!(figures, [1, 1, 0], "{plan}");
+    let text = place.run("recover", &["--dry-run"]).text();
+    assert!(text.ends_with("0, and those in undo files (losers with one: 1)\n"), "{text}");
+    let report = json(&place.run("recover", &["--json"]).text());
+    assert_eq!((&report["losers"], &report["records_undone"]), (&1.into(), &1.into()));
+}
+
+#[test]
 fn reading_a_crashed_database_recovers_it() {
     let place = crashed();
     assert_eq!(place.run("get", &["-t", "tools", "hammer"]).text(), "heavy\n");

@@ -17,6 +17,7 @@ use seawall_wal::{Error, Lsn, Result};
 
 use super::target::{CopiedFile, TargetFile};
 use crate::checkpoint::LogHold;
+use crate::names::WAL_NAME;
 
 /// A copy of the log in progress.
 pub(super) struct LogCopy<'b> {
@@ -144,7 +145,7 @@ impl<'b> LogCopy<'b> {
 
     fn finish_segment(&mut self) -> Result<()> {
         if let Some((header, file)) = self.current.take() {
-            let path = segment::path(Path::new("wal"), header.number);
+            let path = segment::path(Path::new(WAL_NAME), header.number);
             let header = SegmentHeader { segment_bytes: file.bytes(), ..header };
             let mut block = AlignedBuf::new(SEGMENT_HEADER_BYTES);
             header.encode(&mut block);

@@ -41,7 +41,8 @@ use self::undo::copy_undo_files;
 use crate::BackupReport;
 use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::Engine;
-use crate::open::{Layout, UNFINISHED_NAME};
+use crate::names::{PAGES_NAME, UNFINISHED_NAME};
+use crate::open::Layout;
 use crate::writeback::doublewrite::DoublewriteFile;
 
 /// Log that may gather before it is copied between two batches of pages.
@@ -80,7 +81,7 @@ pub(crate) fn backup(
     log.copy_to(engine.log.durable_lsn())?;
 
     let (end_lsn, first_at) = (log.end_lsn(), log.first_at());
-    files.push(pages.finish("pages".into())?);
+    files.push(pages.finish(PAGES_NAME.into())?);
     files.extend(log.finish()?);
     drop(hold);
     create_doublewrite(engine, &state, &layout)?;

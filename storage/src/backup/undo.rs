@@ -10,7 +10,8 @@ use seawall_wal::disk::Disk;
 
 use super::target::{CopiedFile, TargetFile};
 use crate::engine::Engine;
-use crate::spill::{UNDO_NAME, path};
+use crate::names::UNDO_NAME;
+use crate::spill::path;
 
 /// Copies the undo files of transactions that are running into the folder of the copy at `dir`.
 pub(super) fn copy_undo_files(

@@ -8,13 +8,7 @@ use seawall_wal::control::CONTROL_NAME;
 use seawall_wal::disk::Disk;
 use seawall_wal::{Error, Result};
 
-/// The lock, held while the database is open.
-const LOCK_NAME: &str = "LOCK";
-const PAGES_NAME: &str = "pages";
-const DOUBLEWRITE_NAME: &str = "doublewrite";
-const WAL_NAME: &str = "wal";
-/// Stands in a backup until it is complete.
-pub(crate) const UNFINISHED_NAME: &str = "unfinished";
+use crate::names::{DOUBLEWRITE_NAME, LOCK_NAME, PAGES_NAME, UNFINISHED_NAME, WAL_NAME};
 
 /// Paths of a database's files.
 #[derive(Clone, Debug)]

@@ -40,8 +40,8 @@ use crate::writeback::doublewrite::DoublewriteFile;
 use crate::writeback::writer::PageWriter;
 use crate::{Options, RecoveryReport};
 
+pub(crate) use layout::Layout;
 use layout::Place;
-pub(crate) use layout::{Layout, UNFINISHED_NAME};
 use sizing::Sizing;
 
 /// An open database, without its threads.

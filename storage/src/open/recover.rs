@@ -7,11 +7,9 @@ use std::time::Instant;
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::{Control, ControlState, Shutdown};
 use seawall_wal::disk::{AlignedBuf, DirectoryLock, OpenMode};
-use seawall_wal::log::{
-    LogEnd, LogFiles, RecordReader, Segments, TailQuery, find_end, rewrite_tail,
-};
+use seawall_wal::log::{LogEnd, LogFiles, RecordReader, Segments, rewrite_tail};
 use seawall_wal::record::record_bytes_max;
-use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
+use seawall_wal::{Error, PageId, Result, TreeId};
 
 use super::create::FIRST_TREE;
 use super::sizing::Sizing;
@@ -29,7 +27,7 @@ use crate::tree::{Descent, Seek};
 use crate::txn::CommitCell;
 use crate::version::KeySpan;
 use crate::writeback::doublewrite::{BatchId, Slot};
-use crate::writeback::restore::{known_durable_lsn, restore};
+use crate::writeback::restore::{find_log_end, restore};
 use crate::{Event, RecoveryPhase, RecoveryReport};
 
 /// What steps 1 and 2 found, before anything is changed.
@@ -130,18 +128,8 @@ impl Opening<'_> {
         let disk = Arc::clone(&self.disk);
         let files = LogFiles::open(disk, &self.layout.wal, database, &state.epochs, record_max)?;
         let slots = self.doublewrite(database, sizing).scan()?;
+        let end = find_log_end(&files, state, &slots)?;
         let master = state.master.as_ref();
-        let query = TailQuery {
-            start_lsn: master.map_or(state.epochs[0].start_lsn, |master| master.begin_lsn),
-            start_at: master.map(|master| master.begin_at),
-            checkpoint_end_lsn: master.map_or(Lsn::NONE, |master| master.end_lsn),
-            clean_lsn: match state.shutdown {
-                Shutdown::Clean { lsn } => Some(lsn),
-                _ => None,
-            },
-            known_durable_lsn: known_durable_lsn(&slots),
-        };
-        let end = find_end(&files, &query)?;
         let analysis = analyse(&files, &self.layout.wal, master, FIRST_TREE, end.end_lsn)?;
         Ok(Plan { files, end, slots, analysis })
     }

@@ -42,13 +42,12 @@ use seawall_wal::disk::{AlignedBuf, BLOCK_BYTES, Disk, DiskFile};
 use seawall_wal::log::OwnedRecord;
 use seawall_wal::{DatabaseId, Error, Lsn, Result, TxnId};
 
+use crate::names::UNDO_NAME;
 use block::offset_of;
 
 pub(crate) use reader::SpillReader;
 pub(crate) use writer::SpillWriter;
 
-/// The folder of the undo files in a database's directory.
-pub(crate) const UNDO_NAME: &str = "undo";
 /// Hexadecimal digits of a transaction's id in its file's name, so that names sort like ids.
 const NAME_DIGITS: usize = 16;
 

@@ -18,7 +18,7 @@ use seawall_wal::{Lsn, PageId, Result, TxnId};
 
 use super::files::read_log;
 use crate::engine::{OverflowLink, Spills};
-use crate::spill::UNDO_NAME;
+use crate::names::UNDO_NAME;
 use crate::txn::ActiveTxn;
 
 /// The range of log to look at.

@@ -1,9 +1,13 @@
-//! Recovery's first act on the page file: pages that a crash tore, or never let land, are put back
-//! from the doublewrite file.
+//! What recovery makes of the doublewrite file: its images prove how far the log was durable, and pages
+//! that a crash tore, or never let land, are put back from it. That is recovery's first act on the page
+//! file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use seawall_wal::control::ControlState;
 use seawall_wal::disk::AlignedBuf;
+use seawall_wal::log::{LogEnd, LogFiles, TailQuery, find_end};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::doublewrite::{BatchId, Slot};
@@ -12,9 +16,18 @@ use crate::page::PageView;
 use crate::pagefile::PageFile;
 
 /// The highest `page_lsn` that the slots prove: the log was durable up to it before they were written.
-#[must_use]
-pub fn known_durable_lsn(slots: &[Slot]) -> Lsn {
+pub(super) fn known_durable_lsn(slots: &[Slot]) -> Lsn {
     slots.iter().map(|slot| slot.page_lsn).max().unwrap_or(Lsn::NONE)
+}
+
+/// Finds the end of the log by all that is known of it: what `control` says, the log itself, and what
+/// these slots prove. It is the one decision of those who recover a database and those who look at it.
+///
+/// # Errors
+/// Those of [`find_end`].
+pub fn find_log_end(files: &Arc<LogFiles>, state: &ControlState, slots: &[Slot]) -> Result<LogEnd> {
+    let known_durable_lsn = known_durable_lsn(slots);
+    find_end(files, &TailQuery { known_durable_lsn, ..TailQuery::new(state) })
 }
 
 /// Puts the newest image of each page back in place, where the page on disk is damaged or older, and

@@ -33,7 +33,7 @@ impl Dump {
                 out.result(&description(&found, &decoded))?;
             }
         }
-        let end = files.log_end(selection.log())?;
+        let end = files.log_end(selection.log(), &files.doublewrite_slots()?)?;
         let why = describe_end(end.case);
         output::message(&format_args!("the log ends at {}: {why}", end.end_lsn));
         Ok(())

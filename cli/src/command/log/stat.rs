@@ -81,7 +81,8 @@ impl Stat {
             summary.by_kind.entry(kind_name(decoded.body.kind())).or_default().add(bytes);
         }
         if reader.stop().is_some() {
-            summary.end = Some(describe_end(files.log_end(selection.log())?.case));
+            let end = files.log_end(selection.log(), &files.doublewrite_slots()?)?;
+            summary.end = Some(describe_end(end.case));
         }
         out.result(&summary)
     }

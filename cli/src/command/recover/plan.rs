@@ -1,4 +1,5 @@
-//! What recovery would do, found by reading the log from the last checkpoint to its end.
+//! What recovery would do, found by reading the log from where the last checkpoint needs it to its
+//! end. The transactions to be undone are those that recovery's own analysis finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,12 +28,15 @@ pub(super) struct Plan {
     records: u64,
     /// Pages that these records name: at most so many are read and redone.
     pages: usize,
+    /// Transactions that did not commit.
     losers: usize,
-    /// Records of losers that are not compensated yet, as far as the log that is read goes.
+    /// Those of them whose undo information was moved out of the log, in part at least.
+    losers_spilled: usize,
+    /// Records of losers that are not compensated yet, as far as they are in the log.
     records_to_undo: u64,
 }
 
-/// Unfinished transactions and what is left of them to undo.
+/// Unfinished transactions and what is left of them to undo, as far as the log tells.
 #[derive(Default)]
 struct Transactions(BTreeMap<TxnId, u64>);
 
@@ -56,7 +60,8 @@ impl Plan {
     /// Reads the log; changes nothing.
     pub(super) fn make(files: &Files) -> Result<Self, Failure> {
         let log = files.log()?;
-        let end = files.log_end(&log)?;
+        let end = files.log_end(&log, &files.doublewrite_slots()?)?;
+        let losers = files.losers(&log, end.end_lsn)?;
         let master = files.state().master;
         let start = master.map_or_else(|| files.log_start(&log), |master| master.start_lsn());
         let redo_lsn = master.map_or(start, |master: MasterRecord| master.redo_lsn);
@@ -85,7 +90,8 @@ impl Plan {
             log_bytes,
             records,
             pages: pages.len(),
-            losers: transactions.0.len(),
+            losers: losers.len(),
+            losers_spilled: losers.iter().filter(|loser| loser.is_spilled).count(),
             records_to_undo: transactions.0.values().sum(),
         })
     }
@@ -104,7 +110,11 @@ impl fmt::Display for Plan {
         line("records", &self.records)?;
         line("pages", &self.pages)?;
         line("losers", &self.losers)?;
-        write!(f, "{:<22}{}", "records_to_undo", self.records_to_undo)
+        write!(f, "{:<22}{}", "records_to_undo", self.records_to_undo)?;
+        match self.losers_spilled {
+            0 => Ok(()),
+            count => write!(f, ", and those in undo files (losers with one: {count})"),
+        }
     }
 }
 
