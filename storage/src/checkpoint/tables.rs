@@ -6,7 +6,7 @@
 //! | 2 dirty pages | page id, rec LSN, last LSN |
 //! | 3 pending frees | first page, count, commit LSN |
 //! | 4 tree sizes | tree id, keys |
-//! | 5 frame index | LSN, segment, byte offset |
+//! | 5 | reserved for places of frames, refused |
 //! | 6 next ids | next tree id |
 //!
 //! A chunk holds entries of one section; chunks are numbered from 0 in the order of their records.
@@ -15,36 +15,12 @@ use seawall_wal::codec::{DecodeError, Encode, Reader};
 use seawall_wal::record::Extent;
 use seawall_wal::{Lsn, PageId, TreeId, TxnId};
 
+use crate::pool::dirty::DirtyPage;
+use crate::space::PendingFree;
 use crate::txn::ActiveTxn;
 
 /// Bytes of entries after which a chunk ends.
 const CHUNK_BYTES: usize = 16 << 10;
-
-/// A page that may lack changes on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DirtyPage {
-    pub(crate) page: PageId,
-    /// Changes below are on disk.
-    pub(crate) rec_lsn: Lsn,
-    /// END of the newest change.
-    pub(crate) last_lsn: Lsn,
-}
-
-/// An extent that a commit freed and that snapshots may still need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PendingFree {
-    pub(crate) extent: Extent,
-    /// END of the commit that freed it.
-    pub(crate) commit_lsn: Lsn,
-}
-
-/// A frame's place in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FramePlace {
-    pub(crate) lsn: Lsn,
-    pub(crate) segment: u64,
-    pub(crate) offset: u64,
-}
 
 /// Everything a checkpoint remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +29,6 @@ pub(crate) struct Tables {
     pub(crate) dirty: Vec<DirtyPage>,
     pub(crate) pending_frees: Vec<PendingFree>,
     pub(crate) sizes: Vec<(TreeId, u64)>,
-    pub(crate) frames: Vec<FramePlace>,
     pub(crate) next_tree: TreeId,
 }
 
@@ -68,7 +43,6 @@ const ACTIVE: u8 = 1;
 const DIRTY: u8 = 2;
 const PENDING_FREES: u8 = 3;
 const SIZES: u8 = 4;
-const FRAMES: u8 = 5;
 const NEXT_IDS: u8 = 6;
 
 impl Tables {
@@ -97,8 +71,6 @@ impl Tables {
             SIZES,
             self.sizes.iter().map(|&(tree, keys)| [tree.get(), keys]),
         );
-        let frames = self.frames.iter().map(|place| [place.lsn.get(), place.segment, place.offset]);
-        encode_section(&mut chunks, FRAMES, frames);
         encode_section(&mut chunks, NEXT_IDS, [[self.next_tree.get()]].into_iter());
         chunks
     }
@@ -143,10 +115,6 @@ impl Tables {
             SIZES => {
                 let [tree, keys] = numbers(reader)?;
                 self.sizes.push((TreeId::new(tree), keys));
-            }
-            FRAMES => {
-                let [lsn, segment, offset] = numbers(reader)?;
-                self.frames.push(FramePlace { lsn: Lsn::new(lsn), segment, offset });
             }
             NEXT_IDS => {
                 let [next_tree] = numbers(reader)?;
@@ -217,11 +185,10 @@ mod tests {
                 commit_lsn: lsn(5),
             }],
             sizes: vec![(TreeId::new(0), 4), (TreeId::new(1), 1 << 50)],
-            frames: vec![FramePlace { lsn: lsn(0), segment: 3, offset: 4096 }],
             next_tree: TreeId::new(2),
         };
         let chunks = tables.encode();
-        assert!(chunks.len() > 6, "the dirty pages need several chunks");
+        assert!(chunks.len() > 5, "the dirty pages need several chunks");
         let mut decoded = Tables::default();
         for chunk in &chunks {
             assert!(chunk.data.len() < CHUNK_BYTES + 64);
@@ -231,8 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_section_and_a_cut_entry_are_refused() {
+    fn an_unknown_section_a_reserved_one_and_a_cut_entry_are_refused() {
         assert!(Tables::default().decode_chunk(99, &[0]).is_err());
+        assert!(Tables::default().decode_chunk(5, &[0, 0, 0]).is_err());
         assert!(Tables::default().decode_chunk(ACTIVE, &[1, 2]).is_err());
     }
 }

@@ -26,7 +26,7 @@ use seawall_wal::{Lsn, Result};
 
 use super::holds::{LogHold, LogHolds};
 use super::spill::{Spill, spill_undo};
-use super::tables::{Chunk, DirtyPage, FramePlace, Tables, chunk_checksum};
+use super::tables::{Chunk, Tables, chunk_checksum};
 use crate::CheckpointReport;
 use crate::engine::{Appended, Chain, Engine};
 use crate::planted::{Bug, is_planted};
@@ -221,14 +221,7 @@ impl Checkpointer {
         }
         let parts_lsn = engine.txns.min_parts_lsn();
         let shards = 0..engine.dirty.shards();
-        let dirty: Vec<_> = shards
-            .flat_map(|index| engine.dirty.copy_shard(index))
-            .map(|entry| DirtyPage {
-                page: entry.page,
-                rec_lsn: entry.rec_lsn,
-                last_lsn: entry.last_lsn,
-            })
-            .collect();
+        let dirty: Vec<_> = shards.flat_map(|index| engine.dirty.copy_shard(index)).collect();
         let sizes = engine.trees.all();
         let sizes = sizes.iter().map(|tree| (tree.id, tree.size.at(begin_lsn))).collect();
         let tables = Tables {
@@ -239,7 +232,6 @@ impl Checkpointer {
                 false => engine.space.pending().as_of(begin_lsn),
             },
             sizes,
-            frames: Vec::<FramePlace>::new(),
             next_tree: engine.trees.peek_next_id(),
         };
         let rec_lsns = tables.dirty.iter().map(|dirty| dirty.rec_lsn);

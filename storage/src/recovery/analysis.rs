@@ -16,7 +16,8 @@ use seawall_wal::record::{self, Body, CheckpointEnd, CommitInfo, Extent, Op, Pag
 use seawall_wal::{Error, Lsn, PageId, Result, TreeId, TxnId};
 
 use crate::catalogue::row::tree_of;
-use crate::checkpoint::tables::{PendingFree, Tables, chunk_checksum};
+use crate::checkpoint::tables::{Tables, chunk_checksum};
+use crate::space::PendingFree;
 use crate::txn::ActiveTxn;
 
 /// What analysis found.

@@ -4,3 +4,4 @@ mod allocator;
 mod pending;
 
 pub(crate) use allocator::{Allocator, Reservation, Reserved, ReservedRun};
+pub(crate) use pending::PendingFree;

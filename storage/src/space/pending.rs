@@ -10,8 +10,15 @@ use seawall_wal::Lsn;
 use seawall_wal::record::Extent;
 use seawall_wal::sync::Mutex;
 
-use crate::checkpoint::tables::PendingFree;
 use crate::txn::{CommitCell, Fate};
+
+/// An extent that a commit freed and that snapshots may still need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PendingFree {
+    pub(crate) extent: Extent,
+    /// END of the commit that freed it.
+    pub(crate) commit_lsn: Lsn,
+}
 
 /// The extents.
 #[derive(Debug, Default)]

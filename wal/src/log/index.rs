@@ -1,5 +1,5 @@
 //! The sparse index from log positions to places in files: an LSN is not a file offset, since frames
-//! have headers and padding. Checkpoints store it; recovery rebuilds what is missing while it scans.
+//! have headers and padding. It is kept in memory; recovery rebuilds it while it scans.
 
 use std::collections::VecDeque;
 
