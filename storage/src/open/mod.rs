@@ -172,7 +172,7 @@ impl Opening<'_> {
         };
         let log = Arc::new(Log::start(Arc::clone(&self.disk), segments, entry, database, options)?);
         let file = Arc::new(file);
-        let dirty = Arc::new(DirtyTable::new(sizing.frames, sizing.frames));
+        let dirty = Arc::new(DirtyTable::new(sizing.frames));
         let pool = Arc::new(Pool::new(Arc::clone(&file), sizing.frames, Arc::clone(&dirty))?);
         let doublewrite = self.doublewrite(database, &sizing).open(entry.epoch)?;
         let watermark = Arc::clone(&log);

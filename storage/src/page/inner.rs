@@ -158,9 +158,9 @@ impl<'a> InnerView<'a> {
         slot_and_cell_bytes(suffix_len) <= self.node.free_bytes_logical()
     }
 
-    /// Whether a separator of any length fits: what a descent that splits ahead asks.
-    #[must_use]
-    pub fn fits_any_child(self) -> bool {
+    /// Whether a separator of any length fits.
+    #[cfg(test)]
+    pub(crate) fn fits_any_child(self) -> bool {
         slot_and_cell_bytes(MAX_KEY_BYTES - self.node.prefix_len().min(MAX_KEY_BYTES))
             <= self.node.free_bytes_logical()
     }

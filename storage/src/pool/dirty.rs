@@ -136,14 +136,13 @@ pub struct DirtyTable {
     last_lsns: Box<[AtomicU64]>,
     free_slots: Mutex<Vec<u32>>,
     len: AtomicUsize,
-    soft_max: usize,
 }
 
 impl DirtyTable {
-    /// A table for a pool of `frames`; writers are to be held back when it has `soft_max` entries.
+    /// A table for a pool of `frames`.
     #[must_use]
-    pub fn new(frames: usize, soft_max: usize) -> Self {
-        Self::with_shards(frames, soft_max, SHARDS)
+    pub fn new(frames: usize) -> Self {
+        Self::with_shards(frames, SHARDS)
     }
 
     /// The same with a given number of shards, for models.
@@ -151,7 +150,7 @@ impl DirtyTable {
     /// # Panics
     /// When there are more frames than a `u32` counts, or no shards.
     #[must_use]
-    pub fn with_shards(frames: usize, soft_max: usize, shards: usize) -> Self {
+    pub fn with_shards(frames: usize, shards: usize) -> Self {
         assert!(shards > 0, "a table has shards");
         let slots = u32::try_from(frames).expect("frames are numbered by u32");
         Self {
@@ -159,7 +158,6 @@ impl DirtyTable {
             last_lsns: (0..slots).map(|_| AtomicU64::new(0)).collect(),
             free_slots: Mutex::new((0..slots).rev().collect()),
             len: AtomicUsize::new(0),
-            soft_max,
         }
     }
 
@@ -316,12 +314,6 @@ impl DirtyTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Whether writers are to be held back, before they take any latch.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.len() >= self.soft_max
     }
 
     /// Number of shards, for [`Self::copy_shard`].

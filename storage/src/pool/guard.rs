@@ -41,42 +41,42 @@ impl<'p> Pin<'p> {
     #[inline]
     #[must_use]
     pub fn shared(&self) -> SharedPage<'_> {
-        SharedPage { bytes: self.pool.arena.shared(self.frame), page: self.page, pin: None }
+        SharedPage { bytes: self.pool.arena.shared(self.frame), page: self.page, _pin: None }
     }
 
     /// Latches the page for reading if that needs no wait.
     #[must_use]
     pub fn try_shared(&self) -> Option<SharedPage<'_>> {
         let bytes = self.pool.arena.try_shared(self.frame)?;
-        Some(SharedPage { bytes, page: self.page, pin: None })
+        Some(SharedPage { bytes, page: self.page, _pin: None })
     }
 
     /// Latches the page for changing; waits.
     #[inline]
     #[must_use]
     pub fn exclusive(&self) -> ExclusivePage<'_> {
-        ExclusivePage { bytes: self.pool.arena.exclusive(self.frame), page: self.page, pin: None }
+        ExclusivePage { bytes: self.pool.arena.exclusive(self.frame), page: self.page, _pin: None }
     }
 
     /// Latches the page for changing if that needs no wait.
     #[must_use]
     pub fn try_exclusive(&self) -> Option<ExclusivePage<'_>> {
         let bytes = self.pool.arena.try_exclusive(self.frame)?;
-        Some(ExclusivePage { bytes, page: self.page, pin: None })
+        Some(ExclusivePage { bytes, page: self.page, _pin: None })
     }
 
     /// Latches the page for reading; the guard keeps the pin.
     #[must_use]
     pub fn into_shared(self) -> SharedPage<'p> {
         let (bytes, page) = (self.pool.arena.shared(self.frame), self.page);
-        SharedPage { bytes, page, pin: Some(self) }
+        SharedPage { bytes, page, _pin: Some(self) }
     }
 
     /// Latches the page for changing; the guard keeps the pin.
     #[must_use]
     pub fn into_exclusive(self) -> ExclusivePage<'p> {
         let (bytes, page) = (self.pool.arena.exclusive(self.frame), self.page);
-        ExclusivePage { bytes, page, pin: Some(self) }
+        ExclusivePage { bytes, page, _pin: Some(self) }
     }
 
     /// Begins a read without the latch; `None` while somebody changes the page.
@@ -111,10 +111,10 @@ pub struct SharedPage<'p> {
     // Dropped in this order: the latch goes before the pin.
     bytes: SharedBytes<'p>,
     page: PageId,
-    pin: Option<Pin<'p>>,
+    _pin: Option<Pin<'p>>,
 }
 
-impl<'p> SharedPage<'p> {
+impl SharedPage<'_> {
     /// The page.
     #[inline]
     #[must_use]
@@ -126,13 +126,6 @@ impl<'p> SharedPage<'p> {
     #[must_use]
     pub fn page_lsn(&self) -> Lsn {
         PageView::new(self.bytes.bytes()).page_lsn()
-    }
-
-    /// Lets go of the latch; gives back the pin where the guard was made by [`Pin::into_shared`].
-    pub fn unlatch(self) -> Option<Pin<'p>> {
-        let Self { bytes, page: _, pin } = self;
-        drop(bytes);
-        pin
     }
 }
 
@@ -148,10 +141,10 @@ impl PageRead for SharedPage<'_> {
 pub struct ExclusivePage<'p> {
     bytes: ExclusiveBytes<'p>,
     page: PageId,
-    pin: Option<Pin<'p>>,
+    _pin: Option<Pin<'p>>,
 }
 
-impl<'p> ExclusivePage<'p> {
+impl ExclusivePage<'_> {
     /// The page.
     #[inline]
     #[must_use]
@@ -163,13 +156,6 @@ impl<'p> ExclusivePage<'p> {
     #[must_use]
     pub fn page_lsn(&self) -> Lsn {
         PageView::new(self.bytes.bytes()).page_lsn()
-    }
-
-    /// Lets go of the latch; gives back the pin where the guard was made by [`Pin::into_exclusive`].
-    pub fn unlatch(self) -> Option<Pin<'p>> {
-        let Self { bytes, page: _, pin } = self;
-        drop(bytes);
-        pin
     }
 }
 

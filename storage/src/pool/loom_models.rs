@@ -212,7 +212,7 @@ const PAGE: PageId = PageId::new(7);
 impl Page {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            table: DirtyTable::with_shards(1, 1, 1),
+            table: DirtyTable::with_shards(1, 1),
             parking: Parking::new(),
             latch: Latch::new(),
             page_lsn: AtomicU64::new(10),

@@ -166,13 +166,15 @@ fn a_hint_finds_its_page_until_it_is_evicted() {
 }
 
 #[test]
-fn a_guard_gives_its_pin_back() {
+fn a_guard_that_keeps_its_pin_lets_go_of_both() {
     let rig = filled(4, 8);
     let latched = rig.pool.pin(page(3)).unwrap().into_exclusive();
     assert!(rig.pool.pin_resident(page(3)).unwrap().try_shared().is_none());
-    let pin = latched.unlatch().unwrap();
-    assert_eq!(pin.shared().id(), page(3));
-    assert!(pin.shared().unlatch().is_none());
+    drop(latched);
+    assert_eq!(rig.pool.pin_resident(page(3)).unwrap().shared().id(), page(3));
+    // Neither latch nor pin is left: the frame can be used for another page.
+    (4..8).cycle().take(40).for_each(|number| drop(rig.pool.pin(page(number)).unwrap()));
+    assert!(rig.pool.pin_resident(page(3)).is_none());
 }
 
 #[cfg(debug_assertions)]

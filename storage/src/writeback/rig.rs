@@ -83,7 +83,7 @@ impl Rig {
         disk.sync_dir(Path::new("/")).unwrap();
         let log = Arc::new(NumberLog::starting_at(1000));
         watch_w1(&disk, &log);
-        let dirty = Arc::new(DirtyTable::new(frames, frames));
+        let dirty = Arc::new(DirtyTable::new(frames));
         let page_file = Arc::new(page_file);
         let doublewrite = doublewrite_file(&disk).open(Epoch::new(1)).unwrap();
         let writer = PageWriter::new(

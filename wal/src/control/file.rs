@@ -93,8 +93,9 @@ impl Control {
 
     /// The master record in the slot that is not in force; `None` where that slot is invalid, or
     /// from before the first checkpoint.
-    #[must_use]
-    pub fn other_slot_master(&self) -> Option<MasterRecord> {
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    fn other_slot_master(&self) -> Option<MasterRecord> {
         self.current.lock().other.as_ref().and_then(|state| state.master)
     }
 

@@ -363,8 +363,9 @@ impl CreditPool {
 
 impl Credit {
     /// Payload bytes not yet spent.
-    #[must_use]
-    pub const fn remaining_bytes(&self) -> u64 {
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub(super) const fn remaining_bytes(&self) -> u64 {
         self.bytes
     }
 

@@ -130,7 +130,6 @@ pub struct Log {
     writer: Writer<Segments>,
     maker: SpareMaker,
     schedule: Mutex<Schedule>,
-    earlier: Option<Mutex<RecordReader>>,
 }
 
 /// A place in the log that its owner must fill by [`Log::publish`]: everything behind it waits. If
@@ -227,18 +226,9 @@ impl Log {
             writer,
             maker,
             schedule: Mutex::default(),
-            earlier: None,
         };
         log.append_epoch_start()?;
         Ok(log)
-    }
-
-    /// The same log, which also reads records of earlier epochs, from these files: those that
-    /// recovery read, with the epoch that is being written now in their history or not.
-    #[must_use]
-    pub fn with_earlier(mut self, files: Arc<LogFiles>) -> Self {
-        self.earlier = Some(Mutex::new(RecordReader::new(files)));
-        self
     }
 
     fn append_epoch_start(&self) -> Result<()> {
@@ -359,7 +349,9 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::wait_durable`].
-    pub fn write_out(&self) -> Result<()> {
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub(crate) fn write_out(&self) -> Result<()> {
         self.wait_for(Goal::Written, self.frontier.contiguous())
     }
 

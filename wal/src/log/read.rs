@@ -8,7 +8,6 @@ use std::borrow::Cow;
 
 use crate::Lsn;
 use crate::codec::{DecodeError, to_u64, to_usize};
-use crate::control::LogPosition;
 use crate::disk::{Access, AlignedBuf, BLOCK_BYTES, OpenMode};
 use crate::record::{self, Header, Record, header};
 use crate::{Error, Result};
@@ -45,17 +44,16 @@ impl OwnedRecord {
 
 impl Log {
     /// Reads the record that starts at `lsn`, wherever it is. It must have been published, and not
-    /// been given up by [`Log::truncate`]. Records of earlier epochs are found only with
-    /// [`Log::with_earlier`].
+    /// been given up by [`Log::truncate`]. Records of earlier epochs are not found.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when no record starts there or it was given up;
     /// [`Error::Corrupt`] when it is damaged.
     pub fn read(&self, lsn: Lsn) -> Result<OwnedRecord> {
-        let mut bytes = Vec::new();
         if lsn < self.entry.start_lsn {
-            return self.read_earlier(lsn);
+            return Err(no_record(lsn));
         }
+        let mut bytes = Vec::new();
         if lsn < self.frontier.reserved() {
             // The record is there, but the one in front of it may still be on its way: others are
             // between reserve and publish for no longer than a copy takes.
@@ -70,14 +68,6 @@ impl Log {
     /// What looks like damage in a file that was recycled meanwhile is not.
     fn or_given_up(&self, lsn: Lsn, error: Error) -> Error {
         if self.locate(lsn).is_none() { no_record(lsn) } else { error }
-    }
-
-    fn read_earlier(&self, lsn: Lsn) -> Result<OwnedRecord> {
-        let Some(earlier) = &self.earlier else { return Err(no_record(lsn)) };
-        let Some((segment, offset)) = self.locate(lsn) else { return Err(no_record(lsn)) };
-        let hint = LogPosition { segment, offset };
-        let record = earlier.lock().read_record(lsn, Some(hint));
-        record.map_err(|error| self.or_given_up(lsn, error))
     }
 
     fn verify(&self, lsn: Lsn, mut bytes: Vec<u8>) -> Result<OwnedRecord, DecodeError> {

@@ -277,14 +277,16 @@ impl Segments {
     }
 
     /// Segments that hold part of the log.
-    #[must_use]
-    pub fn live_count(&self) -> usize {
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub(crate) fn live_count(&self) -> usize {
         self.live.len()
     }
 
     /// Segments that are ready for use.
-    #[must_use]
-    pub fn spare_count(&self) -> usize {
+    #[cfg(test)]
+    #[cfg(not(loom))]
+    pub(crate) fn spare_count(&self) -> usize {
         self.spares.len()
     }
 
