@@ -34,11 +34,12 @@ pub enum Error {
     },
     /// A read-only open met a database that was not shut down cleanly. Open it writable once.
     RecoveryNeeded,
-    /// The file system is full. Nothing was lost: free some space and go on.
+    /// There is no room: in the file system, for the log under its bound, or in the cache. Nothing was
+    /// lost: free some space, or raise the bound that the text names, and go on.
     NoSpace {
-        /// The file that could not grow.
+        /// The file that could not grow, or be read.
         path: PathBuf,
-        /// What the operating system said.
+        /// What the operating system said, or which bound was reached.
         source: Arc<io::Error>,
     },
     /// The transaction had to be ended because it held up the log for too long. Run it again.
@@ -130,10 +131,11 @@ impl fmt::Display for Error {
             }
             Self::InvalidArgument(why) => f.write_str(why),
             Self::NotFound { what } => write!(f, "{what} does not exist"),
-            Self::ReadOnly => f.write_str("the database is open for reading only"),
-            Self::Closed => f.write_str("the database is closed"),
+            Self::ReadOnly => f.write_str("the database is open for reading only; open it for writing"),
+            Self::Closed => f.write_str("the database is closed; open it again"),
             Self::Locked { path } => {
-                write!(f, "the database is open elsewhere: {} is locked", path.display())
+                let path = path.display();
+                write!(f, "the database is open elsewhere: {path} is locked; close it there first")
             }
             Self::RecoveryNeeded => f.write_str(
                 "the database was not shut down cleanly; open it for writing once to recover it",
@@ -158,7 +160,8 @@ impl fmt::Display for Error {
             ),
             Self::UnsupportedFormat { found, supported } => write!(
                 f,
-                "the database has format {found}; this program reads formats up to {supported}"
+                "the database has format {found}, and this program reads formats up to {supported}; \
+                 use a newer one"
             ),
             Self::Poisoned { source: Some(source) } => {
                 write!(f, "the database refuses writes until it is opened again: {source}")

@@ -19,14 +19,26 @@ use super::Engine;
 use super::auto_commit::Decision;
 use super::unit::Unit;
 use crate::catalogue::TreeInfo;
-use crate::limits::MAX_VALUE_BYTES;
+use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::page::{
-    OverflowView, PageBuf, PageKind, PageRead, PageView, overflow_page, payload_bytes_max,
+    OverflowView, PAGE_BYTES, PageBuf, PageKind, PageRead, PageView, overflow_page,
+    pages_per_bitmap, payload_bytes_max,
 };
 use crate::space::ReservedRun;
 
 /// Most extents of a value.
 pub(crate) const EXTENTS_MAX: usize = 16;
+
+// A run is as long as what is left of the value, or as what a bitmap page covers, however the free
+// pages lie: where no bitmap page has such a run free, the next one is made. So the longest value on
+// the smallest pages takes the most extents.
+const _: () = {
+    let page_bytes = PAGE_BYTES[0];
+    let first_max = payload_bytes_max(page_bytes, MAX_KEY_BYTES);
+    let rest_max = payload_bytes_max(page_bytes, 0);
+    let pages = 1 + (MAX_VALUE_BYTES - first_max).div_ceil(rest_max);
+    assert!(pages.div_ceil(pages_per_bitmap(page_bytes) - 1) <= EXTENTS_MAX);
+};
 
 /// Pages written by one record.
 const CHUNK_PAGES: usize = 4;
@@ -131,11 +143,8 @@ impl Engine {
                 }
             }
             link.extents.push(run.extent());
-            if link.extents.len() > EXTENTS_MAX {
-                let why = format!("the value would take more than {EXTENTS_MAX} extents");
-                return Err(Error::InvalidArgument(why));
-            }
         }
+        assert!(link.extents.len() <= EXTENTS_MAX, "{} extents", link.extents.len());
         Ok(link)
     }
 

@@ -5,6 +5,8 @@
 //! with an entry in the dirty table, in whatever state, is not clean): a foreground thread never
 //! writes somebody's page to get a frame. Where no frame is clean, the [`FrameProvider`] is asked.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use seawall_wal::sync::atomic::{AtomicUsize, Ordering};
@@ -105,10 +107,12 @@ impl Pool {
                 self.clock.pause();
             }
         }
-        Err(Error::InvalidArgument(format!(
-            "all {} pages of the cache are in use at once; cache_bytes is too small",
+        let why = format!(
+            "all {} pages of the cache are in use at once; raise cache_bytes",
             self.arena.frames()
-        )))
+        );
+        let source = Arc::new(io::Error::new(io::ErrorKind::StorageFull, why));
+        Err(Error::NoSpace { path: self.page_file.path().to_path_buf(), source })
     }
 
     /// Moves the hand until a page has gone, at most as far as every page must have had its chance.

@@ -163,7 +163,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Corrupt`] for a page that is damaged or was never written; those of reading and of the
-    /// frame provider; [`Error::InvalidArgument`] when every frame is pinned.
+    /// frame provider; [`Error::NoSpace`] when every frame is pinned.
     pub fn pin(&self, page: PageId) -> Result<Pin<'_>> {
         self.pin_or(page, |ticket| self.load(ticket))
     }
@@ -172,7 +172,7 @@ impl Pool {
     /// zeros, or the page's old content where it was resident.
     ///
     /// # Errors
-    /// Those of the frame provider; [`Error::InvalidArgument`] when every frame is pinned.
+    /// Those of the frame provider; [`Error::NoSpace`] when every frame is pinned.
     pub fn pin_new(&self, page: PageId) -> Result<Pin<'_>> {
         self.pin_or(page, |ticket| {
             let frame = self.claim_frame()?;

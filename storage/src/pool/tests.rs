@@ -61,7 +61,9 @@ fn pinned_and_dirty_pages_stay_where_they_are() {
 fn a_cache_whose_every_page_is_pinned_says_so() {
     let rig = filled(2, 8);
     let _pins = [rig.pool.pin(page(1)).unwrap(), rig.pool.pin(page(2)).unwrap()];
-    assert!(matches!(rig.pool.pin(page(3)), Err(Error::InvalidArgument(_))));
+    let refused = rig.pool.pin(page(3)).map(drop);
+    let Err(Error::NoSpace { source, .. }) = refused else { panic!("{refused:?}") };
+    assert!(source.to_string().ends_with("raise cache_bytes"), "{source}");
 }
 
 #[test]

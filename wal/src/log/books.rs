@@ -231,7 +231,10 @@ impl Books {
         if is_possible {
             return Ok(());
         }
-        let why = format!("{} bytes of records never fit the log", request.payload_bytes);
+        let why = format!(
+            "{} bytes of records never fit the log; raise max_wal_bytes",
+            request.payload_bytes
+        );
         Err(Error::InvalidArgument(why))
     }
 

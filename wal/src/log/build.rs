@@ -19,7 +19,7 @@ use crate::record::RECORD_ALIGN;
 use crate::{Epoch, Lsn, Result};
 
 use super::books::{Demand, FrameCost, Room};
-use super::credit::{CreditPool, no_space};
+use super::credit::CreditPool;
 use super::frame::{
     FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, FrameHeader, IN_FLIGHT_BYTES_MAX,
     IN_FLIGHT_FRAMES_MAX, frame_bytes,
@@ -200,7 +200,7 @@ impl<S: Space> Builder<S> {
         if !credits.allows(&cost, demand) {
             return match demand {
                 Demand::Idle => Ok(Built::NotWorthIt),
-                Demand::Waited => Err(no_space()),
+                Demand::Waited => Err(credits.no_space()),
             };
         }
         let place = self.space.place(cost.frame_bytes, self.framed, durable);

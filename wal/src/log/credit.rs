@@ -22,7 +22,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::codec::to_u64;
@@ -77,6 +77,8 @@ pub(super) struct CreditPool {
     /// Waiters for ring room, for publishers to look at without the mutex.
     ring_waiters: AtomicUsize,
     bell: Arc<Bell>,
+    /// Where the log is, for errors.
+    dir: PathBuf,
 }
 
 #[derive(Debug)]
@@ -93,10 +95,11 @@ struct State {
     end: Option<Error>,
 }
 
-/// The error for a log that is full.
-pub(super) fn no_space() -> Error {
-    let why = "the log has reached its bound";
-    Error::io(Path::new("wal"), io::Error::new(io::ErrorKind::StorageFull, why))
+/// The error for a log in `dir` that is full.
+pub(super) fn no_space(dir: &Path) -> Error {
+    let why =
+        "the log has reached its bound, and nothing of it can be given up; raise max_wal_bytes";
+    Error::io(dir, io::Error::new(io::ErrorKind::StorageFull, why))
 }
 
 /// A waiter's place, given up when dropped.
@@ -117,7 +120,7 @@ impl Drop for Ticket<'_> {
 
 impl CreditPool {
     /// Nothing granted yet.
-    pub(super) fn new(limits: CreditLimits, room: Room, bell: Arc<Bell>) -> Arc<Self> {
+    pub(super) fn new(limits: CreditLimits, room: Room, bell: Arc<Bell>, dir: &Path) -> Arc<Self> {
         let books = Books::new(limits, room);
         Arc::new(Self {
             state: Mutex::new(State {
@@ -131,7 +134,13 @@ impl CreditPool {
             changed: Condvar::new(),
             ring_waiters: AtomicUsize::new(0),
             bell,
+            dir: dir.to_path_buf(),
         })
+    }
+
+    /// The error for a log that is full.
+    pub(super) fn no_space(&self) -> Error {
+        no_space(&self.dir)
     }
 
     fn note_change(&self, state: &mut MutexGuard<'_, State>) {
@@ -217,7 +226,7 @@ impl CreditPool {
             }
             match shortage {
                 Some(Shortage::Files) if request.purpose == Purpose::Reserve => {
-                    return Err(no_space());
+                    return Err(self.no_space());
                 }
                 Some(Shortage::Ring) => self.wait_for_ring(state, &mut write)?,
                 Some(Shortage::Owned) if is_next => match self.wait_for_file(state, &grow) {
@@ -439,7 +448,7 @@ mod tests {
         CreditLimits { ring_bytes: 1 << 20, reserve_bytes: RESERVE, capacity_bytes: FILES };
 
     fn pool() -> Arc<CreditPool> {
-        CreditPool::new(LIMITS, Room::whole(FILES), Bell::new())
+        CreditPool::new(LIMITS, Room::whole(FILES), Bell::new(), Path::new("wal"))
     }
 
     /// Takes a credit that is to be had at once.
@@ -494,7 +503,7 @@ mod tests {
             pool.set_room(Room::whole(FILES));
         };
         let wait = CreditWait { on_full: &on_full, give_up: &|| None };
-        let grow = || Err(no_space());
+        let grow = || Err(pool.no_space());
         let credit = pool.take(&request(40, Purpose::Rollback), || Ok(false), grow, &wait).unwrap();
         assert_eq!((credit.remaining_bytes(), asked.get()), (40, 1));
     }
@@ -513,7 +522,7 @@ mod tests {
         drop(pool.take(&normal, || Ok(false), grow, &CreditWait::PATIENT).unwrap());
         assert_eq!(made.get(), 1);
         pool.set_room(Room { owned: RESERVE, ..Room::whole(FILES) });
-        let fail = || Err(no_space());
+        let fail = || Err(pool.no_space());
         let refused = pool.take(&normal, || Ok(false), fail, &CreditWait::PATIENT);
         assert!(matches!(refused, Err(Error::NoSpace { .. })));
         assert!(pool.state.lock().queue.is_empty(), "who was refused waits no longer");

@@ -201,7 +201,7 @@ impl Log {
         segments.start_epoch(&entry, log_identity);
         let frontier = Arc::new(Frontier::new(entry.start_lsn));
         let bell = Bell::new();
-        let credits = CreditPool::new(limits, segments.room(), Arc::clone(&bell));
+        let credits = CreditPool::new(limits, segments.room(), Arc::clone(&bell), segments.dir());
         let maker = SpareMaker::new(Arc::clone(&disk), segments.dir());
         let writer = Writer::new(
             segments,
@@ -393,7 +393,7 @@ impl Log {
         let made = self.make_file_while(|| self.writer.space(|s| s.next_room_bytes().is_none()));
         let error = match made {
             Ok(true) => return Ok(()),
-            Ok(false) => credit::no_space(),
+            Ok(false) => self.credits.no_space(),
             Err(error) => error,
         };
         if matches!(error, Error::NoSpace { .. }) {

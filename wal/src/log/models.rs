@@ -151,7 +151,7 @@ fn loom_a_link_of_the_next_lap_moves_nobody_who_looks_late() {
 fn pool(ring_bytes: usize) -> Arc<CreditPool> {
     let limits =
         CreditLimits { ring_bytes: to_u64(ring_bytes), reserve_bytes: 0, capacity_bytes: 1 << 30 };
-    CreditPool::new(limits, Room::whole(1 << 30), Bell::new())
+    CreditPool::new(limits, Room::whole(1 << 30), Bell::new(), std::path::Path::new("wal"))
 }
 
 #[test]

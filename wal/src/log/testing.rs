@@ -106,7 +106,7 @@ impl TestSegments {
     ) -> Result<Place> {
         let is_short = self.current_room_bytes() < frame_bytes && self.spare_count() == 0;
         if is_short && !self.make_spare()? {
-            return Err(no_space());
+            return Err(no_space(self.dir()));
         }
         Ok(self.place(frame_bytes, frame_lsn, durable_lsn))
     }

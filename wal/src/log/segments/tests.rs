@@ -28,7 +28,7 @@ fn place_cut(segments: &mut TestSegments, wanted: u64, lsn: &mut Lsn) -> Result<
     let mut room = segments.current_room_bytes();
     if room < record.min(wanted) {
         if segments.spare_count() == 0 && !segments.make_spare()? {
-            return Err(crate::log::credit::no_space());
+            return Err(crate::log::credit::no_space(segments.dir()));
         }
         room = segments.next_room_bytes().unwrap();
     }
