@@ -14,7 +14,7 @@
 //! 9. the caller lets go of the latches.
 
 use seawall_wal::log::Credit;
-use seawall_wal::record::Body;
+use seawall_wal::record::{Body, record_bytes_max};
 use seawall_wal::{Lsn, TxnId};
 
 use super::Engine;
@@ -67,6 +67,8 @@ impl Engine {
 
         let sequence = appender.sequence();
         let record = appender.encoder.encode(chain.txn, chain.prev_lsn, body);
+        let fits = record.fits(record_bytes_max(self.page_bytes));
+        assert!(fits, "{} bytes of a record that nobody could read again", record.raw_length);
         sequence.begin();
         if !is_planted(Bug::RecLsnAfterReserve) {
             self.enter_dirty(body, &mut marks);

@@ -50,8 +50,9 @@ use crate::{Durability, Error, Isolation};
 
 /// Bytes of a tree's delta or a freed extent in a commit record, at most.
 const COMMIT_ENTRY_BYTES: u64 = 20;
-/// Freed extents that one commit record carries; more go before it in parts.
+/// Freed extents, and trees' deltas, that one commit record carries; more go before it in parts.
 const FREED_PER_RECORD: usize = 1024;
+const DELTAS_PER_RECORD: usize = 1024;
 
 /// A transaction's unit of work.
 #[derive(Debug)]
@@ -167,6 +168,12 @@ impl Unit {
     fn chain(&self) -> Chain {
         let txn = self.slot.as_ref().map_or(TxnId::NONE, |slot| slot.id);
         Chain { txn, prev_lsn: self.last_lsn }
+    }
+
+    /// How the sizes of trees change by the unit.
+    fn changed_sizes(&self) -> impl Iterator<Item = TreeDelta> {
+        let changed = self.deltas.iter().filter(|&(_, &delta)| delta != 0);
+        changed.map(|(&tree, &delta)| TreeDelta { tree, delta })
     }
 
     /// What the unit has written, for validators.
@@ -517,13 +524,7 @@ impl Engine {
 
     fn log_commit(&self, unit: &mut Unit, durability: Durability) -> Result<Lsn> {
         let is_sync = durability == Durability::Sync;
-        let (parts, first_part_lsn) = self.log_commit_parts(unit)?;
-        let deltas: Vec<_> = unit
-            .deltas
-            .iter()
-            .filter(|&(_, &delta)| delta != 0)
-            .map(|(&tree, &delta)| TreeDelta { tree, delta })
-            .collect();
+        let (parts, first_part_lsn, deltas) = self.log_commit_parts(unit)?;
         let entries = deltas.len() + unit.freed.len();
         let request = CreditRequest {
             payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * to_u64(entries),
@@ -534,9 +535,9 @@ impl Engine {
         let validation = self.validate(unit)?;
         reach(Point::Validated);
         let mut appender = self.appenders.acquire();
-        for TreeDelta { tree, delta } in &deltas {
-            if let Some(tree) = self.trees.get(*tree) {
-                tree.size.push(&unit.writer, *delta, self.fold_limit());
+        for TreeDelta { tree, delta } in unit.changed_sizes() {
+            if let Some(tree) = self.trees.get(tree) {
+                tree.size.push(&unit.writer, delta, self.fold_limit());
             }
         }
         let commit = CommitInfo {
@@ -573,19 +574,24 @@ impl Engine {
         Ok(appended.end)
     }
 
-    /// Logs all but the last of the freed extents, where they are too many for one record.
-    fn log_commit_parts(&self, unit: &mut Unit) -> Result<(u64, Lsn)> {
+    /// Logs all but the last of the freed extents and of the trees' deltas, where they are too many for
+    /// one record. Returns how many parts there are, where the first begins, and the deltas left.
+    fn log_commit_parts(&self, unit: &mut Unit) -> Result<(u64, Lsn, Vec<TreeDelta>)> {
         let (mut parts, mut first_part_lsn) = (0, Lsn::NONE);
-        while unit.freed.len() > FREED_PER_RECORD {
-            let freed: Vec<_> = unit.freed.drain(..FREED_PER_RECORD).collect();
+        let mut deltas: Vec<_> = unit.changed_sizes().collect();
+        deltas.sort_unstable_by_key(|delta| delta.tree);
+        while unit.freed.len() > FREED_PER_RECORD || deltas.len() > DELTAS_PER_RECORD {
+            let freed: Vec<_> = first_of(&mut unit.freed, FREED_PER_RECORD);
+            let part_deltas = first_of(&mut deltas, DELTAS_PER_RECORD);
+            let entries = to_u64(freed.len() + part_deltas.len());
             let mut credit = self.credit(&CreditRequest {
-                payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * to_u64(freed.len()),
+                payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * entries,
                 is_sync_commit: false,
                 purpose: Purpose::Normal,
             })?;
             let mut appender = self.appenders.acquire();
             self.space.pending().enter(&freed, &unit.writer);
-            let body = Body::CommitPart { deltas: Vec::new(), freed };
+            let body = Body::CommitPart { deltas: part_deltas, freed };
             let slot = unit.slot.as_ref().expect("a unit that has written has a slot");
             let store = |appended: Appended| {
                 self.txns.set_last_lsn(slot, appended.start);
@@ -601,7 +607,7 @@ impl Engine {
             }
             parts += 1;
         }
-        Ok((parts, first_part_lsn))
+        Ok((parts, first_part_lsn, deltas))
     }
 
     /// Lets go of everything a committed unit holds but its slot, which keeps down `low_lsn` until
@@ -700,6 +706,11 @@ enum Pass<'a> {
     Validated(ValidatedPass<'a>),
 }
 
+/// Takes the first `count` away where there are more.
+fn first_of<T>(list: &mut Vec<T>, count: usize) -> Vec<T> {
+    if list.len() > count { list.drain(..count).collect() } else { Vec::new() }
+}
+
 /// Change of a tree's size by one write.
 fn delta_of(kind: WriteKind) -> i64 {
     match kind {
@@ -712,4 +723,42 @@ fn delta_of(kind: WriteKind) -> i64 {
 /// Log bytes of the record that undoes a write.
 fn compensation_bytes(key: &[u8], before: Option<&Cell<'_>>) -> u64 {
     CHANGE_RECORD_BYTES + to_u64(key.len() + before.map_or(0, |before| before.value.len()))
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use seawall_wal::disk::SimDisk;
+    use seawall_wal::disk::sim::CrashPlan;
+
+    use super::*;
+    use crate::{Database, Options};
+
+    fn open(disk: &SimDisk) -> Result<Database> {
+        let options = Options::new().disk_injected(Arc::new(disk.clone())).manual_background(true);
+        options.cache_bytes(2 << 20).open("/db")
+    }
+
+    #[test]
+    fn a_commit_in_more_trees_than_one_record_names_keeps_all_their_sizes() -> Result<()> {
+        let disk = SimDisk::new();
+        let database = open(&disk)?;
+        let tree = database.tree("t")?;
+        let engine = &database.shared_core().engine;
+        let mut unit = Unit::new(Isolation::Snapshot);
+        let info = engine.trees.get(TreeId::new(1)).expect("made above");
+        engine.unit_write(&mut unit, &info, b"key", 5, |_| Decision::Put(b"value"))?;
+        // As if it had written to so many other trees as well.
+        unit.deltas.extend((0..20_000).map(|i| (TreeId::new(1000 + i), 1_i64 << 20)));
+        engine.commit_unit(unit, Durability::Sync)?;
+        database.sync()?;
+        assert_eq!(tree.len()?, 1);
+        drop(tree);
+        let crashed = disk.crash(CrashPlan::NothingUnsynced);
+        drop(database);
+        let database = open(&crashed)?;
+        assert_eq!(database.tree("t")?.len()?, 1);
+        assert!(database.verify(|_| {})?.findings.is_empty());
+        Ok(())
+    }
 }

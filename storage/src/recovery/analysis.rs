@@ -12,7 +12,9 @@ use std::sync::Arc;
 use seawall_wal::codec::{DecodeError, to_u64};
 use seawall_wal::control::MasterRecord;
 use seawall_wal::log::{LogFiles, LogRecord, RecordReader};
-use seawall_wal::record::{self, Body, CheckpointEnd, CommitInfo, Extent, Op, PageRef, Record};
+use seawall_wal::record::{
+    self, Body, CheckpointEnd, CommitInfo, Extent, Op, PageRef, Record, TreeDelta,
+};
 use seawall_wal::{Error, Lsn, PageId, Result, TreeId, TxnId};
 
 use crate::catalogue::row::tree_of;
@@ -198,11 +200,15 @@ impl Analysis {
     }
 
     fn note_commit(&mut self, end: Lsn, commit: &CommitInfo) {
-        for delta in &commit.deltas {
-            *self.sizes.entry(delta.tree).or_default() += delta.delta;
-        }
+        self.note_deltas(&commit.deltas);
         self.note_pending(end, &commit.freed);
         self.wall_ms = self.wall_ms.max(commit.wall_ms);
+    }
+
+    fn note_deltas(&mut self, deltas: &[TreeDelta]) {
+        for delta in deltas {
+            *self.sizes.entry(delta.tree).or_default() += delta.delta;
+        }
     }
 
     fn note_pending(&mut self, commit_lsn: Lsn, freed: &[Extent]) {
@@ -224,10 +230,11 @@ impl Analysis {
             let damaged = |error: DecodeError| damaged(dir, lsn, error);
             let body = read.body().map_err(damaged)?;
             let record = record::decode(&read.header, &body).map_err(damaged)?;
-            let Body::CommitPart { freed, .. } = &record.body else {
+            let Body::CommitPart { deltas, freed } = &record.body else {
                 let found = format!("a record of kind {:?}", record.body.kind());
                 return Err(Error::corrupt(dir, 0, format!("a commit part at {lsn}"), found));
             };
+            self.note_deltas(deltas);
             self.note_pending(commit_lsn, freed);
             lsn = record.prev_lsn;
         }

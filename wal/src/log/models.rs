@@ -51,7 +51,7 @@ fn record_bytes() -> Vec<u8> {
 
 fn publish(frontier: &Frontier, ring: &Ring, at: Lsn) {
     let bytes = record_bytes();
-    ring.write(at, EncodedRecord { bytes: &bytes, content_checksum: 0 }, mark(at));
+    ring.write(at, EncodedRecord { bytes: &bytes, raw_length: 0, content_checksum: 0 }, mark(at));
     frontier.publish(ring, at, RECORD, false);
 }
 

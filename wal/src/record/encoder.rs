@@ -22,6 +22,8 @@ pub struct RecordEncoder {
 pub struct EncodedRecord<'a> {
     /// Envelope and stored body, without padding.
     pub bytes: &'a [u8],
+    /// Bytes of the body before it was compressed.
+    pub raw_length: usize,
     /// [`content_checksum`] of `bytes`.
     pub content_checksum: u32,
 }
@@ -31,6 +33,13 @@ impl EncodedRecord<'_> {
     #[must_use]
     pub const fn padded_length(&self) -> usize {
         padded(self.bytes.len())
+    }
+
+    /// Whether readers take it, who refuse what is longer than `max` before or after compression; see
+    /// [`record_bytes_max`](super::record_bytes_max).
+    #[must_use]
+    pub const fn fits(&self, max: usize) -> bool {
+        self.bytes.len() <= max && self.raw_length <= max
     }
 }
 
@@ -46,26 +55,28 @@ impl RecordEncoder {
         self.record.clear();
         self.record.resize(RECORD_HEADER_BYTES, 0);
         body.encode(&mut self.record);
-        let raw_length = self.compress();
-        header::write(&mut self.record, body.kind().encode(), raw_length, txn, prev_lsn);
-        EncodedRecord { bytes: &self.record, content_checksum: content_checksum(&self.record) }
+        let raw_length = self.record.len() - RECORD_HEADER_BYTES;
+        let compressed_from = self.compress().then_some(raw_length);
+        header::write(&mut self.record, body.kind().encode(), compressed_from, txn, prev_lsn);
+        let content_checksum = content_checksum(&self.record);
+        EncodedRecord { bytes: &self.record, raw_length, content_checksum }
     }
 
-    /// Replaces the body by its compressed form where that pays; returns the raw length then.
-    fn compress(&mut self) -> Option<usize> {
+    /// Replaces the body by its compressed form where that pays, and says whether it did.
+    fn compress(&mut self) -> bool {
         let raw = &self.record[RECORD_HEADER_BYTES..];
         if raw.len() < COMPRESS_BYTES_MIN {
-            return None;
+            return false;
         }
         self.compressed.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
         let length = lz4_flex::block::compress_into(raw, &mut self.compressed)
             .expect("the buffer has the size that lz4 names as sufficient");
         let raw_length = raw.len();
         if length > raw_length - raw_length / COMPRESS_GAIN {
-            return None;
+            return false;
         }
         self.record.truncate(RECORD_HEADER_BYTES);
         self.record.extend_from_slice(&self.compressed[..length]);
-        Some(raw_length)
+        true
     }
 }
