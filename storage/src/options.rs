@@ -74,6 +74,8 @@ pub struct Options {
     pub(crate) bulk_budget_bytes: Option<u64>,
     /// Seam for tests: log that one transaction's undo may hold in place of its share of the bound.
     pub(crate) held_log_bytes: Option<u64>,
+    /// Seam for tests: fewer pages may be dirty than the log's reserve allows.
+    pub(crate) dirty_pages_max: Option<usize>,
     /// Seam for tests: each record gets a frame of its own.
     pub(crate) is_record_alone: bool,
     /// Seam for tests: cache and log may be smaller than is any use.
@@ -101,6 +103,7 @@ impl Options {
             segment_bytes: None,
             bulk_budget_bytes: None,
             held_log_bytes: None,
+            dirty_pages_max: None,
             is_record_alone: false,
             has_unchecked_limits: false,
         }
@@ -233,6 +236,14 @@ impl Options {
         self
     }
 
+    /// Test seam: at most so many pages may be dirty before writers wait.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn dirty_pages_max(mut self, pages: usize) -> Self {
+        self.dirty_pages_max = Some(pages);
+        self
+    }
+
     /// Test seam: each record gets a frame of its own, so that the power can be cut between any two.
     #[doc(hidden)]
     #[must_use]
@@ -350,6 +361,7 @@ impl fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("bulk_budget_bytes", &self.bulk_budget_bytes)
             .field("held_log_bytes", &self.held_log_bytes)
+            .field("dirty_pages_max", &self.dirty_pages_max)
             .field("is_record_alone", &self.is_record_alone)
             .field("has_unchecked_limits", &self.has_unchecked_limits)
             .finish()

@@ -207,7 +207,7 @@ impl Core {
                 // Only one thread paces; were there two, the other could just have begun.
                 let Some((reason, since)) = self.paced.lock().take() else { return };
                 let waited = since.elapsed();
-                self.engine.counters.stall(waited);
+                self.engine.hooks.count_stall(waited);
                 self.emit(&Event::StallEnd { reason, waited });
             }
         }

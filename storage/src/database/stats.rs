@@ -16,6 +16,7 @@ impl Core {
         let redo_lsn = engine.dirty.min_rec_lsn().unwrap_or(end_lsn);
         let undo_lsns = engine.active_txns().into_iter().map(|txn| txn.needed_lsn());
         let undo_lsn = undo_lsns.fold(end_lsn, Lsn::min);
+        let (stalls, stall_time) = engine.hooks.stalls();
         Stats {
             end_lsn,
             durable_lsn: engine.log.durable_lsn(),
@@ -32,8 +33,8 @@ impl Core {
             version_bytes: engine.versions.bytes(),
             active_transactions: to_u64(self.live_count()),
             checkpoints: counted.checkpoints,
-            stalls: counted.stalls,
-            stall_time: counted.stall_time,
+            stalls,
+            stall_time,
             commits: counted.commits,
             rollbacks: counted.rollbacks,
             conflicts: counted.conflicts,

@@ -1,7 +1,5 @@
 //! Figures that only ever grow, for [`Stats`](crate::Stats).
 
-use std::time::Duration;
-
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of what happened since the database was opened.
@@ -11,8 +9,6 @@ pub(crate) struct Counters {
     rollbacks: AtomicU64,
     conflicts: AtomicU64,
     checkpoints: AtomicU64,
-    stalls: AtomicU64,
-    stall_nanos: AtomicU64,
 }
 
 /// The counts at one moment.
@@ -22,8 +18,6 @@ pub(crate) struct Counted {
     pub(crate) rollbacks: u64,
     pub(crate) conflicts: u64,
     pub(crate) checkpoints: u64,
-    pub(crate) stalls: u64,
-    pub(crate) stall_time: Duration,
 }
 
 impl Counters {
@@ -43,20 +37,12 @@ impl Counters {
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn stall(&self, waited: Duration) {
-        self.stalls.fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
-        self.stall_nanos.fetch_add(nanos, Ordering::Relaxed);
-    }
-
     pub(crate) fn read(&self) -> Counted {
         Counted {
             commits: self.commits.load(Ordering::Relaxed),
             rollbacks: self.rollbacks.load(Ordering::Relaxed),
             conflicts: self.conflicts.load(Ordering::Relaxed),
             checkpoints: self.checkpoints.load(Ordering::Relaxed),
-            stalls: self.stalls.load(Ordering::Relaxed),
-            stall_time: Duration::from_nanos(self.stall_nanos.load(Ordering::Relaxed)),
         }
     }
 }

@@ -34,6 +34,7 @@ mod structure;
 mod undo;
 mod unit;
 mod validate;
+mod version_memory;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ use dismantle::Doomed;
 pub(crate) use overflow::OverflowLink;
 pub(crate) use read::{Behind, Found, LeafPairs, ReadAt, Rest, View};
 pub(crate) use spill::{Spills, UndoFile};
-pub(crate) use stall::Hooks;
+pub(crate) use stall::{Hooks, TellingProvider};
 pub(crate) use undo::Undo;
 pub(crate) use unit::{Unit, UnitMark};
 
@@ -96,7 +97,9 @@ pub(crate) struct Engine {
     pub(crate) trees: Registry,
     pub(crate) catalogue: Arc<TreeInfo>,
     pub(crate) counters: Counters,
-    pub(crate) hooks: Hooks,
+    pub(crate) hooks: Arc<Hooks>,
+    /// Pages that may be dirty.
+    dirty_max: usize,
     pub(crate) page_bytes: usize,
     wal_dir: PathBuf,
     /// Slots of committed transactions that readers may not see yet, oldest commit first.
@@ -129,6 +132,8 @@ pub(crate) struct Parts {
     pub(crate) spills: Spills,
     pub(crate) bulk_budget_bytes: u64,
     pub(crate) versions_bytes_max: u64,
+    pub(crate) dirty_max: usize,
+    pub(crate) hooks: Arc<Hooks>,
     /// Floor of the wall time of commits.
     pub(crate) wall_ms: u64,
     pub(crate) fork: ForkGuard,
@@ -160,7 +165,8 @@ impl Engine {
             trees: parts.trees,
             catalogue: parts.catalogue,
             counters: Counters::default(),
-            hooks: Hooks::default(),
+            hooks: parts.hooks,
+            dirty_max: parts.dirty_max,
             retired_slots: Mutex::default(),
             horizon: AtomicU64::new(0),
             fold_cap: AtomicU64::new(u64::MAX),

@@ -1,18 +1,23 @@
-//! Log credit, and what is told of those who have to wait for it.
+//! Log credit, what has to be bounded before it is given, and what is told of those who wait.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use seawall_wal::log::{Credit, CreditRequest, CreditWait, Purpose};
-use seawall_wal::sync::atomic::Ordering;
+use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::{Error, Result};
 
 use super::Engine;
+use crate::pool::FrameProvider;
 use crate::txn::TxnSlot;
+use crate::writeback::cleaner::{CleanerTarget, StepProvider};
 use crate::{Event, StallReason};
+
+/// Between two looks whether others have written pages.
+const CLEAN_POLL: Duration = Duration::from_millis(1);
 
 type Pause = Box<dyn Fn() -> Duration + Send + Sync>;
 type Act = Box<dyn Fn() + Send + Sync>;
@@ -24,6 +29,31 @@ pub(crate) struct Hooks {
     pause: OnceLock<Pause>,
     on_wal_full: OnceLock<Act>,
     on_event: OnceLock<Tell>,
+    stalls: AtomicU64,
+    stall_nanos: AtomicU64,
+}
+
+/// A stall that lasts until this is dropped; its end is told and counted then.
+#[must_use]
+pub(crate) struct Stall<'h> {
+    hooks: &'h Hooks,
+    reason: StallReason,
+    began: Instant,
+}
+
+impl Stall<'_> {
+    /// How long it has lasted.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Drop for Stall<'_> {
+    fn drop(&mut self) {
+        let waited = self.began.elapsed();
+        self.hooks.count_stall(waited);
+        self.hooks.emit(&Event::StallEnd { reason: self.reason, waited });
+    }
 }
 
 impl Hooks {
@@ -49,6 +79,25 @@ impl Hooks {
         }
     }
 
+    /// Tells that somebody has to wait now.
+    pub(super) fn begin_stall(&self, reason: StallReason) -> Stall<'_> {
+        self.emit(&Event::StallBegin { reason });
+        Stall { hooks: self, reason, began: Instant::now() }
+    }
+
+    /// Counts a stall that somebody else tells of.
+    pub(crate) fn count_stall(&self, waited: Duration) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        self.stall_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Stalls since the database was opened, and how long they took together.
+    pub(crate) fn stalls(&self) -> (u64, Duration) {
+        let nanos = self.stall_nanos.load(Ordering::Relaxed);
+        (self.stalls.load(Ordering::Relaxed), Duration::from_nanos(nanos))
+    }
+
     fn emit(&self, event: &Event) {
         if let Some(on_event) = self.on_event.get() {
             on_event(event);
@@ -62,58 +111,44 @@ impl fmt::Debug for Hooks {
     }
 }
 
-/// How long writers wait for a reader of old versions, before it has to begin again.
-const VERSIONS_WAIT: Duration = Duration::from_secs(1);
-/// Between two looks whether readers have gone.
-const VERSIONS_POLL: Duration = Duration::from_millis(1);
-/// Entries of each shard that one look goes through.
-const VERSIONS_PER_LOOK: usize = 256;
-/// When nothing helped, one part in this many of the bound may be added before the next try.
-const VERSIONS_STEP: u64 = 16;
+/// The provider of frames that tells of it when somebody needs one and none is clean.
+#[derive(Debug)]
+pub(crate) struct TellingProvider {
+    provider: StepProvider,
+    hooks: Arc<Hooks>,
+}
+
+impl TellingProvider {
+    pub(crate) const fn new(provider: StepProvider, hooks: Arc<Hooks>) -> Self {
+        Self { provider, hooks }
+    }
+}
+
+impl FrameProvider for TellingProvider {
+    fn provide(&self) -> Result<()> {
+        let _stall = self.hooks.begin_stall(StallReason::NoCleanFrame);
+        self.provider.provide()
+    }
+}
 
 impl Engine {
-    /// Memory that the versions of one transaction may take: less where versions are many.
-    pub(super) fn versions_budget_bytes(&self) -> u64 {
-        let is_scarce = self.versions.bytes() > self.versions_bytes_max / 2;
-        if is_scarce { self.bulk_budget_bytes / VERSIONS_STEP } else { self.bulk_budget_bytes }
-    }
-
-    /// Keeps versions within their share of the memory: collects them, waits for the reader who holds
-    /// them, and revokes its snapshot in the end. What transactions that are open hold is bounded by
-    /// their budgets.
-    fn bound_versions(&self) {
-        let limit = self.versions_bytes_max.max(self.versions_step_at.load(Ordering::Relaxed));
-        if self.versions.bytes() <= limit {
-            return;
+    /// Keeps the dirty pages so few that a checkpoint that lists them fits the permanent reserve:
+    /// cleans some where there are more. Called before any latch.
+    fn bound_dirty(&self) -> Result<()> {
+        if self.dirty.len() < self.dirty_max {
+            return Ok(());
         }
-        let mut stalled_at = None;
+        let _stall = self.hooks.begin_stall(StallReason::NoCleanFrame);
+        let target = CleanerTarget::CleanFrames(self.pool.frames() - self.dirty_max + 1);
         loop {
-            let horizon = self.refresh_horizon();
-            let dropped = self.versions.collect(horizon, VERSIONS_PER_LOOK);
-            if self.versions.bytes() <= self.versions_bytes_max {
-                self.versions_step_at.store(0, Ordering::Relaxed);
-                break;
+            let step = self.cleaner.step(target)?;
+            if step.is_reached {
+                return Ok(());
             }
-            if dropped > 0 {
-                continue;
+            if step.pages_written == 0 {
+                // Others are writing them.
+                thread::park_timeout(CLEAN_POLL);
             }
-            let began = *stalled_at.get_or_insert_with(|| {
-                self.hooks.emit(&Event::StallBegin { reason: StallReason::VersionMemory });
-                Instant::now()
-            });
-            let is_held = self.snapshots.holds_below(self.log.visible_lsn());
-            if is_held && began.elapsed() < VERSIONS_WAIT {
-                thread::park_timeout(VERSIONS_POLL);
-            } else if !self.snapshots.revoke_oldest(self.log.visible_lsn()) {
-                let step = self.versions_bytes_max / VERSIONS_STEP;
-                self.versions_step_at.store(self.versions.bytes() + step, Ordering::Relaxed);
-                break;
-            }
-        }
-        if let Some(began) = stalled_at {
-            let waited = began.elapsed();
-            self.counters.stall(waited);
-            self.hooks.emit(&Event::StallEnd { reason: StallReason::VersionMemory, waited });
         }
     }
 
@@ -132,13 +167,11 @@ impl Engine {
         if request.purpose == Purpose::Normal {
             self.hooks.hold_back();
             self.bound_versions();
+            self.bound_dirty()?;
         }
-        let stalled_at = Cell::new(None);
+        let stall = OnceCell::new();
         let on_full = || {
-            if stalled_at.get().is_none() {
-                stalled_at.set(Some(Instant::now()));
-                self.hooks.emit(&Event::StallBegin { reason: StallReason::WalBound });
-            }
+            stall.get_or_init(|| self.hooks.begin_stall(StallReason::WalBound));
             if let Some(on_wal_full) = self.hooks.on_wal_full.get() {
                 on_wal_full();
             }
@@ -148,12 +181,6 @@ impl Engine {
             is_doomed.then_some(Error::TransactionTooOld)
         };
         let wait = CreditWait { on_full: &on_full, give_up: &give_up };
-        let credit = self.log.credit(request, &wait);
-        if let Some(stalled_at) = stalled_at.get() {
-            let waited = stalled_at.elapsed();
-            self.counters.stall(waited);
-            self.hooks.emit(&Event::StallEnd { reason: StallReason::WalBound, waited });
-        }
-        credit
+        self.log.credit(request, &wait)
     }
 }

@@ -65,6 +65,8 @@ impl Opening<'_> {
             spills: Spills::new(&self.disk, &self.layout.dir, base.database),
             bulk_budget_bytes: base.sizing.bulk_budget_bytes,
             versions_bytes_max: base.sizing.versions_bytes_max,
+            dirty_max: base.sizing.dirty_max,
+            hooks: Arc::clone(&base.hooks),
             wall_ms: created_ms,
             fork: self.fork_guard()?,
         });

@@ -30,7 +30,7 @@ use seawall_wal::log::{Log, LogOptions, Segments};
 use seawall_wal::{DatabaseId, EpochNonce, Error, Result};
 
 use crate::checkpoint::{Checkpointer, Spill};
-use crate::engine::Engine;
+use crate::engine::{Engine, Hooks, TellingProvider};
 use crate::fork::ForkGuard;
 use crate::pagefile::{PageFile, PageFormat};
 use crate::pool::Pool;
@@ -124,6 +124,7 @@ struct Base {
     pool: Arc<Pool>,
     file: Arc<PageFile>,
     cleaner: Arc<Cleaner>,
+    hooks: Arc<Hooks>,
     sizing: Sizing,
 }
 
@@ -178,8 +179,10 @@ impl Opening<'_> {
         let watermark = Arc::clone(&log);
         let writer = PageWriter::new(Arc::clone(&file), doublewrite, dirty, watermark);
         let cleaner = Arc::new(Cleaner::new(Arc::clone(&pool), writer));
-        pool.set_provider(Box::new(StepProvider::new(&cleaner)));
-        Ok(Base { database, log, pool, file, cleaner, sizing })
+        let hooks = Arc::new(Hooks::default());
+        let provider = StepProvider::new(&cleaner);
+        pool.set_provider(Box::new(TellingProvider::new(provider, Arc::clone(&hooks))));
+        Ok(Base { database, log, pool, file, cleaner, hooks, sizing })
     }
 }
 

@@ -41,6 +41,8 @@ const RESERVE_BYTES_MIN: u64 = 256 << 10;
 pub(crate) struct Sizing {
     pub(crate) page_bytes: usize,
     pub(crate) frames: usize,
+    /// Pages that may be dirty: a checkpoint that lists them all fits the permanent reserve.
+    pub(crate) dirty_max: usize,
     /// Frames that the page cleaner keeps clean.
     pub(crate) clean_frames: usize,
     pub(crate) batch_pages: usize,
@@ -74,12 +76,19 @@ impl Sizing {
         }
         let checkpoint_bytes = DIRTY_ENTRY_BYTES * to_u64(frames) + RESERVE_BYTES_MIN;
         let reserve_bytes = checkpoint_bytes.min(options.max_wal_bytes / RESERVE_SHARE);
+        let dirty_bytes = reserve_bytes - RESERVE_BYTES_MIN.min(reserve_bytes / 2);
+        let dirty_max = to_usize(dirty_bytes / DIRTY_ENTRY_BYTES).clamp(FRAMES_MIN, frames);
+        let dirty_max = options.dirty_pages_max.map_or(dirty_max, |pages| dirty_max.min(pages));
+        let uncapped = (frames / CLEAN_SHARE).max(CLEAN_FRAMES_MIN);
+        // The cleaner stays an eighth below a cap, so that writers seldom meet it.
+        let capped = if dirty_max < frames { frames - dirty_max / 8 * 7 } else { 0 };
         let bulk_budget_bytes = (options.cache_bytes / BULK_SHARE).min(BULK_BUDGET_BYTES_MAX);
         let held_log_bytes = options.max_wal_bytes / HELD_SHARE;
         Ok(Self {
             page_bytes,
             frames,
-            clean_frames: (frames / CLEAN_SHARE).max(CLEAN_FRAMES_MIN),
+            dirty_max,
+            clean_frames: uncapped.max(capped),
             batch_pages,
             ring_bytes,
             bulk_budget_bytes: options.bulk_budget_bytes.unwrap_or(bulk_budget_bytes),
@@ -88,5 +97,26 @@ impl Sizing {
             reserve_bytes,
             segments,
         })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_that_lists_all_dirty_pages_fits_the_reserve() {
+        for cache_bytes in [1 << 20, 256 << 20, 1 << 30, 64 << 30] {
+            for max_wal_bytes in [16 << 20, 64 << 20, 1 << 30, 64 << 30] {
+                let options = Options::new().cache_bytes(cache_bytes).max_wal_bytes(max_wal_bytes);
+                let sizing = Sizing::new(&options, 4096).unwrap();
+                let listed_bytes = to_u64(sizing.dirty_max) * DIRTY_ENTRY_BYTES;
+                assert!(listed_bytes + RESERVE_BYTES_MIN <= sizing.reserve_bytes, "{sizing:?}");
+                assert!(sizing.frames - sizing.clean_frames < sizing.dirty_max, "{sizing:?}");
+                let is_capped = sizing.dirty_max < sizing.frames;
+                let all_bytes = to_u64(sizing.frames) * DIRTY_ENTRY_BYTES + RESERVE_BYTES_MIN;
+                assert_eq!(is_capped, all_bytes > max_wal_bytes / RESERVE_SHARE, "{sizing:?}");
+            }
+        }
     }
 }

@@ -1,0 +1,58 @@
+//! The bound of the memory for old versions.
+
+use std::thread;
+use std::time::Duration;
+
+use seawall_wal::sync::atomic::Ordering;
+
+use super::Engine;
+use crate::StallReason;
+
+/// How long writers wait for a reader of old versions, before it has to begin again.
+const VERSIONS_WAIT: Duration = Duration::from_secs(1);
+/// Between two looks whether readers have gone.
+const VERSIONS_POLL: Duration = Duration::from_millis(1);
+/// Entries of each shard that one look goes through.
+const VERSIONS_PER_LOOK: usize = 256;
+/// When nothing helped, one part in this many of the bound may be added before the next try.
+const VERSIONS_STEP: u64 = 16;
+
+impl Engine {
+    /// Memory that the versions of one transaction may take: less where versions are many.
+    pub(super) fn versions_budget_bytes(&self) -> u64 {
+        let is_scarce = self.versions.bytes() > self.versions_bytes_max / 2;
+        if is_scarce { self.bulk_budget_bytes / VERSIONS_STEP } else { self.bulk_budget_bytes }
+    }
+
+    /// Keeps versions within their share of the memory: collects them, waits for the reader who holds
+    /// them, and revokes its snapshot in the end. What transactions that are open hold is bounded by
+    /// their budgets.
+    pub(super) fn bound_versions(&self) {
+        let limit = self.versions_bytes_max.max(self.versions_step_at.load(Ordering::Relaxed));
+        if self.versions.bytes() <= limit {
+            return;
+        }
+        let mut stall = None;
+        loop {
+            let horizon = self.refresh_horizon();
+            let dropped = self.versions.collect(horizon, VERSIONS_PER_LOOK);
+            if self.versions.bytes() <= self.versions_bytes_max {
+                self.versions_step_at.store(0, Ordering::Relaxed);
+                return;
+            }
+            if dropped > 0 {
+                continue;
+            }
+            let stall =
+                stall.get_or_insert_with(|| self.hooks.begin_stall(StallReason::VersionMemory));
+            let is_held = self.snapshots.holds_below(self.log.visible_lsn());
+            if is_held && stall.elapsed() < VERSIONS_WAIT {
+                thread::park_timeout(VERSIONS_POLL);
+            } else if !self.snapshots.revoke_oldest(self.log.visible_lsn()) {
+                let step = self.versions_bytes_max / VERSIONS_STEP;
+                self.versions_step_at.store(self.versions.bytes() + step, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
