@@ -11,6 +11,8 @@ use crate::format::Format;
 use crate::output::{self, Output, Unit};
 
 /// Write all pairs of a tree to stdout, in key order; load takes them back
+///
+/// With --json the format is ndjson, which it is without a --format as well; another one is refused.
 #[derive(Args, Debug)]
 pub(crate) struct Dump {
     #[command(flatten)]
@@ -22,6 +24,10 @@ pub(crate) struct Dump {
 
 impl Dump {
     pub(crate) fn run(&self, out: &mut Output) -> Result<(), Failure> {
+        if out.is_json() && self.format != Format::Ndjson {
+            let why = "--json goes with --format ndjson only";
+            return Err(Failure::Usage(why.to_owned()));
+        }
         let database = self.source.database.open_for_reading()?;
         let tree = self.source.existing(&database)?;
         let bar = if io::stdout().is_terminal() {

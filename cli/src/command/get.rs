@@ -16,12 +16,16 @@ pub(crate) struct Get {
     #[arg(value_parser = BytesArg::parser())]
     key: BytesArg,
     /// Write the value's bytes as they are, with nothing added
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     raw: bool,
 }
 
 impl Get {
     pub(crate) fn run(&self, out: &mut Output) -> Result<(), Failure> {
+        // Not left to the parser: it sees the conflict only where both stand behind the subcommand.
+        if self.raw && out.is_json() {
+            return Err(Failure::Usage("--raw and --json exclude each other".to_owned()));
+        }
         let database = self.source.database.open_for_reading()?;
         let tree = self.source.existing(&database)?;
         let Some(value) = tree.get(&self.key)? else {

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io::{self, BufRead, Read, Write};
 use std::rc::Rc;
 
-use csv::{ByteRecord, QuoteStyle, ReaderBuilder, WriterBuilder};
+use csv::{ByteRecord, ErrorKind, QuoteStyle, ReaderBuilder, WriterBuilder};
 
 use super::{Entry, FormatError, PAIR_TEXT_BYTES_MAX, Position};
 
@@ -109,11 +109,20 @@ impl<W: Write> CsvWriter<W> {
     }
 
     pub(super) fn write(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        Ok(self.0.write_record([key, value])?)
+        self.0.write_record([key, value]).map_err(io_error)
     }
 
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+/// What the stream said. The conversion of the crate wraps it, and its kind would be another one: a
+/// closed pipe has to be known as such.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,4 +167,87 @@ fn the_summary_is_there_for_machines() {
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
     assert_eq!(summary["pairs"], 7);
     assert_eq!(summary["input_bytes"], canonical(7).len());
+}
+
+/// Ends a command whose reader has gone before it wrote.
+fn without_a_reader(place: &Place, command: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut process = place.command(command, arguments);
+    let output = process.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_of_a_long_dump_is_not_an_error_in_any_format() {
+    let place = Place::new();
+    // More than fits into the buffers in front of the pipe.
+    let pairs: String =
+        (0..3000).map(|number| format!("key {number:08}\t{:0100}\n", number)).collect();
+    place.run_with_stdin("load", &["-", "--format", "tsv"], pairs.as_bytes()).ok();
+    for format in ["tsv", "ndjson", "csv"] {
+        let ended = without_a_reader(&place, "dump", &["--format", format]);
+        assert_eq!(ended, (Some(0), String::new()), "{format}");
+    }
+    for arguments in [&[][..], &["--json"]] {
+        assert_eq!(without_a_reader(&place, "scan", arguments).0, Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_dump_as_json_is_one_in_its_format() {
+    let place = Place::new();
+    let file = place.file("in.ndjson", canonical(3));
+    place.run("load", &[argument(&file)]).ok();
+    assert_eq!(place.run("dump", &["--json"]).text(), canonical(3));
+    for format in ["tsv", "csv"] {
+        let message = place.run("dump", &["--json", "--format", format]).failed(2);
+        assert!(message.contains("--json"), "{message}");
+    }
+    let help = place.run("dump", &["--help"]).text();
+    assert!(help.contains("With --json"), "{help}");
+}
+
+#[test]
+fn an_input_that_cannot_be_read_creates_no_database() {
+    let place = Place::new();
+    let folder = place.path("folder.tsv");
+    fs::create_dir(&folder).unwrap();
+    for arguments in [&[argument(&folder)][..], &[argument(&folder), "--resume"]] {
+        let message = place.run("load", arguments).failed(1);
+        assert!(message.contains("is a directory"), "{message}");
+        assert!(!place.database().exists());
+    }
+}
+
+/// A pipe with a name.
+fn named_pipe(place: &Place) -> PathBuf {
+    let path = place.path("pipe.tsv");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+#[test]
+fn a_named_pipe_is_read_as_a_stream() {
+    let place = Place::new();
+    let pipe = named_pipe(&place);
+    let writer = thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, "a\t1\nb\t2\n").unwrap()
+    });
+    let summary = place.run("load", &[argument(&pipe)]).text();
+    writer.join().unwrap();
+    assert!(summary.starts_with("loaded 2 pairs, 8 bytes"), "{summary}");
+    assert_eq!(place.run("dump", &["--format", "tsv"]).text(), "a\t1\nb\t2\n");
+}
+
+#[test]
+fn a_named_pipe_cannot_be_resumed() {
+    let place = Place::new();
+    let pipe = named_pipe(&place);
+    // Refused before it is opened, which would wait for a writer.
+    let message = place.run("load", &[argument(&pipe), "--resume"]).failed(2);
+    assert!(message.contains("cannot be read again"), "{message}");
+    assert!(!place.database().exists());
 }

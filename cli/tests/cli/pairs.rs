@@ -73,6 +73,15 @@ fn a_reader_that_has_seen_enough_is_not_an_error() {
 }
 
 #[test]
+fn raw_bytes_are_no_json_wherever_the_flag_stands() {
+    let place = Place::new();
+    place.run("put", &["k", "v"]).ok();
+    place.run("get", &["k", "--raw", "--json"]).failed(2);
+    let message = run(binary().args(["--json", "get"]).arg(place.database()).args(["k", "--raw"]));
+    assert!(message.failed(2).contains("--raw"));
+}
+
+#[test]
 fn usage_errors_have_a_code_of_their_own() {
     run(binary().arg("nonsense")).failed(2);
     run(binary().args(["get"])).failed(2);

@@ -6,8 +6,8 @@
 mod ledger;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::fs::{self, File};
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ const BATCH_PAIRS_MAX: u64 = 1 << 20;
 pub(crate) struct Load {
     #[command(flatten)]
     target: TreeArg,
-    /// The input; - is stdin
+    /// The input; - is stdin. A pipe is read as a stream, and takes no --resume
     file: PathBuf,
     /// How the pairs are written; by default what the file's name ends in, else ndjson
     #[arg(long, value_enum)]
@@ -79,6 +79,14 @@ impl fmt::Display for Summary {
     }
 }
 
+/// What is loaded, known to be readable before the database is touched.
+enum Input {
+    /// Read once, from front to back: stdin, a pipe, a device.
+    Stream(Box<dyn Read>),
+    /// A file by its canonical path, and what it is recognised by.
+    File { file: File, path: PathBuf, fingerprint: Fingerprint },
+}
+
 /// Where the pairs of a load go, and its progress.
 struct Sink<'a> {
     database: &'a Database,
@@ -91,16 +99,15 @@ struct Sink<'a> {
 impl Load {
     pub(crate) fn run(&self, out: &mut Output) -> Result<(), Failure> {
         let started = Instant::now();
-        let is_stdin = self.file == Path::new("-");
-        if is_stdin && self.resume {
-            return Err(Failure::Usage("--resume needs a file, stdin cannot be read again".into()));
-        }
         let format = self.format.or_else(|| format_of(&self.file)).unwrap_or(Format::Ndjson);
-        let input = if is_stdin { None } else { Some(self.open_input()?) };
+        let input = self.open_input()?;
         let (database, tree) = self.target.open_or_create()?;
         let (ledger, loaded) = match &input {
-            Some(file) => self.consult_ledger(&database, file, format)?,
-            None => (None, Loaded::nothing(Fingerprint::default(), format)),
+            Input::File { path, fingerprint, .. } => {
+                let nothing = Loaded::nothing(fingerprint.clone(), format);
+                self.consult_ledger(&database, path, nothing)?
+            }
+            Input::Stream(_) => (None, Loaded::nothing(Fingerprint::default(), format)),
         };
         let start = loaded.position;
         let (pairs_before, size) = (loaded.pairs, loaded.input.bytes);
@@ -125,8 +132,36 @@ impl Load {
         })
     }
 
-    fn open_input(&self) -> Result<File, Failure> {
-        File::open(&self.file).map_err(|error| self.input_failure(&error))
+    /// Opens the input, and reads the head of a file. A pipe is not even opened where that is of no use:
+    /// it would wait for a writer.
+    fn open_input(&self) -> Result<Input, Failure> {
+        if self.file == Path::new("-") {
+            return self.stream(|| Ok(Box::new(io::stdin())));
+        }
+        let unreadable = |error| self.input_failure(&error);
+        let metadata = fs::metadata(&self.file).map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(unreadable(ErrorKind::IsADirectory.into()));
+        }
+        if !metadata.is_file() {
+            return self.stream(|| Ok(Box::new(File::open(&self.file).map_err(unreadable)?)));
+        }
+        let file = File::open(&self.file).map_err(unreadable)?;
+        let path = self.file.canonicalize().map_err(unreadable)?;
+        let fingerprint = Fingerprint::take(&file).map_err(unreadable)?;
+        Ok(Input::File { file, path, fingerprint })
+    }
+
+    fn stream(
+        &self,
+        open: impl FnOnce() -> Result<Box<dyn Read>, Failure>,
+    ) -> Result<Input, Failure> {
+        if self.resume {
+            let file = self.file.display();
+            let why = format!("--resume needs a file: {file} cannot be read again");
+            return Err(Failure::Usage(why));
+        }
+        open().map(Input::Stream)
     }
 
     fn input_failure(&self, error: &io::Error) -> Failure {
@@ -137,17 +172,14 @@ impl Load {
     fn consult_ledger(
         &self,
         database: &Database,
-        file: &File,
-        format: Format,
+        path: &Path,
+        nothing: Loaded,
     ) -> Result<(Option<Ledger>, Loaded), Failure> {
-        let path = self.file.canonicalize().map_err(|error| self.input_failure(&error))?;
-        let input = Fingerprint::take(file).map_err(|error| self.input_failure(&error))?;
-        let nothing = Loaded::nothing(input, format);
         if !self.resume {
-            Ledger::forget(database, &self.target.tree, &path)?;
+            Ledger::forget(database, &self.target.tree, path)?;
             return Ok((None, nothing));
         }
-        let ledger = Ledger::open(database, &self.target.tree, &path)?;
+        let ledger = Ledger::open(database, &self.target.tree, path)?;
         let loaded = match ledger.read()? {
             None => nothing,
             Some(loaded) if loaded.is_of(&nothing) => loaded,
@@ -165,19 +197,19 @@ impl Load {
 
     fn entries(
         &self,
-        input: Option<File>,
+        input: Input,
         format: Format,
         start: Position,
     ) -> Result<Entries<'static>, Failure> {
-        let input: Box<dyn BufRead> = match input {
-            None => Box::new(BufReader::with_capacity(INPUT_BUFFER_BYTES, io::stdin())),
-            Some(mut file) => {
+        let input: Box<dyn Read> = match input {
+            Input::Stream(stream) => stream,
+            Input::File { mut file, .. } => {
                 file.seek(SeekFrom::Start(start.offset))
                     .map_err(|error| self.input_failure(&error))?;
-                Box::new(BufReader::with_capacity(INPUT_BUFFER_BYTES, file))
+                Box::new(file)
             }
         };
-        Ok(format.read(input, start))
+        Ok(format.read(BufReader::with_capacity(INPUT_BUFFER_BYTES, input), start))
     }
 }
 
