@@ -26,6 +26,9 @@ use seawall_wal::{PageId, TreeId};
 use crate::database::DatabaseArg;
 use crate::failure::Failure;
 
+/// What is told of a database whose creation a crash interrupted.
+pub(crate) const UNFINISHED: &str = "creation did not finish: opening starts over";
+
 /// The files of a database.
 pub(crate) struct Files {
     dir: PathBuf,
@@ -75,6 +78,12 @@ impl Files {
     /// Whether opening the database for writing would recover it.
     pub(crate) fn needs_recovery(&self) -> bool {
         !matches!(self.state.shutdown, Shutdown::Clean { .. })
+    }
+
+    /// Whether a crash interrupted the creation. Any of the other files may be missing or half made;
+    /// opening the database for writing makes them anew.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.state.shutdown == Shutdown::Creating
     }
 
     /// The page file.
@@ -183,15 +192,16 @@ pub(crate) fn undecodable<E: Display>(found: &LogRecord<'_>) -> impl Fn(E) -> Fa
     move |error| Failure::Failed(format!("the record at {lsn} cannot be read: {error}"))
 }
 
-/// Why the log ends where it does, in words.
+/// Why the log ends where it does, in words. The other cases of the table are errors of
+/// [`Files::log_end`], with sentences of their own.
 pub(crate) fn describe_end(case: TailCase) -> &'static str {
     match case {
         TailCase::CleanEnd => "where a clean shutdown noted it",
         TailCase::OpenEnd => "nothing follows",
         TailCase::TornTail => "what follows was never finished, and is cut",
-        TailCase::NewerEpoch => "an epoch follows that the control file does not know",
-        TailCase::LostDurable => "log that was durable is gone",
-        TailCase::BeyondClean => "log follows the end that a clean shutdown noted",
+        TailCase::NewerEpoch | TailCase::LostDurable | TailCase::BeyondClean => {
+            unreachable!("a log with such an end is refused")
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //!    to its end, and every page by itself. Where recovery is due, a damaged page is no finding if its
 //!    image lies in the doublewrite file, or if redo gives it its whole content: a crash tore it, and
 //!    recovery mends it.
+//!    Of a database whose creation did not finish nothing is looked at: opening makes it anew.
 //! 2. A database that was shut down cleanly is opened for reading only, and its trees are walked: a
 //!    page may be right by itself and wrong beside the others, as after a write that the disk lost.
 
@@ -25,7 +26,7 @@ use seawall_wal::record;
 
 use crate::database::DatabaseArg;
 use crate::failure::Failure;
-use crate::inspect::{Files, undecodable};
+use crate::inspect::{Files, UNFINISHED, undecodable};
 use crate::output::{self, Output, Unit};
 
 /// Pages that are read side by side.
@@ -57,6 +58,11 @@ impl Verify {
         let mut findings = Findings::default();
         let mut report = VerifyReport::default();
         let files = Files::open(&self.database)?;
+        if files.is_unfinished() {
+            bar.suspend(|| output::message(&UNFINISHED));
+            report.elapsed = started.elapsed();
+            return Ok(report);
+        }
         let slots = findings.or_add(files.doublewrite_slots())?.unwrap_or_default();
         let log = check_log(&files, &slots, &mut findings)?;
         report.pages = check_pages(&files, &slots, &log, &mut findings, bar)?;

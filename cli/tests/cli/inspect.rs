@@ -5,11 +5,12 @@ use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use seawall::{Database, Options};
 use seawall_wal::Epoch;
 use seawall_wal::control::Control;
-use seawall_wal::disk::BlockingDisk;
+use seawall_wal::disk::{BlockingDisk, SimDisk};
 use serde_json::Value;
 
 use crate::support::Place;
@@ -397,4 +398,100 @@ fn another_page_size_is_read_as_it_is() {
     assert_eq!(json(&place.run("stat", &["--json"]).text())["page_bytes"], 4096);
     place.run("page", &["1"]).ok();
     place.run("verify", &[]).ok();
+}
+
+/// Where the log of a clean database has a frame in the middle: each write has one of its own.
+const MIDDLE_OF_LOG: u64 = 100 * 4096 + 100;
+
+fn first_segment(place: &Place) -> PathBuf {
+    place.database().join("wal").join("00000000000000000001.wal")
+}
+
+#[test]
+fn figures_of_a_damaged_log_are_printed_before_the_damage_is_told() {
+    let place = crashed();
+    damage(&first_segment(&place), MIDDLE_OF_LOG);
+    let run = place.run_log("stat", &[]);
+    let figures = String::from_utf8(run.stdout.clone()).unwrap();
+    assert!(figures.contains("records from") && figures.contains("\ntotal "), "{figures}");
+    assert!(figures.contains("\nend of the log: "), "{figures}");
+    assert!(run.failed(1).contains("is damaged at byte"));
+    let run = place.run_log("stat", &["--json"]);
+    let figures = json(std::str::from_utf8(&run.stdout).unwrap());
+    assert!(figures["total"]["records"].as_u64().unwrap() > 10, "{figures}");
+    assert!(figures["end"].as_str().unwrap().contains("is damaged at byte"), "{figures}");
+    run.failed(1);
+}
+
+#[test]
+fn damage_in_front_of_the_last_checkpoint_is_not_called_the_end_of_the_log() {
+    let place = clean();
+    damage(&first_segment(&place), MIDDLE_OF_LOG);
+    for what in ["dump", "stat"] {
+        let run = place.run_log(what, &[]);
+        assert!(!run.stdout.is_empty(), "log {what}");
+        let message = run.failed(1);
+        assert!(message.contains("is damaged at byte"), "log {what}: {message}");
+    }
+    // What is asked for may end before.
+    let first = json(place.run_log("stat", &["--json", "--to", "4294968000"]).text().trim());
+    assert!(first["end"].is_null(), "{first}");
+}
+
+#[test]
+fn a_tree_whose_name_is_a_number_is_found_by_its_name() {
+    let place = Place::new();
+    // The first tree has number 1.
+    place.run("put", &["--tree", "other", "key of other", "v"]).ok();
+    place.run("put", &["--tree", "1", "key of 1", "v"]).ok();
+    let named = place.run_log("dump", &["--tree", "1"]).text();
+    assert!(named.contains("key of 1") && !named.contains("key of other"), "{named}");
+    let numbered = place.run_log("dump", &["--tree", "2"]).text();
+    assert!(numbered.contains("key of 1") && !numbered.contains("key of other"), "{numbered}");
+}
+
+/// Writes what a disk in memory has into the database's folder.
+fn write_out(disk: &SimDisk, place: &Place) {
+    for (path, _) in disk.files() {
+        let inside = path.strip_prefix("/db").unwrap();
+        let target = place.database().join(inside);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(target, disk.read_file(&path).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_creation_that_was_interrupted_anywhere_is_no_damage() {
+    let disk = SimDisk::new();
+    disk.record_forks();
+    let options = Options::new().disk_injected(Arc::new(disk.clone())).cache_bytes(1 << 20);
+    let options = options.max_wal_bytes(16 << 20).page_bytes(4096).manual_background(true);
+    drop(options.open("/db").unwrap());
+    let mut unfinished = 0;
+    for fork in disk.take_forks() {
+        let (place, what) = (Place::new(), fork.describe());
+        write_out(fork.disk(), &place);
+        let code = if place.database().join("control").exists() { 0 } else { 3 };
+        let verify = place.run("verify", &["--json"]);
+        let plan = place.run("recover", &["--dry-run"]);
+        assert_eq!(
+            (verify.code, plan.code),
+            (Some(code), Some(code)),
+            "{what}: {verify:?} {plan:?}"
+        );
+        if verify.stderr.contains("creation did not finish: opening starts over") {
+            unfinished += 1;
+            assert_eq!(json(&verify.text())["findings"], Value::Array(Vec::new()), "{what}");
+            let plan = plan.text();
+            assert!(
+                plan.contains("creation did not finish: opening starts over"),
+                "{what}: {plan}"
+            );
+            let plan = json(&place.run("recover", &["--dry-run", "--json"]).text());
+            assert_eq!((&plan["starts_over"], &plan["clean"]), (&true.into(), &false.into()));
+            place.run("put", &["k", "v"]).ok();
+            assert_eq!(json(&place.run("verify", &["--json"]).text())["trees"], 2, "{what}");
+        }
+    }
+    assert!(unfinished > 10, "{unfinished} states in which the creation was not finished");
 }

@@ -5,6 +5,7 @@ use seawall_wal::log::LogRecord;
 use seawall_wal::record::{self, Record};
 
 use super::describe::{self, Description};
+use super::end_behind;
 use super::filter::Filter;
 use crate::failure::Failure;
 use crate::inspect::{Files, describe_end, undecodable};
@@ -33,7 +34,7 @@ impl Dump {
                 out.result(&description(&found, &decoded))?;
             }
         }
-        let end = files.log_end(selection.log(), &files.doublewrite_slots()?)?;
+        let end = end_behind(&files, selection.log(), &reader)?;
         let why = describe_end(end.case);
         output::message(&format_args!("the log ends at {}: {why}", end.end_lsn));
         Ok(())

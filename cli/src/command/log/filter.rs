@@ -25,7 +25,8 @@ pub(super) struct Filter {
     /// Leave out records from this position on
     #[arg(long, value_name = "LSN")]
     to: Option<u64>,
-    /// Only records that change this tree, by name or number
+    /// Only records that change this tree, by name or number; where a tree has the number as its name,
+    /// that one is meant
     #[arg(long, value_name = "TREE")]
     tree: Option<String>,
     /// Only records that change this key
@@ -53,16 +54,23 @@ impl Filter {
     }
 }
 
-/// The tree of a name; a number is one itself.
+/// The tree of a name, or else of a number: that one does even where damage hides the names.
 fn tree_id(files: &Files, log: &Arc<LogFiles>, name: &str) -> Result<TreeId, Failure> {
-    if let Ok(number) = name.parse() {
-        return Ok(TreeId::new(number));
+    match (tree_named(files, log, name), name.parse()) {
+        (Ok(Some(tree)), _) => Ok(tree),
+        (_, Ok(number)) => Ok(TreeId::new(number)),
+        (Ok(None), Err(_)) => {
+            Err(Failure::Failed(format!("there is no tree named {name}; give its number")))
+        }
+        (Err(failure), Err(_)) => Err(failure),
     }
-    if let Some((_, tree)) = files.tree_ids()?.into_iter().find(|(known, _)| known == name) {
-        return Ok(tree);
+}
+
+fn tree_named(files: &Files, log: &Arc<LogFiles>, name: &str) -> Result<Option<TreeId>, Failure> {
+    match files.tree_ids()?.into_iter().find(|(known, _)| known == name) {
+        Some((_, tree)) => Ok(Some(tree)),
+        None => tree_named_in_log(files, log, name),
     }
-    tree_named_in_log(files, log, name)?
-        .ok_or_else(|| Failure::Failed(format!("there is no tree named {name}; give its number")))
 }
 
 /// The tree that the log names so last, for one whose row has not reached the page file.

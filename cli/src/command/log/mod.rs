@@ -5,9 +5,13 @@ mod dump;
 mod filter;
 mod stat;
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
+use seawall_wal::log::{LogEnd, LogFiles, LogReader};
 
 use crate::failure::Failure;
+use crate::inspect::Files;
 use crate::output::Output;
 
 /// Print the log's records, or figures about them
@@ -29,5 +33,19 @@ impl Log {
             What::Dump(dump) => dump.run(out),
             What::Stat(stat) => stat.run(out),
         }
+    }
+}
+
+/// Where the log ends, for one who has read it to where reading stopped.
+///
+/// # Errors
+/// Damage. The end is looked for from the last checkpoint on: what was read may have stopped before.
+fn end_behind(files: &Files, log: &Arc<LogFiles>, reader: &LogReader) -> Result<LogEnd, Failure> {
+    let end = files.log_end(log, &files.doublewrite_slots()?)?;
+    match reader.stop() {
+        Some(stop) if !stop.is_epoch_empty && stop.lsn < end.end_lsn => {
+            Err(stop.finding.clone().into())
+        }
+        _ => Ok(end),
     }
 }

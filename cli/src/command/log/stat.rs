@@ -9,7 +9,8 @@ use seawall_wal::record;
 use serde::Serialize;
 
 use super::describe::kind_name;
-use super::filter::Filter;
+use super::end_behind;
+use super::filter::{Filter, Selection};
 use crate::failure::Failure;
 use crate::inspect::{Files, describe_end, undecodable};
 use crate::output::Output;
@@ -35,8 +36,8 @@ struct Summary {
     first_lsn: u64,
     /// Position behind the last record counted.
     end_lsn: u64,
-    /// Why the log ends there; absent where counting ended before.
-    end: Option<&'static str>,
+    /// Why the log ends there, or what is wrong with it; absent where counting ended before.
+    end: Option<String>,
     total: Count,
     by_kind: BTreeMap<&'static str, Count>,
 }
@@ -61,31 +62,42 @@ impl Stat {
             total: Count::default(),
             by_kind: BTreeMap::new(),
         };
-        let mut reader = selection.reader()?;
-        while let Some(found) = reader.next_record()? {
-            if selection.is_behind(found.lsn) {
-                break;
-            }
-            let body =
-                record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
-            let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
-            if !selection.wants(&decoded.body) {
-                continue;
-            }
-            let bytes = to_u64(found.header.padded_length());
-            if summary.total.records == 0 {
-                summary.first_lsn = found.lsn.get();
-            }
-            summary.end_lsn = found.end_lsn.get();
-            summary.total.add(bytes);
-            summary.by_kind.entry(kind_name(decoded.body.kind())).or_default().add(bytes);
-        }
-        if reader.stop().is_some() {
-            let end = files.log_end(selection.log(), &files.doublewrite_slots()?)?;
-            summary.end = Some(describe_end(end.case));
-        }
-        out.result(&summary)
+        // Of a damaged log, what is in front of the damage is counted.
+        let end = count(&files, &selection, &mut summary);
+        summary.end = match &end {
+            Ok(end) => end.map(str::to_owned),
+            Err(failure) => failure.message().map(str::to_owned),
+        };
+        out.result(&summary)?;
+        end.map(|_| ())
     }
+}
+
+/// Counts records; why the log ends where it does, where it was read to its end.
+fn count(
+    files: &Files,
+    selection: &Selection<'_>,
+    summary: &mut Summary,
+) -> Result<Option<&'static str>, Failure> {
+    let mut reader = selection.reader()?;
+    while let Some(found) = reader.next_record()? {
+        if selection.is_behind(found.lsn) {
+            return Ok(None);
+        }
+        let body = record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
+        let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
+        if !selection.wants(&decoded.body) {
+            continue;
+        }
+        let bytes = to_u64(found.header.padded_length());
+        if summary.total.records == 0 {
+            summary.first_lsn = found.lsn.get();
+        }
+        summary.end_lsn = found.end_lsn.get();
+        summary.total.add(bytes);
+        summary.by_kind.entry(kind_name(decoded.body.kind())).or_default().add(bytes);
+    }
+    end_behind(files, selection.log(), &reader).map(|end| Some(describe_end(end.case)))
 }
 
 impl fmt::Display for Summary {

@@ -10,11 +10,13 @@ use seawall_wal::{PageId, TxnId};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::inspect::{Files, describe_end, undecodable};
+use crate::inspect::{Files, UNFINISHED, describe_end, undecodable};
 
 /// What recovery would do.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Plan {
+    /// Whether the database's creation did not finish: then it is made anew, and the rest is zero.
+    starts_over: bool,
     /// Whether there is nothing to do.
     clean: bool,
     redo_lsn: u64,
@@ -59,6 +61,9 @@ impl Transactions {
 impl Plan {
     /// Reads the log; changes nothing.
     pub(super) fn make(files: &Files) -> Result<Self, Failure> {
+        if files.is_unfinished() {
+            return Ok(Self { starts_over: true, ..Self::default() });
+        }
         let log = files.log()?;
         let end = files.log_end(&log, &files.doublewrite_slots()?)?;
         let losers = files.losers(&log, end.end_lsn)?;
@@ -82,6 +87,7 @@ impl Plan {
             }
         }
         Ok(Self {
+            starts_over: false,
             clean: !files.needs_recovery(),
             redo_lsn: redo_lsn.get(),
             end_lsn: end.end_lsn.get(),
@@ -99,6 +105,9 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.starts_over {
+            return f.write_str(UNFINISHED);
+        }
         if self.clean {
             return write!(f, "shut down cleanly at {}; there is nothing to recover", self.end_lsn);
         }
