@@ -1,17 +1,19 @@
 //! Opening the database that a command names.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::ProgressBar;
 use seawall::{Database, Error, Event, MAX_TREE_NAME_BYTES, Options, Tree};
-use seawall_wal::control::CONTROL_NAME;
+use seawall_wal::control::{CONTROL_NAME, is_foreign};
 
 use crate::failure::Failure;
 use crate::output::{self, Unit};
 
+/// More of a `control` file is not looked at.
+const CONTROL_BYTES_MAX: u64 = 1 << 20;
 /// The tree that is meant when none is named.
 const TREE_DEFAULT: &str = "default";
 
@@ -46,12 +48,13 @@ impl DatabaseArg {
         self.open_with(Options::new(), missing)
     }
 
-    /// Opens for writing with other options than the defaults.
+    /// Opens for writing with other options than the defaults, which the user has chosen.
     pub(crate) fn open_with(
         &self,
         options: Options,
         missing: Missing,
     ) -> Result<Database, Failure> {
+        options.validate().map_err(|error| Failure::Usage(error.to_string()))?;
         if missing == Missing::Refuse {
             self.require()?;
         }
@@ -87,9 +90,9 @@ impl DatabaseArg {
     /// Whether there is a database at all.
     pub(crate) fn require(&self) -> Result<(), Failure> {
         let control = self.dir.join(CONTROL_NAME);
-        match fs::metadata(&control) {
-            Ok(metadata) if metadata.is_file() => Ok(()),
-            Ok(_) => Err(self.not_a_database()),
+        match is_control(&control) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.not_a_database()),
             Err(error) => Err(match error.kind() {
                 ErrorKind::NotFound | ErrorKind::NotADirectory => self.not_a_database(),
                 _ => Error::io(&control, error).into(),
@@ -105,14 +108,30 @@ impl DatabaseArg {
     fn failure(&self, error: Error) -> Failure {
         match error {
             Error::NotFound { .. } => self.not_a_database(),
-            // Options are refused before anything is there; what is no database is refused for that.
-            Error::InvalidArgument(why) if !self.dir.exists() || self.require().is_ok() => {
-                Failure::Usage(why)
+            // The options are right: this is about what is in the directory.
+            Error::InvalidArgument(why) => match self.require() {
+                Ok(()) => Failure::Failed(why),
+                Err(_) => Failure::Unavailable(why),
+            },
+            error @ (Error::Corrupt { .. } | Error::Io { .. }) => {
+                match is_control(&self.dir.join(CONTROL_NAME)) {
+                    Ok(false) => self.not_a_database(),
+                    _ => error.into(),
+                }
             }
-            Error::InvalidArgument(why) => Failure::Unavailable(why),
             other => other.into(),
         }
     }
+}
+
+/// Whether a file is the `control` file of a database, be it damaged.
+fn is_control(path: &Path) -> io::Result<bool> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(false);
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(CONTROL_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(!is_foreign(&bytes))
 }
 
 fn show_recovery(bar: &ProgressBar, event: &Event) {
@@ -144,5 +163,23 @@ impl TreeArg {
             Some(tree) => Ok(tree),
             None => Err(Failure::Failed(format!("there is no tree named {}", self.tree))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seawall::Database;
+
+    use super::{DatabaseArg, Error, Failure};
+
+    #[test]
+    fn what_the_engine_refuses_is_no_fault_of_the_command_line() {
+        let parent = tempfile::tempdir().unwrap();
+        let [there, elsewhere] =
+            ["db", "none"].map(|name| DatabaseArg { dir: parent.path().join(name) });
+        Database::open(&there.dir).unwrap().close().unwrap();
+        let refused = || Error::InvalidArgument("opened 1024 times".into());
+        assert!(matches!(there.failure(refused()), Failure::Failed(_)));
+        assert!(matches!(elsewhere.failure(refused()), Failure::Unavailable(_)));
     }
 }

@@ -261,8 +261,12 @@ impl Options {
         self
     }
 
-    /// Whether every option lies within its limits.
-    pub(crate) fn validate(&self) -> Result<()> {
+    /// Whether every option lies within its limits; opening asks this first.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where one does not.
+    #[doc(hidden)]
+    pub fn validate(&self) -> Result<()> {
         if !self.has_unchecked_limits {
             at_least("cache_bytes", self.cache_bytes, CACHE_BYTES_MIN)?;
             at_least("max_wal_bytes", self.max_wal_bytes, MAX_WAL_BYTES_MIN)?;

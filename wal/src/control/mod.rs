@@ -12,5 +12,5 @@ mod state;
 pub use epoch::EpochEntry;
 pub use file::{CONTROL_NAME, Control};
 pub use position::LogPosition;
-pub use slots::FORMAT_VERSION;
+pub use slots::{FORMAT_VERSION, is_foreign};
 pub use state::{ControlState, EPOCHS_MAX, Identity, MasterRecord, Rates, Shutdown};

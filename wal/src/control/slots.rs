@@ -100,6 +100,14 @@ pub(super) fn encode(sequence: u64, state: &ControlState) -> AlignedBuf {
     copy
 }
 
+/// Whether bytes are not those of a control file of ours, not even of a damaged one: none of the copies
+/// begins with the magic.
+#[must_use]
+pub fn is_foreign(file: &[u8]) -> bool {
+    let has_magic = |offset| file.get(to_usize(offset)..).is_some_and(|at| at.starts_with(&MAGIC));
+    !all_copies().into_iter().any(|(_, offset)| has_magic(offset))
+}
+
 /// What a copy turned out to be.
 #[derive(Debug)]
 pub(super) enum Copy {
@@ -343,6 +351,21 @@ mod tests {
         // A crash between the two copies of a slot.
         assert_eq!(decide([valid(6), valid(5), valid(4), valid(5)]).unwrap(), (6, true));
         assert_eq!(decide([valid(4), valid(5), damaged(), valid(3)]).unwrap(), (5, true));
+    }
+
+    #[test]
+    fn a_file_is_foreign_when_no_copy_has_the_magic() {
+        let mut file = vec![0xee; to_usize(CONTROL_BYTES)];
+        assert!(is_foreign(&file) && is_foreign(&[]));
+        assert!(is_foreign(&file[..7]));
+        for (_, offset) in all_copies() {
+            file[to_usize(offset)..][..8].copy_from_slice(&MAGIC);
+            assert!(!is_foreign(&file));
+            assert!(!is_foreign(&file[..to_usize(offset) + 8]), "cut behind the magic");
+            file[to_usize(offset)] ^= 1;
+        }
+        file[1..9].copy_from_slice(&MAGIC);
+        assert!(is_foreign(&file), "the magic is in another place");
     }
 
     #[test]
