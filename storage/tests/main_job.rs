@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use seawall::{Database, Options, Result};
-use seawall_wal::disk::SimDisk;
+use seawall::{Database, Error, Options, Result};
 use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
+use seawall_wal::disk::{Disk, SimDisk};
 
 fn options(disk: &SimDisk) -> Options {
     Options::new()
@@ -150,6 +151,31 @@ fn transactions_conflict_and_retry() -> Result<()> {
     assert!(second.commit().unwrap_err().is_conflict());
     assert_eq!(tree.get("a")?.unwrap(), b"2");
     Ok(())
+}
+
+#[test]
+fn a_write_that_commits_by_itself_gives_up_after_a_second_whatever_its_size() -> Result<()> {
+    let database = options(&SimDisk::new()).open("/db")?;
+    let tree = database.tree("t")?;
+    let large = [7; 10_000];
+    let mut holder = database.begin()?;
+    holder.insert(&tree, "k", "held")?;
+    type Write<'a> = &'a dyn Fn() -> Result<()>;
+    let writes: [(&str, Write<'_>); 4] = [
+        ("small", &|| tree.insert("k", "v")),
+        ("large", &|| tree.insert("k", large)),
+        ("large, asynchronous", &|| tree.insert_async("k", large).map(drop)),
+        ("large swap", &|| tree.compare_and_swap("k", None, Some(&large)).map(drop)),
+    ];
+    for (what, write) in writes {
+        let started = Instant::now();
+        let refused = write();
+        let waited = started.elapsed();
+        assert!(refused.is_err_and(|error| error.is_conflict()), "{what}");
+        assert!((1.0..4.0).contains(&waited.as_secs_f64()), "{what} waited {waited:?}");
+    }
+    holder.rollback()?;
+    tree.insert("k", large)
 }
 
 #[test]
@@ -308,6 +334,35 @@ fn a_read_only_open_of_a_clean_database_reads_everything_and_changes_no_byte() -
         options(&killed).read_only(true).open("/db"),
         Err(seawall::Error::RecoveryNeeded)
     ));
+    Ok(())
+}
+
+#[test]
+fn a_clean_database_without_a_lock_file_opens_for_reading_only() -> Result<()> {
+    let sim = SimDisk::new();
+    let folder = tempfile::tempdir().unwrap();
+    let sim_options = || options(&sim);
+    let real_options = || Options::new();
+    let opened: [(&Path, &dyn Fn() -> Options); 2] =
+        [("/db".as_ref(), &sim_options), (&folder.path().join("db"), &real_options)];
+    for (dir, options) in opened {
+        let database = options().open(dir)?;
+        database.tree("t")?.insert("k", "v")?;
+        database.close()?;
+        match dir.starts_with("/db") {
+            true => sim.remove_file(&dir.join("LOCK")).unwrap(),
+            false => std::fs::remove_file(dir.join("LOCK")).unwrap(),
+        }
+        let reader = options().read_only(true).open(dir)?;
+        assert_eq!(reader.open_tree("t")?.unwrap().get("k")?.as_deref(), Some(&b"v"[..]));
+        // It holds the others off all the same.
+        for is_reader in [false, true] {
+            let refused = options().read_only(is_reader).open(dir);
+            assert!(matches!(refused, Err(Error::Locked { .. })), "{refused:?}");
+        }
+        reader.close()?;
+        options().open(dir)?.tree("t")?.insert("k", "w")?;
+    }
     Ok(())
 }
 

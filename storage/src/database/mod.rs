@@ -209,28 +209,20 @@ impl Database {
         options: TransactionOptions,
         mut run: impl FnMut(&mut Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut lsn = Lsn::NONE;
-        let result = self.try_transact(&options, &mut run, &mut lsn)?;
+        let patience = Patience::Tries(options.max_retries);
+        let (result, lsn) = self.try_transact(&options, patience, &mut run)?;
         self.shared.core.wait_for(lsn)?;
         Ok(result)
     }
 
-    /// [`Database::transact_with`], which leaves the wait for the commit at `lsn` to the caller.
-    fn transact_noting<T>(
-        &self,
-        options: TransactionOptions,
-        run: &mut impl FnMut(&mut Transaction) -> Result<T>,
-        lsn: &mut Lsn,
-    ) -> Result<T> {
-        self.try_transact(&options, run, lsn)
-    }
-
+    /// [`Database::transact_with`], which leaves the wait for the commit to the caller: the commit ends
+    /// at the position given beside the result.
     fn try_transact<T, E: From<Error>>(
         &self,
         options: &TransactionOptions,
+        patience: Patience,
         run: &mut impl FnMut(&mut Transaction) -> Result<T, E>,
-        lsn: &mut Lsn,
-    ) -> Result<T, E> {
+    ) -> Result<(T, Lsn), E> {
         let mut back_off = BackOff::new();
         for tries in 0.. {
             let mut transaction = self.begin_with(options.clone())?;
@@ -240,7 +232,7 @@ impl Database {
                 Err(error) => {
                     let has_conflicted = transaction.has_conflicted();
                     drop(transaction);
-                    if !has_conflicted || tries >= options.max_retries {
+                    if !has_conflicted || !patience.allows_more_than(tries) {
                         return Err(error);
                     }
                     back_off.wait();
@@ -248,11 +240,10 @@ impl Database {
                 }
             };
             match committed {
-                Ok((result, end)) => {
-                    *lsn = end;
-                    return Ok(result);
+                Ok(committed) => return Ok(committed),
+                Err(error) if error.is_conflict() && patience.allows_more_than(tries) => {
+                    back_off.wait();
                 }
-                Err(error) if error.is_conflict() && tries < options.max_retries => back_off.wait(),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -344,6 +335,22 @@ impl Database {
     /// What stood in the way of a clean shutdown: the next open recovers then.
     pub fn close(self) -> Result<()> {
         self.shared.close()
+    }
+}
+
+/// How often a transaction is run again when it conflicts.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    Tries(u32),
+    Until(Instant),
+}
+
+impl Patience {
+    fn allows_more_than(self, tries: u32) -> bool {
+        match self {
+            Self::Tries(most) => tries < most,
+            Self::Until(deadline) => Instant::now() < deadline,
+        }
     }
 }
 

@@ -4,17 +4,19 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use seawall_wal::record::Cell;
 use seawall_wal::{Lsn, Result};
 
+use super::Patience;
 use super::core::{Shared, check_key, check_value};
 use super::future::CommitFuture;
 use super::range::{Range, Reader};
 use super::registered::{Registered, value};
 use super::transaction::Transaction;
 use crate::catalogue::TreeInfo;
-use crate::engine::{Decision, Found, Outcome, View};
+use crate::engine::{CONFLICT_WAIT, Decision, Found, Outcome, View};
 use crate::key_range::{KeyBounds, KeyRange};
 use crate::page::inline_value_bytes_max;
 use crate::{Database, Durability, TransactionOptions, Value};
@@ -113,8 +115,8 @@ impl Tree {
         check_key(key)?;
         check_value(value)?;
         if value.len() > self.inline_max(key) {
-            return self
-                .transact_one(durability, |transaction| transaction.insert(self, key, value));
+            let insert = |transaction: &mut Transaction| transaction.insert(self, key, value);
+            return self.transact_one(durability, insert).map(|((), lsn)| lsn);
         }
         let outcome = self.auto_commit(key, value.len(), durability, |_| Decision::Put(value))?;
         Ok(outcome.lsn)
@@ -188,7 +190,7 @@ impl Tree {
         old: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<bool> {
-        self.database().transact(|transaction| {
+        let (is_written, lsn) = self.transact_one(self.durability(), |transaction| {
             if transaction.get(self, key)?.as_deref() != old {
                 return Ok(false);
             }
@@ -199,7 +201,9 @@ impl Tree {
                 }
             }
             Ok(true)
-        })
+        })?;
+        self.shared.core.wait_for(lsn)?;
+        Ok(is_written)
     }
 
     /// Longest value that stands in a leaf beside this key.
@@ -219,16 +223,16 @@ impl Tree {
         self.shared.core.engine.auto_commit(&self.info, key, value_bytes, durability, decide)
     }
 
-    /// Runs one operation as a transaction; returns its commit.
-    fn transact_one(
+    /// Runs one operation as a transaction, for as long as other writers are waited for; returns what it
+    /// gave, and its commit.
+    fn transact_one<T>(
         &self,
         durability: Durability,
-        mut run: impl FnMut(&mut Transaction) -> Result<()>,
-    ) -> Result<Lsn> {
-        let mut lsn = Lsn::NONE;
+        mut run: impl FnMut(&mut Transaction) -> Result<T>,
+    ) -> Result<(T, Lsn)> {
         let options = TransactionOptions::new().durability(durability);
-        self.database().transact_noting(options, &mut run, &mut lsn)?;
-        Ok(lsn)
+        let patience = Patience::Until(Instant::now() + CONFLICT_WAIT);
+        self.database().try_transact(&options, patience, &mut run)
     }
 
     fn database(&self) -> Database {

@@ -22,7 +22,7 @@ use crate::version::{Head, VersionKey};
 use crate::{Durability, Error};
 
 /// How long an auto-commit write waits for other writers of its key or tree.
-const CONFLICT_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 /// Envelope, commit information, reference and operation around keys and values, at most.
 pub(super) const CHANGE_RECORD_BYTES: u64 = 256;
 
