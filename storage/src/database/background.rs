@@ -97,7 +97,7 @@ impl Background {
         background
     }
 
-    fn spawn(&self, name: &str, run: fn(&Core, &Signal) -> Result<()>) {
+    fn spawn(&self, name: &str, run: fn(&Arc<Core>, &Signal) -> Result<()>) {
         let (core, signal) = (Arc::clone(&self.core), Arc::clone(&self.signal));
         let body = move || {
             if let Err(error) = run(&core, &signal) {
@@ -117,8 +117,14 @@ impl Background {
         }
     }
 
-    /// Ends the threads and waits for them.
+    /// Ends the threads and waits for them: first the rollbacks, which need the others.
     pub(super) fn stop(&self) {
+        self.core.rollbacks.finish(|| {
+            if let Err(error) = self.core.serve_waiters(&self.signal) {
+                self.core.engine.log.poison(error);
+            }
+            self.signal.wait(DOZE);
+        });
         self.signal.is_stopped.store(true, Ordering::SeqCst);
         self.signal.ring();
         self.core.engine.log.wake_flusher();
@@ -131,7 +137,7 @@ impl Background {
     }
 }
 
-fn flush(core: &Core, signal: &Signal) -> Result<()> {
+fn flush(core: &Arc<Core>, signal: &Signal) -> Result<()> {
     while !signal.is_stopped() {
         let step = core.engine.log.step()?;
         core.engine.log.wait_flusher(step.sleep);
@@ -139,12 +145,9 @@ fn flush(core: &Core, signal: &Signal) -> Result<()> {
     Ok(())
 }
 
-fn maintain(core: &Core, signal: &Signal) -> Result<()> {
+fn maintain(core: &Arc<Core>, signal: &Signal) -> Result<()> {
     while !signal.is_stopped() {
-        if signal.is_wal_full.swap(false, Ordering::SeqCst) && !core.make_log_room()? {
-            // A doomed transaction has not ended yet: tried again after a while.
-            signal.is_wal_full.store(true, Ordering::SeqCst);
-        }
+        core.serve_waiters(signal)?;
         let done = core.maintain_step()?;
         if done == Maintained::default() {
             signal.wait(DOZE);
@@ -153,7 +156,7 @@ fn maintain(core: &Core, signal: &Signal) -> Result<()> {
     Ok(())
 }
 
-fn collect(core: &Core, signal: &Signal) -> Result<()> {
+fn collect(core: &Arc<Core>, signal: &Signal) -> Result<()> {
     while !signal.is_stopped() {
         let done = core.collect_step()?;
         if !done {
@@ -164,6 +167,15 @@ fn collect(core: &Core, signal: &Signal) -> Result<()> {
 }
 
 impl Core {
+    /// Makes log room where somebody waits for it.
+    fn serve_waiters(self: &Arc<Self>, signal: &Signal) -> Result<()> {
+        if signal.is_wal_full.swap(false, Ordering::SeqCst) && !self.make_log_room()? {
+            // A doomed transaction has not ended yet: tried again after a while.
+            signal.is_wal_full.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
     /// One step of page cleaner and checkpointer: a batch of pages, or a checkpoint, or nothing.
     pub(crate) fn maintain_step(&self) -> Result<Maintained> {
         let budget_bytes = self.pacing.budget_bytes(Instant::now(), self.backlog());
@@ -228,7 +240,7 @@ impl Core {
     /// the transaction that holds the log back where its undo could not be spilled. Returns whether
     /// there is more room than before. A checkpoint that could give nothing up is not taken: it is
     /// written to the permanent reserve, and however often this is tried, that must last.
-    fn make_log_room(&self) -> Result<bool> {
+    fn make_log_room(self: &Arc<Self>) -> Result<bool> {
         let log = &self.engine.log;
         let room_bytes = log.room_bytes();
         loop {

@@ -17,6 +17,7 @@ use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard};
 use seawall_wal::{Error, Lsn, Result};
 
 use super::background::Background;
+use super::rollbacks::Rollbacks;
 use crate::checkpoint::pacing::Pacing;
 use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::{Engine, Unit};
@@ -73,6 +74,7 @@ pub(crate) struct Core {
     writes: RwLock<()>,
     pub(super) live: Mutex<HashMap<u64, Weak<Mutex<LiveState>>>>,
     next_live: AtomicU64,
+    pub(super) rollbacks: Rollbacks,
 }
 
 /// What all handles hold; the last one to go closes the database.
@@ -103,6 +105,7 @@ impl Shared {
             writes: RwLock::new(()),
             live: Mutex::default(),
             next_live: AtomicU64::new(0),
+            rollbacks: Rollbacks::default(),
         });
         let background = Background::start(&core);
         Ok(Arc::new(Self { core, background }))
@@ -202,14 +205,18 @@ impl Core {
 
     /// Ends the transaction whose records hold the log back, if they begin below `lsn`: its handle
     /// gets `TransactionTooOld`. One that is in the middle of a call is left to that call, which
-    /// gives up where it waits for the log. Returns whether one was rolled back here.
-    pub(super) fn doom_oldest(&self, lsn: Lsn) -> Result<bool> {
+    /// gives up where it waits for the log. Returns whether one is rolled back; where there are
+    /// threads, that only begins here.
+    pub(super) fn doom_oldest(self: &Arc<Self>, lsn: Lsn) -> Result<bool> {
         let Some(doomed) = self.engine.doom_oldest(lsn) else { return Ok(false) };
         self.engine.log.recheck_credit();
         let live: Vec<_> = self.live.lock().values().filter_map(Weak::upgrade).collect();
         for unit in live {
             let Some(mut state) = unit.try_lock() else { continue };
             if matches!(&*state, LiveState::Active(unit) if unit.txn() == Some(doomed)) {
+                if !self.options.manual_background {
+                    return self.rollbacks.begin(self, &mut state).map(|()| false);
+                }
                 let unit = state.end(Error::TransactionTooOld)?;
                 return self.engine.roll_back_unit(unit).map(|()| true);
             }

@@ -5,6 +5,7 @@ pub(crate) mod core;
 mod future;
 mod range;
 mod registered;
+mod rollbacks;
 mod snapshot;
 mod stats;
 mod transaction;
@@ -83,7 +84,7 @@ impl Database {
     }
 
     /// What lies below the interface, for tests and their seams.
-    pub(crate) fn shared_core(&self) -> &core::Core {
+    pub(crate) fn shared_core(&self) -> &Arc<core::Core> {
         &self.shared.core
     }
 

@@ -9,13 +9,13 @@ use seawall_wal::log::Log;
 
 /// Poisons the log when a panic begins while it lives.
 #[derive(Debug)]
-pub(super) struct Armed<'l> {
+pub(crate) struct Armed<'l> {
     log: &'l Log,
     was_panicking: bool,
 }
 
 impl<'l> Armed<'l> {
-    pub(super) fn new(log: &'l Log) -> Self {
+    pub(crate) fn new(log: &'l Log) -> Self {
         Self { log, was_panicking: thread::panicking() }
     }
 }

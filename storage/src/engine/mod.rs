@@ -57,6 +57,7 @@ use crate::version::{BulkTable, VersionStore};
 use crate::writeback::cleaner::Cleaner;
 
 pub(crate) use append::{Appended, Chain};
+pub(crate) use armed::Armed;
 pub(crate) use auto_commit::{CONFLICT_WAIT, Decision, Outcome};
 pub(crate) use collect::Collected;
 use collect::Sweep;

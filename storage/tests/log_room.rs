@@ -1,0 +1,85 @@
+//! The room of the log, where undo files find none on the disk: with the background threads that a
+//! database has, nobody waits for ever, and every transaction that must end is told.
+
+#![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use seawall::Durability::Relaxed;
+use seawall::{Error, Options};
+use seawall_wal::disk::SimDisk;
+use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
+
+/// Nothing here takes a tenth of this.
+const AT_MOST: Duration = Duration::from_secs(60);
+
+fn options(disk: &SimDisk) -> Options {
+    Options::new()
+        .disk_injected(Arc::new(disk.clone()))
+        .unchecked_limits()
+        .cache_bytes(256 << 10)
+        .max_wal_bytes(4 << 20)
+        .segment_bytes(256 << 10)
+        .page_bytes(4096)
+}
+
+fn key(i: u32) -> [u8; 4] {
+    i.wrapping_mul(0x9e37_79b9).to_be_bytes()
+}
+
+/// From now on undo files find no room.
+fn refuse_undo(disk: &SimDisk) {
+    let full = Fault::new(FaultEffect::Kind(std::io::ErrorKind::StorageFull)).lasting();
+    let is_undo = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("undo"));
+    disk.add_fault(full.kind(OperationKind::Write).path(is_undo));
+}
+
+/// Runs `act` on a thread of its own, and fails when it does not end.
+fn in_time(act: impl FnOnce() + Send + 'static) {
+    let (done, ended) = channel();
+    let thread = thread::spawn(move || {
+        act();
+        done.send(()).unwrap();
+    });
+    if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(AT_MOST) {
+        panic!("it waits for ever");
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_transaction_that_is_spilled_in_part_is_rolled_back_while_others_wait_for_the_log() {
+    in_time(|| {
+        let disk = SimDisk::new();
+        let database = options(&disk).held_log_bytes(0).open("/db").unwrap();
+        let tree = database.tree("t").unwrap();
+        let mut old = database.begin().unwrap();
+        for i in 0..1500 {
+            old.insert(&tree, key(i), [b'o'; 900]).unwrap();
+        }
+        database.checkpoint().unwrap();
+        assert!(database.stats().undo_bytes > 1 << 20, "its first part is in a file");
+        refuse_undo(&disk);
+        old.insert(&tree, "newest", "its undo stays in the log").unwrap();
+        thread::scope(|scope| {
+            for writer in 0..3 {
+                let tree = &tree;
+                scope.spawn(move || {
+                    for i in 0..4000 {
+                        tree.insert_with(key(10_000 * (writer + 1) + i), [b'n'; 900], Relaxed)
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        let outcome = old.insert(&tree, "more", "");
+        assert!(matches!(outcome, Err(Error::TransactionTooOld)), "{outcome:?}");
+        database.close().unwrap();
+        let database = options(&disk).open("/db").unwrap();
+        assert_eq!(database.tree("t").unwrap().range(..).unwrap().count(), 12_000);
+    });
+}
