@@ -83,3 +83,53 @@ fn a_transaction_that_is_spilled_in_part_is_rolled_back_while_others_wait_for_th
         assert_eq!(database.tree("t").unwrap().range(..).unwrap().count(), 12_000);
     });
 }
+
+/// Fills the log while a transaction has freed `values` large values and waits to commit. Returns the
+/// outcome of that, and after how many inserts the log was full; `inserts` are made before it.
+fn commit_at_a_full_log(values: u32, inserts: Option<u32>) -> (seawall::Result<()>, u32) {
+    let disk = SimDisk::new();
+    refuse_undo(&disk);
+    let database = options(&disk).manual_background(true).open("/db").unwrap();
+    let tree = database.tree("t").unwrap();
+    for i in 0..values {
+        tree.insert_with(key(i), [b'l'; 1500], Relaxed).unwrap();
+    }
+    database.checkpoint().unwrap();
+    let stalls = database.stats().stalls;
+    let mut old = database.begin().unwrap();
+    for i in 0..values {
+        old.insert(&tree, key(i), "short").unwrap();
+    }
+    let mut made = 0;
+    while inserts.map_or_else(|| database.stats().stalls == stalls, |inserts| made < inserts) {
+        tree.insert_with(key(1_000_000 + made), [b'n'; 900], Relaxed).unwrap();
+        made += 1;
+    }
+    let outcome = old.commit().map(drop);
+    assert_eq!(tree.range(..).unwrap().count(), (values + made) as usize);
+    let is_kept = outcome.is_err();
+    for i in (0..values).step_by(100) {
+        let length = tree.get(key(i)).unwrap().unwrap().len();
+        assert_eq!(length == 1500, is_kept, "{length} bytes after {outcome:?}");
+    }
+    for i in 0..4000 {
+        tree.insert_with(key(2_000_000 + i), [b'n'; 900], Relaxed).unwrap();
+    }
+    assert!(database.verify(|_| {}).unwrap().findings.is_empty());
+    (outcome, made)
+}
+
+#[test]
+fn a_commit_that_frees_many_values_is_told_when_it_waits_for_the_log_that_it_holds_itself() {
+    in_time(|| {
+        let (outcome, full) = commit_at_a_full_log(2500, None);
+        assert!(matches!(outcome, Err(Error::TransactionTooOld)), "{outcome:?}");
+        let (outcome, _) = commit_at_a_full_log(2500, Some(full - 2));
+        assert!(matches!(outcome, Err(Error::TransactionTooOld)), "{outcome:?}");
+        // It waits with the second of its records, or with the third, or not at all.
+        for short_of in (20..36).step_by(3) {
+            let (outcome, _) = commit_at_a_full_log(2500, Some(full - short_of));
+            assert!(matches!(outcome, Ok(()) | Err(Error::TransactionTooOld)), "{outcome:?}");
+        }
+    });
+}

@@ -172,6 +172,8 @@ impl Checkpointer {
             Spill::BeyondShare => self.held_log_bytes,
             Spill::Everything => 0,
         };
+        // The collector does it as well, and may be waiting for the log that they hold.
+        self.engine.reap_bulks(self.engine.refresh_horizon());
         spill_undo(&self.engine, &self.control, self.kept_lsn(), share_bytes)
     }
 

@@ -108,15 +108,20 @@ impl Engine {
         for key in self.versions.take_purgeable(PURGE_PER_STEP) {
             purged_leaves += usize::from(self.purge_leaf(&key, horizon)?.is_done);
         }
-        for bulk in self.bulks.reap(horizon) {
-            let spans = bulk.take_spans().into_iter();
-            self.sweep_all(spans.filter(|(_, span)| span.needs_purge));
-        }
+        self.reap_bulks(horizon);
         let swept_leaves = self.sweep_step(horizon)?;
         self.reap_undo_files()?;
         let freed_extents = self.free_step(horizon, FREE_PER_STEP)?;
         let has_dismantled = self.dismantle_step(horizon)?;
         Ok(Collected { versions, purged_leaves, swept_leaves, freed_extents, has_dismantled })
+    }
+
+    /// Forgets huge transactions behind whose stamps nobody looks any more, and has their trail swept.
+    pub(crate) fn reap_bulks(&self, horizon: Lsn) {
+        for bulk in self.bulks.reap(horizon) {
+            let spans = bulk.take_spans().into_iter();
+            self.sweep_all(spans.filter(|(_, span)| span.needs_purge));
+        }
     }
 
     /// Has the leaves of these keys purged: those that a huge transaction deleted or shortened, or

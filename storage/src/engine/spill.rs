@@ -236,12 +236,14 @@ impl Engine {
         self.bulks.all().iter().filter_map(|bulk| needed(bulk)).collect()
     }
 
-    /// Dooms the active transaction that needs the oldest log, if it needs any below `lsn`.
+    /// Dooms the active transaction that needs the oldest log, for its undo or for the parts of its
+    /// commit, if it needs any below `lsn`.
     pub(crate) fn doom_oldest(&self, lsn: Lsn) -> Option<TxnId> {
-        let oldest = self.active_txns().into_iter().min_by_key(ActiveTxn::needed_lsn)?;
-        (oldest.needed_lsn() < lsn).then(|| {
-            self.txns.doom(oldest.id);
-            oldest.id
+        let for_undo = self.active_txns().into_iter().map(|txn| (txn.needed_lsn(), txn.id));
+        let (needed_lsn, oldest) = for_undo.chain(self.txns.oldest_parts()).min()?;
+        (needed_lsn < lsn).then(|| {
+            self.txns.doom(oldest);
+            oldest
         })
     }
 
@@ -277,5 +279,35 @@ impl Engine {
             spill::remove(&*self.spills.disk, &self.spills.dir, file.txn)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use seawall_wal::disk::SimDisk;
+
+    use super::*;
+    use crate::checkpoint::Spill;
+    use crate::engine::{Decision, Unit};
+    use crate::{Isolation, Options};
+
+    #[test]
+    fn the_first_part_of_a_commit_holds_the_log_whatever_was_spilled() -> Result<()> {
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
+        let database = options.manual_background(true).open("/db")?;
+        drop(database.tree("t")?);
+        let core = database.shared_core();
+        let engine = &core.engine;
+        let tree = engine.trees.all().pop().expect("it was made");
+        let mut unit = Unit::new(Isolation::Snapshot);
+        engine.unit_write(&mut unit, &tree, b"key", 5, |_| Decision::Put(b"value"))?;
+        let reserved = engine.log.reserved_lsn();
+        engine.log.wait_durable(reserved)?;
+        core.checkpointer.spill(Spill::Everything)?;
+        assert_eq!(engine.doom_oldest(reserved), None);
+        let slot = unit.slot().expect("it has written");
+        engine.txns.set_parts_lsn(slot, engine.txns.first_lsn(slot));
+        assert_eq!(engine.doom_oldest(reserved), unit.txn());
+        engine.roll_back_unit(unit)
     }
 }

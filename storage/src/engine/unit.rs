@@ -584,11 +584,12 @@ impl Engine {
             let freed: Vec<_> = first_of(&mut unit.freed, FREED_PER_RECORD);
             let part_deltas = first_of(&mut deltas, DELTAS_PER_RECORD);
             let entries = to_u64(freed.len() + part_deltas.len());
-            let mut credit = self.credit(&CreditRequest {
+            let request = CreditRequest {
                 payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * entries,
                 is_sync_commit: false,
                 purpose: Purpose::Normal,
-            })?;
+            };
+            let mut credit = self.credit_for(&request, unit.slot.as_ref())?;
             let mut appender = self.appenders.acquire();
             self.space.pending().enter(&freed, &unit.writer);
             let body = Body::CommitPart { deltas: part_deltas, freed };
@@ -635,9 +636,9 @@ impl Engine {
     /// database is poisoned, recovery undoes.
     pub(crate) fn roll_back_unit(&self, mut unit: Unit) -> Result<()> {
         self.end_reading(&mut unit);
-        if !unit.has_written() {
-            return Ok(());
-        }
+        let Some(slot) = &unit.slot else { return Ok(()) };
+        // Nobody will look for the parts of a commit that does not come.
+        self.txns.set_parts_lsn(slot, Lsn::NONE);
         let undone = self
             .undo_unit_to(&mut unit, Lsn::NONE)
             .and_then(|()| self.log_rollback_end(unit.chain()));
@@ -677,6 +678,8 @@ impl Engine {
             let store = |start, undo_next| self.txns.set_undone(slot, start, undo_next);
             let undone = self.undo_step(&mut undo, Some(&unit.room), store);
             unit.last_lsn = undo.undo_next_lsn;
+            // Of a record that was stepped over nothing else tells.
+            self.txns.set_undo_next(slot, undo.undo_next_lsn);
             if let Some(write) = undone? {
                 *unit.deltas.entry(write.tree).or_default() -= delta_of(write.kind);
             }

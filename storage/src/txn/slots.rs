@@ -165,8 +165,13 @@ impl TxnTable {
         slot.undo_next_lsn.store(undo_next_lsn.get(), Ordering::SeqCst);
     }
 
-    /// Notes the first part of the transaction's commit: the log is kept from there until the commit.
-    /// Between reserve and publish (invariant W3).
+    /// Notes what is to be undone next, where no record says so.
+    pub(crate) fn set_undo_next(&self, slot: &TxnSlot, undo_next_lsn: Lsn) {
+        self.slots[slot.index].undo_next_lsn.store(undo_next_lsn.get(), Ordering::SeqCst);
+    }
+
+    /// Notes the first part of the transaction's commit: the log is kept from there until the commit,
+    /// or until a rollback begins, which sets it to none. Between reserve and publish (invariant W3).
     pub(crate) fn set_parts_lsn(&self, slot: &TxnSlot, start: Lsn) {
         self.slots[slot.index].parts_lsn.store(start.get(), Ordering::SeqCst);
     }
@@ -187,11 +192,16 @@ impl TxnTable {
 
     /// The smallest position of a part of a commit that is still to come.
     pub(crate) fn min_parts_lsn(&self) -> Option<Lsn> {
+        self.oldest_parts().map(|(lsn, _)| lsn)
+    }
+
+    /// That position, and whose commit it is.
+    pub(crate) fn oldest_parts(&self) -> Option<(Lsn, TxnId)> {
         let part = |slot: &Slot| {
+            let id = slot.id.load(Ordering::SeqCst);
             let lsn = Lsn::new(slot.parts_lsn.load(Ordering::SeqCst));
-            let is_pending =
-                slot.id.load(Ordering::SeqCst) != 0 && slot.commit_lsn.load(Ordering::SeqCst) == 0;
-            (is_pending && !lsn.is_none()).then_some(lsn)
+            let is_pending = id != 0 && slot.commit_lsn.load(Ordering::SeqCst) == 0;
+            (is_pending && !lsn.is_none()).then_some((lsn, TxnId::new(id)))
         };
         self.used().iter().filter_map(part).min()
     }
