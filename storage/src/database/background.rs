@@ -158,7 +158,11 @@ fn maintain(core: &Arc<Core>, signal: &Signal) -> Result<()> {
 
 fn collect(core: &Arc<Core>, signal: &Signal) -> Result<()> {
     while !signal.is_stopped() {
-        let done = core.collect_step()?;
+        let done = match core.collect_step() {
+            // It has given up waiting for the log.
+            Err(Error::Closed) => return Ok(()),
+            done => done?,
+        };
         if !done {
             signal.wait(DOZE);
         }
@@ -277,9 +281,10 @@ mod tests {
 
     use seawall_wal::disk::SimDisk;
     use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
+    use seawall_wal::log::{CreditRequest, CreditWait};
 
     use super::*;
-    use crate::{Durability, Options};
+    use crate::{Durability, Options, StallReason};
 
     #[test]
     fn waiting_for_a_doomed_transaction_does_not_use_up_the_reserve() -> Result<()> {
@@ -309,5 +314,46 @@ mod tests {
         assert!(core.make_log_room()?);
         assert!(matches!(old.insert(&tree, "more", ""), Err(Error::TransactionTooOld)));
         tree.insert("after", "free again")
+    }
+
+    #[test]
+    fn closing_ends_a_collector_that_waits_for_the_log() -> Result<()> {
+        let disk = SimDisk::new();
+        let (told, stalled) = std::sync::mpsc::channel();
+        let told = Mutex::new(told);
+        let tell = move |event: &Event| {
+            if matches!(event, Event::StallBegin { reason: StallReason::WalBound }) {
+                told.lock().send(()).expect("somebody listens");
+            }
+        };
+        let options = Options::new().disk_injected(Arc::new(disk)).on_event(tell);
+        let options = options.unchecked_limits().page_bytes(4096).cache_bytes(256 << 10);
+        let database = options.max_wal_bytes(4 << 20).open("/db")?;
+        let tree = database.tree("t")?;
+        for i in 0..2000_u32 {
+            tree.insert_with(i.to_be_bytes(), [b'a'; 100], Durability::Relaxed)?;
+        }
+        let reader = database.snapshot()?;
+        reader.contains_key(&tree, [0; 4])?;
+        for i in 0..2000_u32 {
+            tree.remove_with(i.to_be_bytes(), Durability::Relaxed)?;
+        }
+        database.checkpoint()?;
+        // All room for normal records is taken, and no checkpoint can make more.
+        let request = CreditRequest { payload_bytes: 4096, ..CreditRequest::default() };
+        let give_up = || Some(Error::TransactionTooOld);
+        let wait = CreditWait { give_up: &give_up, ..CreditWait::PATIENT };
+        let log = &database.shared_core().engine.log;
+        let taken = std::iter::from_fn(|| log.credit(&request, &wait).ok());
+        let taken: Vec<_> = taken.map(|mut credit| credit.set_aside(4096)).collect();
+        // Emptied leaves are merged as soon as nobody needs what was on them.
+        drop(reader);
+        stalled.recv_timeout(Duration::from_secs(30)).expect("the collector waits");
+        let (done, closed) = std::sync::mpsc::channel();
+        let other = database.clone();
+        std::thread::spawn(move || done.send(other.close()));
+        closed.recv_timeout(Duration::from_secs(30)).expect("it closes")?;
+        drop(taken);
+        Ok(())
     }
 }

@@ -240,7 +240,9 @@ impl Engine {
 
     /// Refuses everything from now on. Returns whether this call was the first.
     pub(crate) fn close(&self) -> bool {
-        !self.is_closed.swap(true, Ordering::SeqCst)
+        let is_first = !self.is_closed.swap(true, Ordering::SeqCst);
+        self.log.recheck_credit();
+        is_first
     }
 
     pub(crate) fn wal_dir(&self) -> &Path {

@@ -152,7 +152,8 @@ impl Engine {
         }
     }
 
-    /// Log credit for work that belongs to no transaction.
+    /// Log credit for work that belongs to no transaction. It gives up when the database is closed:
+    /// who makes room ends then.
     pub(crate) fn credit(&self, request: &CreditRequest) -> Result<Credit> {
         self.credit_for(request, None)
     }
@@ -176,9 +177,11 @@ impl Engine {
                 on_wal_full();
             }
         };
-        let give_up = || {
-            let is_doomed = slot.is_some_and(|slot| self.txns.is_doomed(slot));
-            is_doomed.then_some(Error::TransactionTooOld)
+        let give_up = || match slot {
+            Some(slot) => self.txns.is_doomed(slot).then_some(Error::TransactionTooOld),
+            // What is undone is undone to the end.
+            None if request.purpose == Purpose::Rollback => None,
+            None => self.check_open().err(),
         };
         let wait = CreditWait { on_full: &on_full, give_up: &give_up };
         self.log.credit(request, &wait)
