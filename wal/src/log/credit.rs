@@ -18,6 +18,13 @@
 //! Poison and the end of the log wake all waiters with an error. Waiters of normal purpose are
 //! served in the order of their arrival.
 //!
+//! Nobody who finds the files full is forgotten. Who is asked for room goes on until there is more
+//! than there was when he began, so the slack rises once more after each time that he is asked. Rises
+//! are counted, and wake everybody. A waiter asks once; if he has what he needs at a rise, he takes
+//! it, and if not, because it was too little or others were quicker, he asks again, once for each
+//! rise. Those who are not next in the queue leave that to the one who is: they are woken when they
+//! become it.
+//!
 //! Lock order: the pool's mutex, then that of the flusher's bell.
 
 use std::collections::VecDeque;
@@ -49,6 +56,7 @@ pub struct Credit {
 #[derive(Clone, Copy)]
 pub struct CreditWait<'a> {
     /// Called before a wait for file space, outside of all locks of the log: a checkpoint should run.
+    /// Who is asked must try, however long it takes, until there is more room than when he began.
     pub on_full: &'a dyn Fn(),
     /// Asked before each wait: an error ends it. Must not block. See [`Log::recheck_credit`].
     ///
@@ -89,6 +97,8 @@ struct State {
     next_ticket: u64,
     /// Counts every change that may help a waiter.
     changes: u64,
+    /// Counts those by which the slack has grown.
+    rises: u64,
     /// Whether the flusher knows that a file is due.
     is_file_due: bool,
     /// Why nothing is granted any more.
@@ -129,6 +139,7 @@ impl CreditPool {
                 queue: VecDeque::new(),
                 next_ticket: 0,
                 changes: 0,
+                rises: 0,
                 end: None,
             }),
             changed: Condvar::new(),
@@ -141,6 +152,14 @@ impl CreditPool {
     /// The error for a log that is full.
     pub(super) fn no_space(&self) -> Error {
         no_space(&self.dir)
+    }
+
+    /// Changes the books, and wakes those whom it may help.
+    fn change(&self, state: &mut MutexGuard<'_, State>, change: impl FnOnce(&mut Books)) {
+        let slack = state.books.slack_bytes();
+        change(&mut state.books);
+        state.rises += u64::from(state.books.slack_bytes() > slack);
+        self.note_change(state);
     }
 
     fn note_change(&self, state: &mut MutexGuard<'_, State>) {
@@ -184,8 +203,8 @@ impl CreditPool {
 
     /// Grants a credit, or waits for it. While the ring is short, `write` is called, outside the
     /// mutex, to build a frame; it says whether it did. While the files are short, `on_full` is
-    /// called, and again when there is more room than then and not enough; `give_up` is asked before
-    /// that, and before each wait.
+    /// called, and again when there was more room since and it is not there, or not enough; `give_up`
+    /// is asked before that, and before each wait.
     ///
     /// While the files that exist are short, `grow` is called to make one; it says whether it did, or
     /// somebody else is making one.
@@ -197,7 +216,7 @@ impl CreditPool {
         wait: &CreditWait<'_>,
     ) -> Result<Credit> {
         let mut ticket = Ticket { pool: self, number: None };
-        let mut slack_when_asked = None;
+        let mut asked_at = None;
         let mut is_checked = false;
         loop {
             let mut state = self.state.lock();
@@ -239,11 +258,10 @@ impl CreditPool {
                     if let Some(error) = (wait.give_up)() {
                         return Err(error);
                     }
-                    // Once, and again when that has made some room and not enough.
-                    let slack = state.books.slack_bytes();
-                    let is_news = slack_when_asked.is_none_or(|asked| slack > asked);
-                    if shortage == Some(Shortage::Files) && is_news {
-                        slack_when_asked = Some(slack);
+                    // Once, and again when that has made room and it did not suffice.
+                    let is_owed = asked_at == Some(state.rises) || asked_at.is_some() && !is_next;
+                    if shortage == Some(Shortage::Files) && !is_owed {
+                        asked_at = Some(state.rises);
                         drop(state);
                         (wait.on_full)();
                     } else {
@@ -340,17 +358,14 @@ impl CreditPool {
 
     /// A frame was placed and its payload copied; `room` is what the segments can place now.
     pub(super) fn framed(&self, cost: &FrameCost, room: Room) {
-        let mut state = self.state.lock();
-        state.books.framed(cost, room);
-        self.note_change(&mut state);
+        self.change(&mut self.state.lock(), |books| books.framed(cost, room));
     }
 
     /// `room` is what the segments can place now.
     pub(super) fn set_room(&self, room: Room) {
         let mut state = self.state.lock();
         if state.books.room() != room {
-            state.books.set_room(room);
-            self.note_change(&mut state);
+            self.change(&mut state, |books| books.set_room(room));
         }
     }
 
@@ -363,9 +378,9 @@ impl CreditPool {
 
     fn take_back(&self, ring_bytes: u64, payload_bytes: u64, prepaid_count: u64) {
         if ring_bytes > 0 || payload_bytes > 0 || prepaid_count > 0 {
-            let mut state = self.state.lock();
-            state.books.take_back(ring_bytes, payload_bytes, prepaid_count);
-            self.note_change(&mut state);
+            let take_back =
+                |books: &mut Books| books.take_back(ring_bytes, payload_bytes, prepaid_count);
+            self.change(&mut self.state.lock(), take_back);
         }
     }
 }
@@ -438,6 +453,7 @@ impl Drop for SetAside {
 #[cfg(not(loom))]
 mod tests {
     use std::cell::Cell;
+    use std::time::Duration;
 
     use super::*;
 
@@ -553,6 +569,34 @@ mod tests {
         assert_eq!(asked.get(), 2);
         drop(full);
         assert!(is_as_new(&pool));
+    }
+
+    #[test]
+    fn who_waits_for_log_asks_again_when_others_have_used_up_what_was_made() {
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let pool = pool();
+            let full = Cell::new(Some(take(&pool, &request(300 << 10, Purpose::Normal))));
+            let held = Cell::new(Some(take(&pool, &request(200 << 10, Purpose::Normal))));
+            let asked = Cell::new(0);
+            let on_full = || {
+                asked.set(asked.get() + 1);
+                if asked.get() == 1 {
+                    // Room was made, and is gone before the waiter has looked.
+                    drop(held.take());
+                    held.set(Some(take(&pool, &request(200 << 10, Purpose::Normal))));
+                } else {
+                    drop(full.take());
+                }
+            };
+            let wait = CreditWait { on_full: &on_full, give_up: &|| None };
+            let unreachable = || unreachable!("ring and files have room");
+            let credit =
+                pool.take(&request(200 << 10, Purpose::Rollback), unreachable, unreachable, &wait);
+            done.send((credit.map(drop), asked.get())).unwrap();
+        });
+        let (granted, asked) = ended.recv_timeout(Duration::from_secs(30)).expect("it is asked");
+        assert!(granted.is_ok() && asked == 2, "{granted:?} after {asked}");
     }
 
     #[test]
