@@ -281,7 +281,7 @@ mod tests {
 
     use seawall_wal::disk::SimDisk;
     use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
-    use seawall_wal::log::{CreditRequest, CreditWait};
+    use seawall_wal::log::{CreditRequest, CreditWait, Purpose};
 
     use super::*;
     use crate::{Durability, Options, StallReason};
@@ -355,5 +355,28 @@ mod tests {
         closed.recv_timeout(Duration::from_secs(30)).expect("it closes")?;
         drop(taken);
         Ok(())
+    }
+
+    #[test]
+    fn a_rollback_ends_where_even_the_reserve_of_the_log_is_used_up() -> Result<()> {
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
+        let options = options.manual_background(true).unchecked_limits().page_bytes(4096);
+        let database = options.cache_bytes(256 << 10).max_wal_bytes(4 << 20).open("/db")?;
+        let tree = database.tree("t")?;
+        tree.insert("key", "before")?;
+        let mut undone = database.begin()?;
+        let start = undone.savepoint();
+        undone.insert(&tree, "key", "changed")?;
+        undone.insert(&tree, "other", "made")?;
+        undone.rollback_to(&start)?;
+        let log = &database.shared_core().engine.log;
+        let purpose = Purpose::Reserve;
+        let request = CreditRequest { payload_bytes: 64, purpose, ..CreditRequest::default() };
+        let taken = std::iter::from_fn(|| log.credit(&request, &CreditWait::PATIENT).ok());
+        let taken: Vec<_> = taken.map(|mut credit| credit.set_aside(64)).collect();
+        undone.rollback()?;
+        assert_eq!(tree.get("key")?.as_deref(), Some(&b"before"[..]));
+        drop(taken);
+        tree.insert("other", "free again")
     }
 }

@@ -165,6 +165,11 @@ impl Unit {
         self.snapshot.as_ref().map(|snapshot| Arc::clone(snapshot.slot.revoked()))
     }
 
+    /// Log bytes to be kept for the end of the unit's rollback, with its first record.
+    const fn end_bytes(&self) -> u64 {
+        if self.slot.is_none() { CHANGE_RECORD_BYTES } else { 0 }
+    }
+
     fn chain(&self) -> Chain {
         let txn = self.slot.as_ref().map_or(TxnId::NONE, |slot| slot.id);
         Chain { txn, prev_lsn: self.last_lsn }
@@ -320,7 +325,7 @@ impl Engine {
     ) -> Result<Try> {
         let key = version_key.key();
         let mut credit = self.unit_credit(unit, key.len(), value_bytes_max, linked)?;
-        self.unit_slot(unit)?;
+        self.unit_slot(unit, &mut credit)?;
         let mut appender = self.appenders.acquire();
         let mut page: ExclusivePage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
 
@@ -441,12 +446,12 @@ impl Engine {
     ) -> Result<Lsn> {
         let image_bytes = images.iter().map(|image| image.bytes().len()).sum::<usize>();
         let request = CreditRequest {
-            payload_bytes: 2 * CHANGE_RECORD_BYTES + to_u64(image_bytes),
+            payload_bytes: 2 * CHANGE_RECORD_BYTES + to_u64(image_bytes) + unit.end_bytes(),
             is_sync_commit: false,
             purpose: Purpose::Normal,
         };
         let mut credit = self.credit_for(&request, unit.slot.as_ref())?;
-        self.unit_slot(unit)?;
+        self.unit_slot(unit, &mut credit)?;
         let room = credit.set_aside(CHANGE_RECORD_BYTES);
         let mut appender = self.appenders.acquire();
         let mut pages: Vec<_> = frames.iter().map(Pin::exclusive).collect();
@@ -468,10 +473,12 @@ impl Engine {
         Ok(appended.start)
     }
 
-    /// Gives the unit a slot in the transaction table, before its first record.
-    fn unit_slot(&self, unit: &mut Unit) -> Result<()> {
+    /// Gives the unit a slot in the transaction table, before its first record. The room of the record
+    /// that would end its rollback comes of the credit for that one.
+    fn unit_slot(&self, unit: &mut Unit, credit: &mut Credit) -> Result<()> {
         if unit.slot.is_none() {
             let slot = self.txns.begin(self.log.reserved_lsn())?;
+            unit.room.lock().keep_end(credit.set_aside(CHANGE_RECORD_BYTES));
             self.txns.set_room(&slot, &unit.room);
             unit.slot = Some(slot);
         }
@@ -489,8 +496,9 @@ impl Engine {
         let image_bytes = if linked.is_some() { self.page_bytes } else { 0 };
         let change = key_bytes + value_bytes_max + before_bytes_max + image_bytes;
         let compensation = key_bytes + before_bytes_max;
+        let record_bytes = 2 * CHANGE_RECORD_BYTES + to_u64(change + compensation);
         let request = CreditRequest {
-            payload_bytes: 2 * CHANGE_RECORD_BYTES + to_u64(change + compensation),
+            payload_bytes: record_bytes + unit.end_bytes(),
             is_sync_commit: false,
             purpose: Purpose::Normal,
         };
@@ -641,7 +649,7 @@ impl Engine {
         self.txns.set_parts_lsn(slot, Lsn::NONE);
         let undone = self
             .undo_unit_to(&mut unit, Lsn::NONE)
-            .and_then(|()| self.log_rollback_end(unit.chain()));
+            .and_then(|()| self.log_rollback_end(unit.chain(), Some(&unit.room)));
         if undone.is_ok() {
             for key in &unit.written {
                 self.versions.remove_head(key, &unit.writer);
@@ -687,12 +695,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Logs that a transaction is undone.
-    pub(crate) fn log_rollback_end(&self, chain: Chain) -> Result<()> {
-        let mut credit = self.credit(&CreditRequest {
-            payload_bytes: CHANGE_RECORD_BYTES,
-            is_sync_commit: false,
-            purpose: Purpose::Reserve,
+    /// Logs that a transaction is undone: in the room that was kept for it, or, in recovery, of the
+    /// reserve.
+    pub(crate) fn log_rollback_end(
+        &self,
+        chain: Chain,
+        room: Option<&Mutex<RollbackRoom>>,
+    ) -> Result<()> {
+        let kept = room.and_then(|room| room.lock().take_end(&self.log));
+        let mut credit = kept.unwrap_or_else(|| {
+            self.credit(&CreditRequest {
+                payload_bytes: CHANGE_RECORD_BYTES,
+                is_sync_commit: false,
+                purpose: Purpose::Reserve,
+            })
         })?;
         let mut appender = self.appenders.acquire();
         let body = Body::RollbackEnd;

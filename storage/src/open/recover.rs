@@ -192,7 +192,7 @@ impl Opening<'_> {
             let (undo, slot) = &mut undos[newest];
             if undo.undo_next_lsn.is_none() {
                 let (undo, slot) = undos.swap_remove(newest);
-                engine.log_rollback_end(undo.chain())?;
+                engine.log_rollback_end(undo.chain(), None)?;
                 engine.txns.release(slot);
                 ended += 1;
                 self.progress(RecoveryPhase::Undo, ended, total);

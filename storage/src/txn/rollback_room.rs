@@ -5,6 +5,9 @@
 //! compensation does not keep any log: a checkpoint can make room for it at any time. So its room is
 //! given back, which is why a transaction may be larger than the log. Marks, one for each stretch of
 //! log, say how much room belongs to the records below them.
+//!
+//! The room of the record that ends the rollback stays to the end: nothing else may stand between a
+//! transaction that is undone and its locks.
 
 use std::collections::VecDeque;
 
@@ -18,6 +21,8 @@ const MARK_STEP_BYTES: u64 = 64 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct RollbackRoom {
     held: Option<SetAside>,
+    /// For the record that says that everything is undone.
+    end: Option<SetAside>,
     marks: VecDeque<Mark>,
     /// Room given back so far.
     released_bytes: u64,
@@ -46,6 +51,18 @@ impl RollbackRoom {
             Some(held) => held.absorb(room),
             None => self.held = Some(room),
         }
+    }
+
+    /// Keeps `room` for the record that ends the rollback.
+    pub(crate) fn keep_end(&mut self, room: SetAside) {
+        self.end = Some(room);
+    }
+
+    /// Credit for the record that ends the rollback; `None` when no room was kept for it.
+    pub(crate) fn take_end(&mut self, log: &Log) -> Option<Result<Credit>> {
+        let mut end = self.end.take()?;
+        let bytes = end.bytes();
+        Some(log.credit_from(&mut end, bytes))
     }
 
     /// Room of all records so far.
