@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use seawall::Durability::Relaxed;
-use seawall::{Error, Options};
+use seawall::{Error, Options, testing};
 use seawall_wal::disk::SimDisk;
 use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
 
@@ -132,4 +132,49 @@ fn a_commit_that_frees_many_values_is_told_when_it_waits_for_the_log_that_it_hol
             assert!(matches!(outcome, Ok(()) | Err(Error::TransactionTooOld)), "{outcome:?}");
         }
     });
+}
+
+/// What a kill leaves of a transaction that has filled the log, on a disk without room for undo files.
+fn killed_at_a_full_log() -> SimDisk {
+    let disk = SimDisk::new();
+    refuse_undo(&disk);
+    let database = options(&disk).manual_background(true).open("/db").unwrap();
+    let tree = database.tree("t").unwrap();
+    tree.insert("before", "kept").unwrap();
+    let mut huge = database.begin().unwrap();
+    let filled = (0..).try_for_each(|i: u32| huge.insert(&tree, i.to_be_bytes(), [b'h'; 200]));
+    assert!(matches!(filled, Err(Error::TransactionTooOld)), "{filled:?}");
+    database.sync().unwrap();
+    disk.fork()
+}
+
+fn check_recovered(disk: &SimDisk) {
+    refuse_undo(disk);
+    let database = options(disk).manual_background(true).open("/db").unwrap();
+    let tree = database.tree("t").unwrap();
+    assert_eq!(tree.range(..).unwrap().count(), 1);
+    for i in 0..4000 {
+        tree.insert_with(key(i), [b'n'; 900], Relaxed).unwrap();
+    }
+    assert!(database.verify(|_| {}).unwrap().findings.is_empty());
+}
+
+#[test]
+fn recovery_undoes_what_has_filled_the_log_without_room_for_undo_files() {
+    check_recovered(&killed_at_a_full_log());
+}
+
+#[test]
+fn recovery_may_be_killed_many_times_while_it_undoes_what_has_filled_the_log() {
+    let mut disk = killed_at_a_full_log();
+    for round in 0..20 {
+        refuse_undo(&disk);
+        disk.record_forks_where(|number| number % 20 == 0);
+        let opened = options(&disk).manual_background(true).open("/db");
+        testing::abandon(opened.unwrap_or_else(|error| panic!("after {round} kills: {error:?}")));
+        let forks = disk.take_forks();
+        let killed = &forks[forks.len() * (round % 7 + 1) / 9];
+        disk = killed.disk().fork();
+    }
+    check_recovered(&disk);
 }

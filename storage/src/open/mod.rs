@@ -208,18 +208,26 @@ impl Opening<'_> {
 }
 
 impl Opened {
-    /// Makes log room for compensation records where little is left. Nobody else writes yet.
-    fn make_room_for_undo(&self) -> Result<()> {
-        let engine = &*self.engine;
-        if engine.log.available_bytes() >= self.undo_room_bytes {
-            return Ok(());
+    /// Makes log room for compensation records where less than `wanted_bytes` are left; returns how
+    /// many to want from now on. Nobody else writes yet.
+    ///
+    /// What a transaction holds that could not be spilled stays: a checkpoint that can give nothing up
+    /// only takes of the room that the undo needs. Trying again, too, waits until half of what is left
+    /// was used.
+    fn make_room_for_undo(&self, wanted_bytes: u64) -> Result<u64> {
+        let log = &self.engine.log;
+        if log.available_bytes() >= wanted_bytes {
+            return Ok(wanted_bytes);
         }
-        let reserved = engine.log.reserved_lsn();
-        while !engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
-        // Two, so that the older master record lets go as well.
-        self.checkpointer.take(Spill::BeyondShare)?;
-        self.checkpointer.take(Spill::BeyondShare)?;
-        Ok(())
+        let reserved = log.reserved_lsn();
+        while !self.engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
+        self.checkpointer.spill(Spill::BeyondShare)?;
+        if self.checkpointer.can_give_log_up() {
+            // Two, so that the older master record lets go as well.
+            self.checkpointer.take(Spill::BeyondShare)?;
+            self.checkpointer.take(Spill::BeyondShare)?;
+        }
+        Ok(self.undo_room_bytes.min(log.available_bytes() / 2))
     }
 }
 

@@ -186,9 +186,10 @@ impl Opening<'_> {
             undos.push((Undo { txn: loser.id, last_lsn, undo_next_lsn }, slot));
         }
         let (mut undone, mut ended) = (0, 0);
+        let mut wanted_bytes = opened.undo_room_bytes;
         let mut emptied: HashMap<TreeId, KeySpan> = HashMap::new();
         while let Some(newest) = (0..undos.len()).max_by_key(|&i| undos[i].0.undo_next_lsn) {
-            opened.make_room_for_undo()?;
+            wanted_bytes = opened.make_room_for_undo(wanted_bytes)?;
             let (undo, slot) = &mut undos[newest];
             if undo.undo_next_lsn.is_none() {
                 let (undo, slot) = undos.swap_remove(newest);
