@@ -55,7 +55,8 @@
 //! | waits for a commit, its own or one that its answer rests on | [`Error::CommitUnknown`] | the flush of the log failed |
 //!
 //! Threads of the database: the log's flusher, the page cleaner, the collector. It prints nothing;
-//! [`Options::on_event`] tells what happens.
+//! [`Options::on_event`] tells what happens, and with the feature `tracing` so do events and spans of
+//! the crate of that name, under the target `seawall`.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![cfg_attr(
     loom,
@@ -102,6 +103,7 @@ mod spill;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod testing;
+mod trace;
 mod transaction_options;
 mod tree;
 mod txn;

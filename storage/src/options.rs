@@ -11,7 +11,7 @@ use std::time::Duration;
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::{BLOCK_BYTES, Disk, DiskKind};
 
-use crate::{Durability, Error, Event, Isolation, Result};
+use crate::{Durability, Error, Event, Isolation, Result, trace};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -194,6 +194,14 @@ impl Options {
     pub fn on_event(mut self, receiver: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Arc::new(receiver));
         self
+    }
+
+    /// Tells of an event, on the thread where it happens.
+    pub(crate) fn tell(&self, event: &Event) {
+        trace::event(event);
+        if let Some(on_event) = &self.on_event {
+            on_event(event);
+        }
     }
 
     /// Test seam: runs no background thread; the test steps the work itself.

@@ -6,6 +6,13 @@
 //!
 //! Imports run one way: `ids`, `error`, `codec` <- `sync`, `disk` <- `record` <- `control` <- `log`.
 
+#[cfg(not(unix))]
+compile_error!(
+    "Seawall runs on Unix only: it relies on positional reads and writes, flock and mmap"
+);
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("Seawall runs on 64-bit systems only: positions in the log must fit into a usize");
+
 pub mod codec;
 pub mod control;
 pub mod disk;

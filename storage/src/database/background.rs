@@ -81,14 +81,10 @@ impl Background {
                 }
             }
         };
-        let on_event = core.options.on_event.clone();
+        let options = core.options.clone();
         let pacing = Arc::clone(&core.pacing);
         let pause = move || if is_manual { Duration::ZERO } else { pacing.pause() };
-        core.engine.hooks.set(pause, on_wal_full, move |event| {
-            if let Some(on_event) = &on_event {
-                on_event(event);
-            }
-        });
+        core.engine.hooks.set(pause, on_wal_full, move |event| options.tell(event));
         if !is_manual && !core.options.read_only {
             background.spawn("seawall-flusher", flush);
             background.spawn("seawall-cleaner", maintain);

@@ -24,7 +24,7 @@ use crate::engine::{Engine, Unit};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::open::{self, Opened};
 use crate::writeback::cleaner::CleanerTarget;
-use crate::{CheckpointReport, Event, Options, RecoveryReport, StallReason};
+use crate::{CheckpointReport, Event, Options, RecoveryReport, StallReason, trace};
 
 /// A transaction's unit, shared with the database so that closing can roll it back.
 pub(super) type LiveUnit = Arc<Mutex<LiveState>>;
@@ -86,7 +86,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn open(options: &Options, dir: &std::path::Path) -> Result<Arc<Self>> {
-        let opened = open::open(options, dir)?;
+        let opened = {
+            let _span = trace::open(dir);
+            open::open(options, dir)?
+        };
         let Opened { engine, checkpointer, report, lock, clean_frames, .. } = opened;
         let rates = checkpointer.control().state().rates;
         let (target, bound) = (options.recovery_target, options.max_wal_bytes);
@@ -142,9 +145,7 @@ impl Drop for Shared {
 
 impl Core {
     pub(crate) fn emit(&self, event: &Event) {
-        if let Some(on_event) = &self.options.on_event {
-            on_event(event);
-        }
+        self.options.tell(event);
     }
 
     /// Tells once that the log is poisoned, and what by. It is told where nothing is held: by the
@@ -288,6 +289,7 @@ impl Core {
 
     /// Takes a checkpoint and tells of it.
     pub(crate) fn take_checkpoint(&self, spill: Spill) -> Result<CheckpointReport> {
+        let _span = trace::checkpoint();
         let tell = |begin_lsn| self.emit(&Event::CheckpointBegin { begin_lsn });
         let report = self.checkpointer.take_and_tell(spill, tell)?;
         self.emit(&Event::CheckpointEnd(report.clone()));

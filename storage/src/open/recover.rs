@@ -212,9 +212,7 @@ impl Opening<'_> {
     }
 
     fn progress(&self, phase: RecoveryPhase, done: u64, total: u64) {
-        if let Some(on_event) = &self.options.on_event {
-            on_event(&Event::RecoveryProgress { phase, done, total });
-        }
+        self.options.tell(&Event::RecoveryProgress { phase, done, total });
     }
 }
 

@@ -30,6 +30,11 @@ const SUITES: &[Suite] = &[
         arguments: &["test", "--package", "seawall-tests", "--no-fail-fast", "--", "--show-output"],
     },
     Suite {
+        name: "tracing",
+        cfg: None,
+        arguments: &["test", "--package", "seawall", "--features", "tracing", "--test", "tracing"],
+    },
+    Suite {
         name: "loom models of the log",
         cfg: Some("loom"),
         arguments: &["test", "--release", "--package", "seawall-wal", "--lib", "models"],
