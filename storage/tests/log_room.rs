@@ -5,12 +5,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use seawall::Durability::Relaxed;
-use seawall::{Error, Options, testing};
+use seawall::{Error, Event, Options, StallReason, testing};
 use seawall_wal::disk::SimDisk;
 use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
 
@@ -89,19 +90,27 @@ fn a_transaction_that_is_spilled_in_part_is_rolled_back_while_others_wait_for_th
 fn commit_at_a_full_log(values: u32, inserts: Option<u32>) -> (seawall::Result<()>, u32) {
     let disk = SimDisk::new();
     refuse_undo(&disk);
-    let database = options(&disk).manual_background(true).open("/db").unwrap();
+    let full = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&full);
+    let tell = move |event: &Event| {
+        if matches!(event, Event::StallBegin { reason: StallReason::WalBound }) {
+            seen.store(true, Ordering::SeqCst);
+        }
+    };
+    let options = options(&disk).manual_background(true).on_event(tell);
+    let database = options.open("/db").unwrap();
     let tree = database.tree("t").unwrap();
     for i in 0..values {
         tree.insert_with(key(i), [b'l'; 1500], Relaxed).unwrap();
     }
     database.checkpoint().unwrap();
-    let stalls = database.stats().stalls;
     let mut old = database.begin().unwrap();
     for i in 0..values {
         old.insert(&tree, key(i), "short").unwrap();
     }
+    full.store(false, Ordering::SeqCst);
     let mut made = 0;
-    while inserts.map_or_else(|| database.stats().stalls == stalls, |inserts| made < inserts) {
+    while inserts.map_or_else(|| !full.load(Ordering::SeqCst), |inserts| made < inserts) {
         tree.insert_with(key(1_000_000 + made), [b'n'; 900], Relaxed).unwrap();
         made += 1;
     }
