@@ -97,6 +97,7 @@ pub mod pool;
 #[doc(hidden)]
 pub mod recovery;
 mod report;
+mod source;
 mod space;
 #[cfg(not(loom))]
 mod spill;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::{BLOCK_BYTES, Disk, DiskKind};
 
+use crate::source::Source;
 use crate::{Durability, Error, Event, Isolation, Result, trace};
 
 const MIB: u64 = 1 << 20;
@@ -78,6 +79,8 @@ pub struct Options {
     pub(crate) dirty_pages_max: Option<usize>,
     /// Seam for tests: each record gets a frame of its own.
     pub(crate) is_record_alone: bool,
+    /// Seam for tests: ids, nonces and times follow from a seed.
+    pub(crate) source: Source,
     /// Seam for tests: cache and log may be smaller than is any use.
     pub(crate) has_unchecked_limits: bool,
 }
@@ -105,6 +108,7 @@ impl Options {
             held_log_bytes: None,
             dirty_pages_max: None,
             is_record_alone: false,
+            source: Source::System,
             has_unchecked_limits: false,
         }
     }
@@ -257,6 +261,15 @@ impl Options {
     #[must_use]
     pub const fn record_alone(mut self, yes: bool) -> Self {
         self.is_record_alone = yes;
+        self
+    }
+
+    /// Test seam: ids, nonces and times follow from `seed`, and nothing depends on a clock, so that the
+    /// same calls write the same bytes. Another seed for each time that a database is opened.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.source = Source::Seed(seed);
         self
     }
 

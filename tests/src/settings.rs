@@ -34,6 +34,8 @@ pub struct Settings {
     /// Whether each record of the log gets a frame of its own, so that a crash can come between any
     /// two.
     pub is_record_alone: bool,
+    /// From which ids, nonces and times follow.
+    pub seed: u64,
 }
 
 impl Default for Settings {
@@ -47,6 +49,7 @@ impl Default for Settings {
             held_log_bytes: None,
             isolation: Isolation::Serializable,
             is_record_alone: false,
+            seed: 0,
         }
     }
 }
@@ -67,6 +70,7 @@ impl Settings {
             bulk_budget_bytes,
             held_log_bytes,
             isolation,
+            seed: random.next(),
             ..Self::default()
         }
     }
@@ -87,7 +91,8 @@ impl Settings {
         self.options(disk).open(path)
     }
 
-    /// The options with which that is done.
+    /// The options with which that is done. What depends on chance or clocks follows from the seed and
+    /// from what has become of the disk so far: the same in a repetition, and in no two lives.
     #[must_use]
     pub fn options(&self, disk: &SimDisk) -> Options {
         let mut options = Options::new();
@@ -107,5 +112,14 @@ impl Settings {
             .record_alone(self.is_record_alone)
             .page_bytes(self.page_bytes)
             .isolation(self.isolation)
+            .seed(self.seed_on(disk))
+    }
+
+    fn seed_on(&self, disk: &SimDisk) -> u64 {
+        let mut random = Random::new(self.seed);
+        for number in [disk.lineage(), disk.operation_count()] {
+            random = Random::new(random.next() ^ number);
+        }
+        random.next()
     }
 }

@@ -4,7 +4,7 @@
 //! waits: who finds the lock taken gets `Conflict`. After a restart the lock is not needed, because
 //! what was not committed is undone before anyone else writes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seawall_wal::sync::Mutex;
@@ -111,7 +111,7 @@ impl Drop for ExclusiveTree {
 /// Every tree whose row has been seen.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    trees: Mutex<HashMap<TreeId, Arc<TreeInfo>>>,
+    trees: Mutex<BTreeMap<TreeId, Arc<TreeInfo>>>,
     next_tree: AtomicU64,
 }
 

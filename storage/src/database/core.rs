@@ -5,7 +5,7 @@
 //! taken, the log flushed; `control` notes the clean shutdown; the lock is released. A poisoned
 //! database, or an error on the way, skips the note: the next open recovers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -31,7 +31,6 @@ pub(super) type LiveUnit = Arc<Mutex<LiveState>>;
 
 /// What a transaction's handle finds.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each live transaction")]
 pub(super) enum LiveState {
     Active(Unit),
     /// It ended, by its handle or without it: later calls get this.
@@ -72,7 +71,7 @@ pub(crate) struct Core {
     lock: Mutex<Option<Box<dyn DirectoryLock>>>,
     /// Held shared by every operation that may write; closing waits for them.
     writes: RwLock<()>,
-    pub(super) live: Mutex<HashMap<u64, Weak<Mutex<LiveState>>>>,
+    pub(super) live: Mutex<BTreeMap<u64, Weak<Mutex<LiveState>>>>,
     next_live: AtomicU64,
     pub(super) rollbacks: Rollbacks,
 }
@@ -93,7 +92,9 @@ impl Shared {
         let Opened { engine, checkpointer, report, lock, clean_frames, .. } = opened;
         let rates = checkpointer.control().state().rates;
         let (target, bound) = (options.recovery_target, options.max_wal_bytes);
-        let pacing = Arc::new(Pacing::new(target, bound, rates, report.clean));
+        // Being wary lasts for a time, so only a clock can tell when it is over.
+        let is_calm = report.clean || !options.source.has_clock();
+        let pacing = Arc::new(Pacing::new(target, bound, rates, is_calm));
         let core = Arc::new(Core {
             engine,
             checkpointer,
@@ -226,8 +227,10 @@ impl Core {
     }
 
     fn roll_back_live(&self) -> Result<()> {
-        let live: Vec<_> =
-            self.live.lock().drain().filter_map(|(_, unit)| unit.upgrade()).collect();
+        let live: Vec<_> = std::mem::take(&mut *self.live.lock())
+            .into_values()
+            .filter_map(|unit| unit.upgrade())
+            .collect();
         live.iter().try_for_each(|unit| match unit.lock().end(Error::Closed) {
             Ok(unit) => self.engine.roll_back_unit(unit),
             Err(_ended) => Ok(()),

@@ -39,7 +39,6 @@ mod version_memory;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use seawall_wal::log::{Log, RecordReader};
 use seawall_wal::sync::Mutex;
@@ -51,6 +50,7 @@ use crate::fork::ForkGuard;
 use crate::pagefile::PageFile;
 use crate::pool::Pool;
 use crate::pool::dirty::DirtyTable;
+use crate::source::Source;
 use crate::space::Allocator;
 use crate::txn::{Appenders, CommitGate, SnapshotSlot, Snapshots, TxnSlot, TxnTable};
 use crate::version::{BulkTable, VersionStore};
@@ -111,6 +111,7 @@ pub(crate) struct Engine {
     fold_cap: AtomicU64,
     /// Wall time of the newest commit, in milliseconds since 1970.
     wall_ms: AtomicU64,
+    source: Source,
     /// Trees that are to be taken apart.
     doomed: Mutex<Vec<Doomed>>,
     /// Reads records of earlier epochs, for as long as recovery needs them.
@@ -137,6 +138,7 @@ pub(crate) struct Parts {
     pub(crate) hooks: Arc<Hooks>,
     /// Floor of the wall time of commits.
     pub(crate) wall_ms: u64,
+    pub(crate) source: Source,
     pub(crate) fork: ForkGuard,
 }
 
@@ -172,6 +174,7 @@ impl Engine {
             horizon: AtomicU64::new(0),
             fold_cap: AtomicU64::new(u64::MAX),
             wall_ms: AtomicU64::new(parts.wall_ms),
+            source: parts.source,
             doomed: Mutex::default(),
             history: Mutex::new(None),
             is_closed: AtomicBool::new(false),
@@ -211,8 +214,7 @@ impl Engine {
 
     /// Milliseconds since 1970, never decreasing from commit to commit.
     fn wall_ms(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let now = self.source.now_ms(self.wall_floor_ms());
         self.wall_ms.fetch_max(now, Ordering::SeqCst).max(now)
     }
 

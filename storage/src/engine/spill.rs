@@ -5,7 +5,7 @@
 //! transaction has ended, durably, and no reader is left who might look behind its stamps. If we
 //! crash before it is gone, the next open finds a file whose transaction is in no table.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) struct Spills {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     database: DatabaseId,
-    files: Mutex<HashMap<TxnId, Arc<UndoFile>>>,
+    files: Mutex<BTreeMap<TxnId, Arc<UndoFile>>>,
     /// Number of files, to be looked at without the mutex.
     count: AtomicUsize,
 }

@@ -17,7 +17,7 @@
 //! unit that never writes never has. The transaction id, the chain of `prev_lsn` and the commit or
 //! rollback record are what recovery sees of it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seawall_wal::codec::to_u64;
@@ -71,9 +71,9 @@ pub(crate) struct Unit {
     version_bytes: u64,
     /// Once the unit has become bulk.
     bulk: Option<Arc<Bulk>>,
-    deltas: HashMap<TreeId, i64>,
+    deltas: BTreeMap<TreeId, i64>,
     freed: Vec<Extent>,
-    shared: HashMap<TreeId, SharedTree>,
+    shared: BTreeMap<TreeId, SharedTree>,
     exclusive: Vec<ExclusiveTree>,
     /// Trees that are dropped when this unit commits.
     dropped: Vec<Arc<TreeInfo>>,
@@ -122,9 +122,9 @@ impl Unit {
             written: Vec::new(),
             version_bytes: 0,
             bulk: None,
-            deltas: HashMap::new(),
+            deltas: BTreeMap::new(),
             freed: Vec::new(),
-            shared: HashMap::new(),
+            shared: BTreeMap::new(),
             exclusive: Vec::new(),
             dropped: Vec::new(),
             room: Arc::default(),

@@ -5,16 +5,15 @@
 //! next open starts over.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::{Control, ControlState, Identity, LogPosition, Shutdown};
 use seawall_wal::disk::{BLOCK_BYTES, DirectoryLock, OpenMode};
 use seawall_wal::log::{CreditRequest, Purpose, Segments};
 use seawall_wal::record::{Body, Extent, Op, PageRef};
-use seawall_wal::{DatabaseId, Error, Lsn, PageId, Result, TreeId};
+use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
 
-use super::{Opened, Opening, random, random_nonce};
+use super::{Opened, Opening};
 use crate::RecoveryReport;
 use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo};
 use crate::checkpoint::Spill;
@@ -36,12 +35,12 @@ impl Opening<'_> {
         let layout = &self.layout;
         self.remove_unfinished()?;
 
-        let database = DatabaseId::new(random()?);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let created_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let source = self.options.source;
+        let database = source.database_id()?;
+        let created_ms = source.now_ms(0);
         let identity = Identity { database, page_bytes, created_ms };
         let first_at = LogPosition { segment: 1, offset: to_u64(BLOCK_BYTES) };
-        let state = ControlState::new(identity, random_nonce()?, first_at);
+        let state = ControlState::new(identity, source.nonce(0)?, first_at);
         let entry = *state.last_epoch();
         let control = Control::create(disk, &layout.dir, state)?;
 
@@ -68,6 +67,7 @@ impl Opening<'_> {
             dirty_max: base.sizing.dirty_max,
             hooks: Arc::clone(&base.hooks),
             wall_ms: created_ms,
+            source,
             fork: self.fork_guard()?,
         });
         init_pages(&engine)?;

@@ -16,7 +16,7 @@ use seawall_wal::{Error, Result};
 use super::layout::Layout;
 use super::recover::Plan;
 use super::sizing::Sizing;
-use super::{Opened, Opening, random_nonce};
+use super::{Opened, Opening};
 
 /// Where the files in memory lie.
 const MEMORY_DIR: &str = "/memory";
@@ -52,8 +52,8 @@ impl Opening<'_> {
         let segments = Segments::create(&*memory.disk, &memory.layout.wal, sizing.segments)?;
         let resume_at = segments.next_position();
         let end = plan.end();
-        let entry =
-            state.start_epoch(random_nonce()?, end.end_lsn, end.last_accepted, resume_at)?;
+        let nonce = self.options.source.nonce(state.last_epoch().epoch.get())?;
+        let entry = state.start_epoch(nonce, end.end_lsn, end.last_accepted, resume_at)?;
 
         let file = self.page_file(OpenMode::ReadOnly, database, &sizing)?;
         let base = memory.base(segments, entry, database, file, sizing)?;

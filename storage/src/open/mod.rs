@@ -27,7 +27,7 @@ use std::time::Instant;
 use seawall_wal::control::{CONTROL_NAME, Control, EpochEntry, Shutdown};
 use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
 use seawall_wal::log::{Log, LogOptions, Segments};
-use seawall_wal::{DatabaseId, EpochNonce, Error, Result};
+use seawall_wal::{DatabaseId, Error, Result};
 
 use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::{Engine, Hooks, TellingProvider};
@@ -251,21 +251,6 @@ impl Base {
         let clean_frames = self.sizing.clean_frames;
         let undo_room_bytes = max_wal_bytes / UNDO_ROOM_SHARE;
         Opened { engine, checkpointer, report, lock, clean_frames, undo_room_bytes }
-    }
-}
-
-fn random_nonce() -> Result<EpochNonce> {
-    random::<8>().map(|bytes| EpochNonce::new(u64::from_le_bytes(bytes)))
-}
-
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => Ok(bytes),
-        Err(error) => {
-            let source = Arc::new(std::io::Error::other(error.to_string()));
-            Err(Error::Io { path: "the system's random numbers".into(), source })
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Recovering a database; the steps are those of the module above.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use seawall_wal::{Error, PageId, Result, TreeId};
 
 use super::create::FIRST_TREE;
 use super::sizing::Sizing;
-use super::{Base, Opened, Opening, random_nonce};
+use super::{Base, Opened, Opening};
 use crate::catalogue::row::tree_of;
 use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo, TreeRow, TreeState};
 use crate::checkpoint::Spill;
@@ -32,10 +32,10 @@ use crate::{Event, RecoveryPhase, RecoveryReport};
 
 /// What steps 1 and 2 found, before anything is changed.
 pub(crate) struct Plan {
-    files: Arc<LogFiles>,
-    end: LogEnd,
-    slots: Vec<Slot>,
-    analysis: Analysis,
+    pub(super) files: Arc<LogFiles>,
+    pub(super) end: LogEnd,
+    pub(super) slots: Vec<Slot>,
+    pub(super) analysis: Analysis,
 }
 
 impl Opening<'_> {
@@ -73,7 +73,7 @@ impl Opening<'_> {
             plan.end.resume_at,
             plan.end.index.clone(),
         )?;
-        let nonce = random_nonce()?;
+        let nonce = self.options.source.nonce(state.last_epoch().epoch.get())?;
         let resume_at = segments.next_position();
         let entry = control.try_update(|state| {
             state.start_epoch(nonce, plan.end.end_lsn, plan.end.last_accepted, resume_at)
@@ -82,8 +82,7 @@ impl Opening<'_> {
         let file = self.page_file(OpenMode::ReadWrite, identity.database, &sizing)?;
         let slots = to_u64(plan.slots.len());
         self.progress(RecoveryPhase::Doublewrite, 0, slots);
-        let synced = plan.analysis.doublewrite.map(|(epoch, number)| BatchId { epoch, number });
-        let restored = restore(&plan.slots, &file, synced, plan.end.end_lsn)?;
+        let restored = restore(&plan.slots, &file, plan.synced_batch(), plan.end.end_lsn)?;
         report.pages_restored = to_u64(restored.len());
         self.progress(RecoveryPhase::Doublewrite, slots, slots);
 
@@ -115,14 +114,17 @@ impl Opening<'_> {
         opened.checkpointer.take(Spill::BeyondShare)?;
         self.progress(RecoveryPhase::Checkpoint, 1, 1);
         let rates = opened.checkpointer.control().state().rates;
-        let rates = measured(rates, &opened.report, redone.reading);
+        let rates = match self.options.source.has_clock() {
+            true => measured(rates, &opened.report, redone.reading),
+            false => rates,
+        };
         opened.checkpointer.control().update(|state| state.rates = rates)?;
         opened.report.total = self.started.elapsed();
         Ok(opened)
     }
 
     /// Steps 1 and 2.
-    fn plan(&self, state: &ControlState, sizing: &Sizing) -> Result<Plan> {
+    pub(super) fn plan(&self, state: &ControlState, sizing: &Sizing) -> Result<Plan> {
         let database = state.identity.database;
         let record_max = record_bytes_max(sizing.page_bytes);
         let disk = Arc::clone(&self.disk);
@@ -158,6 +160,7 @@ impl Opening<'_> {
             dirty_max: base.sizing.dirty_max,
             hooks: Arc::clone(&base.hooks),
             wall_ms: analysis.wall_ms,
+            source: self.options.source,
             fork: self.fork_guard()?,
         });
         for free in &analysis.pending_frees {
@@ -187,7 +190,7 @@ impl Opening<'_> {
         }
         let (mut undone, mut ended) = (0, 0);
         let mut wanted_bytes = opened.undo_room_bytes;
-        let mut emptied: HashMap<TreeId, KeySpan> = HashMap::new();
+        let mut emptied: BTreeMap<TreeId, KeySpan> = BTreeMap::new();
         while let Some(newest) = (0..undos.len()).max_by_key(|&i| undos[i].0.undo_next_lsn) {
             wanted_bytes = opened.make_room_for_undo(wanted_bytes)?;
             let (undo, slot) = &mut undos[newest];
@@ -223,6 +226,11 @@ impl Plan {
 
     pub(super) const fn analysis(&self) -> &Analysis {
         &self.analysis
+    }
+
+    /// The doublewrite batch up to which the checkpoint found every page in place.
+    pub(super) fn synced_batch(&self) -> Option<BatchId> {
+        self.analysis.doublewrite.map(|(epoch, number)| BatchId { epoch, number })
     }
 
     pub(super) fn report(&self, is_clean: bool) -> RecoveryReport {

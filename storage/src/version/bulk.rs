@@ -12,7 +12,7 @@
 //!
 //! A stamp is looked up under the latch of its leaf, where the entry cannot go before the stamp.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seawall_wal::record::Stamp;
@@ -29,7 +29,7 @@ pub(crate) struct Bulk {
     pub(crate) writer: Arc<CommitCell>,
     /// Undo information lies at or beyond this.
     pub(crate) first_lsn: Lsn,
-    spans: Mutex<HashMap<TreeId, KeySpan>>,
+    spans: Mutex<BTreeMap<TreeId, KeySpan>>,
 }
 
 /// The keys of a tree, from the lowest to the highest, that a transaction wrote as stamps.
@@ -60,7 +60,7 @@ impl Bulk {
     }
 
     /// What was written, by tree.
-    pub(crate) fn take_spans(&self) -> HashMap<TreeId, KeySpan> {
+    pub(crate) fn take_spans(&self) -> BTreeMap<TreeId, KeySpan> {
         std::mem::take(&mut self.spans.lock())
     }
 }
@@ -211,6 +211,6 @@ mod tests {
         }
         assert_eq!(bulk.trees(), [tree]);
         let span = KeySpan { low: b"c".to_vec(), high: b"x".to_vec(), needs_purge: true };
-        assert_eq!(bulk.take_spans(), HashMap::from([(tree, span)]));
+        assert_eq!(bulk.take_spans(), BTreeMap::from([(tree, span)]));
     }
 }

@@ -147,6 +147,13 @@ impl SimDisk {
         self.state().operations
     }
 
+    /// A number that is another one after each crash, by when it came and what it left; for whoever
+    /// wants different numbers in different lives, and the same in a repetition.
+    #[must_use]
+    pub fn lineage(&self) -> u64 {
+        self.state().lineage
+    }
+
     /// Reads so far, failed ones too.
     #[must_use]
     pub fn read_count(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(super) struct State {
     pub(super) locks: BTreeSet<PathBuf>,
     pub(super) operations: u64,
     pub(super) reads: u64,
+    /// Tells disks that have crashed in different ways, or at different times, from each other.
+    pub(super) lineage: u64,
     /// Descriptions of the last operations, up to number `operations`.
     records: Vec<Record>,
     pub(super) capacity_bytes: Option<u64>,
@@ -48,6 +51,7 @@ impl State {
             next_inode: self.next_inode,
             operations: self.operations,
             reads: self.reads,
+            lineage: self.lineage,
             capacity_bytes: self.capacity_bytes,
             failed_sync: self.failed_sync,
             refuses_direct: self.refuses_direct,
@@ -57,7 +61,10 @@ impl State {
 
     pub(super) fn crash(&self, plan: CrashPlan) -> (Self, Mark) {
         let (inodes, names, mark) = crash::crash(&self.inodes, &self.names, plan);
+        let mut lineage = DefaultHasher::new();
+        (self.lineage, self.operations, mark).hash(&mut lineage);
         let left = Self {
+            lineage: lineage.finish(),
             inodes,
             names: Arc::new(names),
             next_inode: self.next_inode,

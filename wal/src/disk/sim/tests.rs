@@ -587,6 +587,20 @@ fn crash_states_cover_every_plan_and_give_no_disk_twice() {
 }
 
 #[test]
+fn crashes_that_differ_have_lineages_that_differ_and_repeat() {
+    let disk = disk();
+    let file = settled(&disk, b"old");
+    file.write_at(b"new", 0).unwrap();
+    let lineages: Vec<_> =
+        CrashPlan::all(0..0).take(2).map(|plan| disk.crash(plan).lineage()).collect();
+    let again = CrashPlan::all(0..0).take(2).map(|plan| disk.crash(plan).lineage());
+    assert!(lineages.iter().copied().eq(again));
+    let twice = disk.crash(CrashPlan::Everything).crash(CrashPlan::Everything).lineage();
+    let all = std::collections::BTreeSet::from([disk.lineage(), lineages[0], lineages[1], twice]);
+    assert_eq!(all.len(), 4);
+}
+
+#[test]
 fn all_writes_tear_with_a_prefix_each() {
     let disk = disk();
     let file = settled(&disk, &[0; 4096]);
