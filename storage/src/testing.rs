@@ -3,8 +3,10 @@
 //! They are for a database opened with `manual_background`, where nobody else calls them, so that a
 //! seed decides when each takes place.
 
+use std::path::Path;
+
 use crate::checkpoint::Spill;
-use crate::{CheckpointReport, Database, Result};
+use crate::{CheckpointReport, Database, Options, Result};
 
 /// One step of page cleaner and checkpointer. Returns whether it did anything.
 ///
@@ -38,6 +40,16 @@ pub fn flush_step(database: &Database) -> Result<()> {
 /// Those of [`Database::checkpoint`].
 pub fn take_checkpoint(database: &Database) -> Result<CheckpointReport> {
     database.shared_core().take_checkpoint(Spill::BeyondShare)
+}
+
+/// Redoes the log in `dir` on the pages there, and nothing else: gives the number and the bytes of every
+/// page that was ever written, checksums apart. All of them must fit the cache.
+///
+/// # Errors
+/// Those of opening the database.
+pub fn replay(options: &Options, dir: impl AsRef<Path>) -> Result<Vec<(u64, Vec<u8>)>> {
+    let pages = crate::open::replay(options, dir.as_ref())?;
+    Ok(pages.into_iter().map(|(page, bytes)| (page.get(), bytes)).collect())
 }
 
 /// Lets go of a database as a kill does: nothing is written any more. Every handle to it is of no

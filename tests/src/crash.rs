@@ -50,6 +50,8 @@ pub struct Effort {
 pub struct Counts {
     /// Operations of the disk at which the power was cut.
     pub cuts: u64,
+    /// Pages that redo on an old copy has made again as they are live, to the byte.
+    pub replayed: u64,
     /// States after one crash, after a crash of the recovery, after a crash of that recovery.
     pub states: [u64; 3],
     /// The same states by what the last crash left.
@@ -65,6 +67,7 @@ impl Counts {
 
     fn add(&mut self, other: &Self) {
         self.cuts += other.cuts;
+        self.replayed += other.replayed;
         self.states.iter_mut().zip(other.states).for_each(|(sum, count)| *sum += count);
         self.plans.iter_mut().zip(other.plans).for_each(|(sum, count)| *sum += count);
     }
@@ -116,6 +119,8 @@ struct Recorded<'a> {
     last: SimDisk,
     oracle: Oracle,
     watch: Arc<Watch>,
+    /// Pages that redo has made again, to the byte.
+    replayed: u64,
 }
 
 /// A database that was opened after a crash.
@@ -135,6 +140,7 @@ pub fn run(scenarios: &[Scenario], effort: Effort) -> Report {
     for scenario in scenarios {
         match contain(|| record(scenario)) {
             Ok(recorded) => {
+                report.counts.replayed += recorded.replayed;
                 report.add(try_cuts(&recorded, effort));
             }
             Err(why) => report.failures.push(why.at(&scenario.name)),
@@ -149,6 +155,7 @@ fn record(scenario: &Scenario) -> Outcome<Recorded<'_>> {
         disk.record_forks();
     }
     let mut session = Session::create_on(disk.clone(), &scenario.settings)?;
+    session.keep_old_copy();
     session.run(&scenario.prepare)?;
     if !scenario.is_creation_recorded {
         disk.record_forks();
@@ -160,8 +167,11 @@ fn record(scenario: &Scenario) -> Outcome<Recorded<'_>> {
         session.check_windows()?;
     }
     session.compare_all()?;
-    let (oracle, watch) = (session.oracle.clone(), Arc::clone(&session.watch));
-    Ok(Recorded { scenario, forks, last, oracle, watch })
+    let (oracle, watch) = (session.oracle.clone(), Arc::clone(session.watch()));
+    session.close()?;
+    let replayed = session.replayed;
+    ensure!(replayed > 0, "redo has made nothing again");
+    Ok(Recorded { scenario, forks, last, oracle, watch, replayed })
 }
 
 /// Tries every cut of a run.

@@ -21,6 +21,7 @@ pub mod operation;
 pub mod oracle;
 pub mod random;
 pub mod real_input;
+pub mod replay;
 pub mod rot;
 pub mod scenario;
 pub mod session;

@@ -152,7 +152,7 @@ impl<'a> Prepared<'a> {
             disk = session.disk.fork();
             oracle = session.oracle.clone();
             oracle.cut_after(oracle.newest(), disk.operation_count());
-            floor = session.watch.issued_before(u64::MAX);
+            floor = session.watch().issued_before(u64::MAX);
         }
         let mut prepared = Self { scenario, disk, oracle, floor, last: SimDisk::new() };
         prepared.last = prepared.disk.fork();
@@ -219,7 +219,7 @@ impl<'a> Prepared<'a> {
             is_closed = allowed(contain(|| session.close())).map_err(|why| why.at("closing"))?;
             counts.closed += u64::from(is_closed);
             oracle = session.oracle.clone();
-            floor = session.watch.issued_before(u64::MAX);
+            floor = session.watch().issued_before(u64::MAX);
         }
         disk.clear_faults();
         // The faults of one operation come one after the other, so that each plan has its turn.

@@ -87,6 +87,7 @@ fn check(bug: Bug) -> Check {
         }
         Bug::MissPendingFrees => Crash(scenario::frees_before_checkpoint()),
         Bug::RedoWithoutPageLsnTest => Crash(scenario::checkpoints()),
+        Bug::RedoWithoutSettling => Crash(scenario::settled_values()),
         Bug::CompensationWithoutUndoNext => Crash(scenario::savepoint().with_records_alone()),
         Bug::CapacityNotKept => Crash(scenario::shortened_values()),
         Bug::CommitDeltaLost => Crash(scenario::reopening()),

@@ -57,6 +57,8 @@ pub enum Bug {
     CommitStaysActive,
     /// Redo applies records that the page has.
     RedoWithoutPageLsnTest,
+    /// Redo leaves out changes that no reader sees: room that cells have kept is not given back.
+    RedoWithoutSettling,
     /// A compensation record does not say which record is undone next.
     CompensationWithoutUndoNext,
     /// A shortened cell gives its room away before its writer has committed (breaks T2).
@@ -81,7 +83,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::AcknowledgeBeforeSync,
         Self::SkipDirectorySync,
         Self::SkipSegmentHeaderSync,
@@ -106,6 +108,7 @@ impl Bug {
         Self::MissPendingFrees,
         Self::CommitStaysActive,
         Self::RedoWithoutPageLsnTest,
+        Self::RedoWithoutSettling,
         Self::CompensationWithoutUndoNext,
         Self::CapacityNotKept,
         Self::CommitDeltaLost,

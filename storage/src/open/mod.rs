@@ -17,6 +17,7 @@ mod create;
 mod layout;
 mod look;
 mod recover;
+mod replay;
 mod sizing;
 
 use std::io::{self, ErrorKind};
@@ -42,6 +43,7 @@ use crate::{Options, RecoveryReport};
 
 pub(crate) use layout::Layout;
 use layout::Place;
+pub(crate) use replay::replay;
 use sizing::Sizing;
 
 /// An open database, without its threads.

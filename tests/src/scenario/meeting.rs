@@ -132,6 +132,24 @@ pub fn shortened_values() -> Scenario {
     scenario("shortened values", prepare, operations)
 }
 
+/// A transaction has shortened values; once nobody can roll back, the room they kept is given back.
+#[must_use]
+pub fn settled_values() -> Scenario {
+    let prepare = (0..5).map(|number| insert(8 * number, 500)).chain([Checkpoint]);
+    let operations = [
+        begin(0),
+        put(0, 8, 10),
+        put(0, 16, 20),
+        commit(0),
+        Collect,
+        Collect,
+        Insert(0, 48, value(900, 48), Relaxed),
+        TakeCheckpoint,
+        insert(24, 700),
+    ];
+    scenario("settled values", prepare, operations)
+}
+
 /// Two transactions are in the log when a checkpoint is taken, one committed, one not.
 #[must_use]
 pub fn commit_before_checkpoint() -> Scenario {

@@ -13,7 +13,8 @@ use crate::settings::Settings;
 pub use meeting::{
     backup, change_meets_page_write, checkpoint_meets_page_write, commit_before_checkpoint,
     commit_meets_master_record, frees_before_checkpoint, late_first_write, registering_snapshot,
-    serializable_reads, shortened_values, snapshots, validated, working_out_horizon,
+    serializable_reads, settled_values, shortened_values, snapshots, validated,
+    working_out_horizon,
 };
 
 use Durability::{Relaxed, Sync};
@@ -114,6 +115,7 @@ pub fn all() -> Vec<Scenario> {
         snapshots(),
         serializable_reads(),
         shortened_values(),
+        settled_values(),
         commit_before_checkpoint(),
         frees_before_checkpoint(),
         late_first_write(),

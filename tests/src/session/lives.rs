@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use seawall::Error;
 
-use super::{Session, see_with};
+use super::Session;
 use crate::check::{read_all, verify};
 use crate::ensure;
 use crate::failure::Outcome;
@@ -46,7 +46,9 @@ impl Session {
         let closed = self.database.clone().close();
         self.life = if closed.is_ok() { Life::Closed } else { Life::Broken };
         self.forget_handles();
-        Ok(closed?)
+        closed?;
+        self.replayed += self.watchers.replay.compare(&self.disk, &self.settings)?;
+        Ok(())
     }
 
     fn forget_handles(&mut self) {
@@ -60,13 +62,13 @@ impl Session {
         if self.life == Life::Open {
             self.close()?;
         }
-        self.watch.begin_life();
+        self.watchers.watch.begin_life();
         let cut = self.disk.operation_count() + 1;
         // Until it is open again: an open that fails may have begun an epoch.
         let before = std::mem::replace(&mut self.life, Life::Broken);
         let mut commit = self.oracle.newest();
         if before == Life::Broken {
-            self.watch.begin_life_after_errors();
+            self.watchers.watch.begin_life_after_errors();
             self.database = self.settings.open(&self.disk)?;
             commit = self.oracle.survivor(cut, &read_all(&self.database)?)?;
         } else {
@@ -75,7 +77,15 @@ impl Session {
         }
         self.life = Life::Open;
         self.oracle.cut_after(commit, self.disk.operation_count());
+        self.keep_again();
         self.compare_all()
+    }
+
+    /// The log of the life before is no use to the next one.
+    fn keep_again(&self) {
+        if self.watchers.replay.is_kept() {
+            self.keep_old_copy();
+        }
     }
 
     pub(super) fn kill(&mut self) -> Outcome {
@@ -84,8 +94,8 @@ impl Session {
         // What is left of the old one must not be seen on the new disk, nor write anything.
         self.disk.set_monitor(Arc::new(|_| {}));
         seawall::testing::abandon(self.database.clone());
-        see_with(&disk, &self.windows, &self.watch);
-        self.watch.begin_life();
+        self.watchers.see(&disk);
+        self.watchers.watch.begin_life();
         let database = self.settings.open(&disk)?;
         let found = read_all(&database)?;
         let commit = self.oracle.survivor(cut, &found)?;
@@ -94,6 +104,7 @@ impl Session {
         self.database = database;
         self.disk = disk;
         self.life = Life::Open;
+        self.keep_again();
         self.compare_all()
     }
 }

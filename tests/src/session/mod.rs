@@ -27,6 +27,7 @@ use crate::failure::Outcome;
 use crate::log_space::check_bound_simulated;
 use crate::operation::{Operation, SLOTS, tree_name};
 use crate::oracle::{Forest, Oracle, TreeKey, TreeUid};
+use crate::replay::Replay;
 use crate::settings::{PATH, Settings};
 use crate::transaction::{TransactionModel, Verdict};
 use crate::watch::Watch;
@@ -49,12 +50,23 @@ struct Taken {
     trees: BTreeMap<TreeUid, Tree>,
 }
 
-fn see_with(disk: &SimDisk, windows: &Arc<Windows>, watch: &Arc<Watch>) {
-    let (windows, watch) = (Arc::clone(windows), Arc::clone(watch));
-    disk.set_monitor(Arc::new(move |operation| {
-        windows.see(operation);
-        watch.see(operation);
-    }));
+/// Everybody who sees each operation of the disk.
+#[derive(Clone)]
+struct Watchers {
+    windows: Arc<Windows>,
+    watch: Arc<Watch>,
+    replay: Arc<Replay>,
+}
+
+impl Watchers {
+    fn see(&self, disk: &SimDisk) {
+        let watchers = self.clone();
+        disk.set_monitor(Arc::new(move |operation| {
+            watchers.windows.see(operation);
+            watchers.watch.see(operation);
+            watchers.replay.see(operation);
+        }));
+    }
 }
 
 /// A database beside its oracle.
@@ -71,9 +83,9 @@ pub struct Session {
     futures: Vec<(CommitFuture, usize)>,
     backups: u64,
     life: Life,
-    windows: Arc<Windows>,
-    /// Sees every operation of the disk.
-    pub watch: Arc<Watch>,
+    watchers: Watchers,
+    /// Pages that redo has made again, to the byte.
+    pub replayed: u64,
     /// Operations that were not skipped.
     pub done: u64,
 }
@@ -107,8 +119,9 @@ impl Session {
         floor: Lsn,
     ) -> Outcome<Self> {
         let watch = Arc::new(Watch::new(settings.page_bytes, disk.operation_count(), floor));
-        let windows = Arc::new(Windows::default());
-        see_with(&disk, &windows, &watch);
+        let (windows, replay) = (Arc::default(), Arc::default());
+        let watchers = Watchers { windows, watch, replay };
+        watchers.see(&disk);
         let database = settings.open(&disk)?;
         Ok(Self {
             disk,
@@ -121,10 +134,22 @@ impl Session {
             futures: Vec::new(),
             backups: 0,
             life: Life::Open,
-            windows,
-            watch,
+            watchers,
+            replayed: 0,
             done: 0,
         })
+    }
+
+    /// What sees every operation of the disk.
+    #[must_use]
+    pub fn watch(&self) -> &Arc<Watch> {
+        &self.watchers.watch
+    }
+
+    /// Compares redo with the live database whenever that is closed, from a copy of the disk as it is
+    /// now.
+    pub fn keep_old_copy(&self) {
+        self.watchers.replay.keep(&self.disk);
     }
 
     /// The database.
@@ -155,7 +180,7 @@ impl Session {
             taken_over = self.take_over();
             self.shut_windows();
         }
-        self.watch.check()?;
+        self.watchers.watch.check()?;
         self.done += u64::from(done?);
         if self.done.is_multiple_of(LOG_SPACE_EVERY) {
             self.check_log_space()?;

@@ -132,12 +132,12 @@ impl Session {
             }
             _ => None,
         };
-        let mut state = self.windows.0.lock().expect("nothing panics under the lock");
+        let mut state = self.watchers.windows.0.lock().expect("nothing panics under the lock");
         state.queued.push(Queued { window, inside, target });
         state.place = Some((self.database.clone(), self.disk.clone()));
         #[cfg(seawall_planted)]
         {
-            let windows = Arc::clone(&self.windows);
+            let windows = Arc::clone(&self.watchers.windows);
             let visitor = std::rc::Rc::new(move |point| windows.reach(point));
             seawall::planted::at_points(Some(visitor));
         }
@@ -146,7 +146,7 @@ impl Session {
 
     /// An operation is over: nothing waits for its windows any more.
     pub(super) fn shut_windows(&mut self) {
-        let mut state = self.windows.0.lock().expect("nothing panics under the lock");
+        let mut state = self.watchers.windows.0.lock().expect("nothing panics under the lock");
         let missed: Vec<_> = state.queued.drain(..).map(|queued| queued.window).collect();
         state.missed.extend(missed);
         state.place = None;
@@ -156,7 +156,7 @@ impl Session {
 
     /// Takes over what was done in windows. Before what the operation around it has done is noted.
     pub(super) fn take_over(&mut self) -> Outcome {
-        let windows = Arc::clone(&self.windows);
+        let windows = Arc::clone(&self.watchers.windows);
         let mut state = windows.0.lock().expect("nothing panics under the lock");
         let (happened, failure) = (std::mem::take(&mut state.happened), state.failure.take());
         drop(state);
@@ -182,7 +182,7 @@ impl Session {
     /// # Errors
     /// When one has not: then what it is there for was not tried.
     pub fn check_windows(&self) -> Outcome {
-        let state = self.windows.0.lock().expect("nothing panics under the lock");
+        let state = self.watchers.windows.0.lock().expect("nothing panics under the lock");
         let missed = &state.missed;
         ensure!(missed.is_empty(), "windows that never opened: {missed:?}");
         Ok(())
