@@ -1,20 +1,29 @@
 //! The crash runner over every scenario and over random workloads.
 //!
 //! `SEAWALL_SCENARIO=name` runs one scenario with every recovery cut; `SEAWALL_RANDOM_CRASHES=N` runs N
-//! random ones, from `SEAWALL_FIRST_SEED` on.
+//! random ones, from `SEAWALL_FIRST_SEED` on. Random ones that fail are made small and printed as a
+//! command, with the operations that are needed in `SEAWALL_KEEP`.
 #![expect(clippy::print_stderr, reason = "counts and failures are shown to whoever runs it")]
 
 use seawall_tests::crash::{Effort, Report, run};
 use seawall_tests::scenario::{self, Scenario};
+use seawall_tests::shrink;
+use seawall_tests::trace::run_twice;
 
 /// Random workloads that are run when nobody says how many.
 const RANDOM: u64 = 24;
 /// Operations of a random workload.
 const LENGTH: usize = 80;
+/// How much is tried of a random workload.
+const RANDOM_EFFORT: Effort =
+    Effort { seeds: 1, second_one_in: 0, third_one_in: 0, is_first_failure_enough: false };
+/// Runs that making a failure small may take.
+const SHRINK_TRIES_MAX: usize = 300;
 
 fn check(what: &str, report: &Report) {
     eprintln!("crash states: {} ({what})", report.counts);
     eprintln!("  {}", report.counts.by_plan());
+    eprintln!("  redo equals live: {} pages", report.counts.replayed);
     let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
@@ -99,9 +108,47 @@ fn random_workloads_recover_from_a_crash_at_every_operation() {
     };
     let first = number("SEAWALL_FIRST_SEED").unwrap_or(1);
     let count = number("SEAWALL_RANDOM_CRASHES").unwrap_or(RANDOM);
-    let effort =
-        Effort { seeds: 1, second_one_in: 0, third_one_in: 0, is_first_failure_enough: false };
-    let seeds = first..first + count;
-    let scenarios: Vec<Scenario> = seeds.map(|seed| scenario::random(seed, LENGTH)).collect();
-    check("random", &run(&scenarios, effort));
+    let mut all = Report::default();
+    for seed in first..first + count {
+        let mut scenario = scenario::random(seed, LENGTH);
+        if let Ok(kept) = std::env::var("SEAWALL_KEEP") {
+            scenario = only(&scenario, &shrink::parse(&kept));
+        }
+        let report = run(std::slice::from_ref(&scenario), RANDOM_EFFORT);
+        if !report.failures.is_empty() {
+            tell(seed, &scenario);
+        }
+        all.add(report);
+    }
+    check("random", &all);
+}
+
+/// These operations of a scenario alone.
+fn only(scenario: &Scenario, kept: &[usize]) -> Scenario {
+    let operations = kept.iter().map(|&place| scenario.operations[place]).collect();
+    Scenario { operations, ..scenario.clone() }
+}
+
+/// Makes a random workload that fails small, and says how to repeat it.
+fn tell(seed: u64, scenario: &Scenario) {
+    let effort = Effort { is_first_failure_enough: true, ..RANDOM_EFFORT };
+    let fails = |kept: &[usize]| !run(&[only(scenario, kept)], effort).failures.is_empty();
+    let kept = shrink::shrink(scenario.operations.len(), SHRINK_TRIES_MAX, fails);
+    for operation in only(scenario, &kept).operations {
+        eprintln!("  {operation:?}");
+    }
+    eprintln!(
+        "  repeat with SEAWALL_FIRST_SEED={seed} SEAWALL_RANDOM_CRASHES=1 SEAWALL_KEEP={} cargo test \
+         -p seawall-tests --test crash random",
+        shrink::show(&kept)
+    );
+}
+
+#[test]
+fn every_scenario_does_the_same_twice_to_the_byte() {
+    for scenario in scenario::all() {
+        let operations = [&scenario.prepare[..], &scenario.operations].concat();
+        let same = run_twice(&scenario.settings, &operations);
+        same.unwrap_or_else(|why| panic!("scenario {}: {why}", scenario.name));
+    }
 }

@@ -29,6 +29,7 @@ use crate::operation::{Operation, SLOTS, tree_name};
 use crate::oracle::{Forest, Oracle, TreeKey, TreeUid};
 use crate::replay::Replay;
 use crate::settings::{PATH, Settings};
+use crate::trace::Trace;
 use crate::transaction::{TransactionModel, Verdict};
 use crate::watch::Watch;
 
@@ -56,6 +57,7 @@ struct Watchers {
     windows: Arc<Windows>,
     watch: Arc<Watch>,
     replay: Arc<Replay>,
+    trace: Option<Arc<Trace>>,
 }
 
 impl Watchers {
@@ -65,6 +67,9 @@ impl Watchers {
             watchers.windows.see(operation);
             watchers.watch.see(operation);
             watchers.replay.see(operation);
+            if let Some(trace) = &watchers.trace {
+                trace.see(operation);
+            }
         }));
     }
 }
@@ -107,6 +112,14 @@ impl Session {
         Self::open_on(disk, settings, Oracle::default(), Lsn::NONE)
     }
 
+    /// The same, with every operation of the disk noted.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn create_traced(disk: SimDisk, settings: &Settings, trace: &Arc<Trace>) -> Outcome<Self> {
+        Self::open(disk, settings, Oracle::default(), Lsn::NONE, Some(Arc::clone(trace)))
+    }
+
     /// Opens the database on this disk, which must contain what the oracle's newest commit left.
     /// Earlier lives have written log up to `floor`.
     ///
@@ -118,9 +131,19 @@ impl Session {
         oracle: Oracle,
         floor: Lsn,
     ) -> Outcome<Self> {
+        Self::open(disk, settings, oracle, floor, None)
+    }
+
+    fn open(
+        disk: SimDisk,
+        settings: &Settings,
+        oracle: Oracle,
+        floor: Lsn,
+        trace: Option<Arc<Trace>>,
+    ) -> Outcome<Self> {
         let watch = Arc::new(Watch::new(settings.page_bytes, disk.operation_count(), floor));
         let (windows, replay) = (Arc::default(), Arc::default());
-        let watchers = Watchers { windows, watch, replay };
+        let watchers = Watchers { windows, watch, replay, trace };
         watchers.see(&disk);
         let database = settings.open(&disk)?;
         Ok(Self {
