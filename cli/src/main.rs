@@ -1,6 +1,7 @@
 //! The `seawall` command: a database from the shell.
 //!
 //! Results go to stdout, messages and progress to stderr; the exit codes are those of [`failure`].
+#![forbid(unsafe_code)]
 
 mod bytes;
 mod command;

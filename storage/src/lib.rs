@@ -25,7 +25,8 @@
 //!
 //! * [`Database`] opens a directory and hands out trees, snapshots and transactions.
 //! * [`Tree`] is an ordered map from keys to values; its writes commit by themselves.
-//! * [`Transaction`] is serializable unless asked otherwise ([`Isolation`]); many may write at once.
+//! * [`Transaction`] is serializable unless asked otherwise ([`Isolation`]); many may write at
+//!   once.
 //! * [`Snapshot`] and [`Range`] read while writers run.
 //! * [`Durability`] says when a commit returns; [`CommitFuture`] is one that has not returned yet.
 //! * [`Options`] bounds memory, the log's space and the time that recovery may take.
@@ -58,6 +59,8 @@
 //! [`Options::on_event`] tells what happens, and with the feature `tracing` so do events and spans of
 //! the crate of that name, under the target `seawall`.
 #![deny(unsafe_op_in_unsafe_fn)]
+//! [`Options::on_event`] tells what happens.
+#![deny(unsafe_code)]
 #![cfg_attr(
     loom,
     expect(
@@ -79,6 +82,7 @@ mod durability;
 mod engine;
 mod event;
 #[doc(hidden)]
+#[expect(unsafe_code, reason = "a page that is wiped on fork; the module says why it is sound")]
 pub mod fork;
 mod key_range;
 mod limits;

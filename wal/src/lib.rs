@@ -4,7 +4,9 @@
 //! thread primitives, the formats of log records and frames, group commit, and the decision where a
 //! log ends. The log never looks inside a page.
 //!
-//! Imports run one way: `ids`, `error`, `codec` <- `sync`, `disk` <- `record` <- `control` <- `log`.
+//! Imports run one way: `ids`, `error`, `codec` <- `sync`, `disk` <- `record` <- `control` <-
+//! `log`.
+#![deny(unsafe_code)]
 
 #[cfg(not(unix))]
 compile_error!(

@@ -1,22 +1,23 @@
 //! The buffer pool: pages of the page file in a fixed arena of frames.
 //!
-//! What it owns: the frames and their latches (`arena`, `latch`), the page table (`table`), the choice
-//! of the frame to use next (`eviction`), and the table of pages that are newer here than on disk
-//! (`dirty`). It reads pages and never writes one: that is `writeback::writer`.
+//! What it owns: the frames and their latches (`arena`, `latch`), the page table (`table`), the
+//! choice of the frame to use next (`eviction`), and the table of pages that are newer here than on
+//! disk (`dirty`). It reads pages and never writes one: that is `writeback::writer`.
 //!
 //! What must hold:
 //!
 //! * P4: bytes from disk are verified in a private buffer before they are put into a frame.
 //! * A page is in one frame at most; a pinned or dirty page stays where it is; a page under load is
 //!   seen by nobody before it is whole.
-//! * L1: [`Pool::pin`], [`Pool::pin_new`] and [`Pool::load_many`] may read and wait, so they are never
-//!   called with a latch held (asserted in debug builds). [`Pool::pin_resident`] neither reads nor
-//!   waits.
+//! * L1: [`Pool::pin`], [`Pool::pin_new`] and [`Pool::load_many`] may read and wait, so they are
+//!   never called with a latch held (asserted in debug builds). [`Pool::pin_resident`] neither
+//!   reads nor waits.
 //!
-//! Lock order: latch, then shard of the page table, then shard of the dirty table. The shards and the
-//! free list are short mutexes. Eviction takes the latch of an unpinned frame under a shard, by a try
-//! that cannot fail.
+//! Lock order: latch, then shard of the page table, then shard of the dirty table. The shards and
+//! the free list are short mutexes. Eviction takes the latch of an unpinned frame under a shard, by
+//! a try that cannot fail.
 
+#[expect(unsafe_code, reason = "bytes shared by latches; the module says why it is sound")]
 pub mod arena;
 pub mod dirty;
 mod eviction;
@@ -162,14 +163,14 @@ impl Pool {
     /// Pins a page, reading and verifying it where it is not resident. Not with a latch held (L1).
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for a page that is damaged or was never written; those of reading and of the
-    /// frame provider; [`Error::NoSpace`] when every frame is pinned.
+    /// [`Error::Corrupt`] for a page that is damaged or was never written; those of reading and of
+    /// the frame provider; [`Error::NoSpace`] when every frame is pinned.
     pub fn pin(&self, page: PageId) -> Result<Pin<'_>> {
         self.pin_or(page, |ticket| self.load(ticket))
     }
 
-    /// Pins a frame for a page whose content will be created whole: nothing is read. The frame holds
-    /// zeros, or the page's old content where it was resident.
+    /// Pins a frame for a page whose content will be created whole: nothing is read. The frame
+    /// holds zeros, or the page's old content where it was resident.
     ///
     /// # Errors
     /// Those of the frame provider; [`Error::NoSpace`] when every frame is pinned.
@@ -180,12 +181,14 @@ impl Pool {
         })
     }
 
-    /// Pins a page that is resident. Neither reads nor waits, so it may be called with a latch held.
+    /// Pins a page that is resident. Neither reads nor waits, so it may be called with a latch
+    /// held.
     pub fn pin_resident(&self, page: PageId) -> Option<Pin<'_>> {
         self.table.find(page, |frame| self.pin_frame(page, frame))
     }
 
-    /// Pins pages, in order, reading those that are not resident side by side. Not with a latch held.
+    /// Pins pages, in order, reading those that are not resident side by side. Not with a latch
+    /// held.
     ///
     /// # Errors
     /// Those of [`Self::pin`], for any of the pages; none stays pinned then.

@@ -1,14 +1,15 @@
-//! The seam to the disk: every file operation of every crate goes through [`Disk`] and [`DiskFile`].
+//! The seam to the disk: every file operation of every crate goes through [`Disk`] and
+//! [`DiskFile`].
 //!
 //! Three implementations pass the same tests: `BlockingDisk` (positional system calls), `UringDisk`
-//! (io_uring, Linux) and [`SimDisk`] (memory, with faults and crashes by seed). The rules all of them
-//! keep:
+//! (io_uring, Linux) and [`SimDisk`] (memory, with faults and crashes by seed). The rules all of
+//! them keep:
 //!
-//! * A read or write is whole or an error: short transfers are continued inside. Reaching the end of
-//!   the file inside a read is [`io::ErrorKind::UnexpectedEof`], never a short answer.
+//! * A read or write is whole or an error: short transfers are continued inside. Reaching the end
+//!   of the file inside a read is [`io::ErrorKind::UnexpectedEof`], never a short answer.
 //! * Nothing is durable before a sync. [`DiskFile::write_sync_at`] makes the bytes of that call
-//!   durable, and no other unsynced bytes. [`DiskFile::sync`] makes every write durable that returned
-//!   before the call, and the file's length. A file's *name* is durable only after
+//!   durable, and no other unsynced bytes. [`DiskFile::sync`] makes every write durable that
+//!   returned before the call, and the file's length. A file's *name* is durable only after
 //!   [`Disk::sync_dir`] of its directory.
 //! * A failed write or sync is reported once and never retried here: after a failed sync the kernel
 //!   may drop the dirty pages and call the next sync a success (invariant W2).
@@ -26,6 +27,7 @@ use crate::codec::to_usize;
 
 #[cfg(not(loom))]
 mod blocking;
+#[expect(unsafe_code, reason = "memory with an alignment; the module says why it is sound")]
 mod buffer;
 mod kind;
 #[cfg(not(loom))]
@@ -182,7 +184,8 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Writes `buf` at `offset`.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Writes `buf` at `offset` and makes these bytes durable, in one call where the system has one.
+    /// Writes `buf` at `offset` and makes these bytes durable, in one call where the system has
+    /// one.
     fn write_sync_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
     /// Makes every write that has returned, and the length, durable.

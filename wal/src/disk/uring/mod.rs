@@ -15,16 +15,21 @@
 //! | 64 direct writes of 4 KiB | 3.5 ms | 0.5 ms |
 //! | one buffered write of 4 KiB | 5 us | 56 us |
 //!
-//! So a single transfer is a plain call. So is a write through the page cache, which the kernel hands
-//! to a worker thread when it comes from a ring.
+//! So a single transfer is a plain call. So is a write through the page cache, which the kernel
+//! hands to a worker thread when it comes from a ring.
 //!
 //! A batch takes a ring from a small pool. Rings are made when they are first needed. When a ring
 //! cannot be made, or fails, this disk goes on with plain calls.
 //!
 //! The lock of a database is in every ring's file table. The kernel closes a killed process's rings
-//! only when their last write is done, and so holds the lock until then; otherwise an old image could
-//! land after the next opener's recovery. A ring that cannot take a lock into its table is not used.
+//! only when their last write is done, and so holds the lock until then; otherwise an old image
+//! could land after the next opener's recovery. A ring that cannot take a lock into its table is
+//! not used.
 
+#[expect(
+    unsafe_code,
+    reason = "the kernel reads and writes buffers; the module says why it is sound"
+)]
 mod ring;
 
 use std::ffi::OsString;
