@@ -1,12 +1,14 @@
 //! Harness shared by the suites: what the engine is compared with, and what tries to break it.
 //!
-//! [`operation`] says what can be done to a database, [`generate`] draws workloads of it by seed and
-//! [`scenario`] writes them by hand. A [`session`] does the operations and compares every answer
-//! with the [`oracle`]; [`transaction`] is its idea of a transaction, and a [`watch`] looks at
-//! every operation of the disk. The [`crash`] runner cuts the power at each of them, the [`sweep`] has
-//! each fail; [`damage`] changes every byte of two databases, and [`rot`] every block of many. A kill
-//! loop kills real processes, and [`real_input`] a load of the command line. [`log_space`] watches the
-//! bound of the log's files. The programs of [`mod@measure`] give figures instead of verdicts.
+//! [`operation`] says what can be done to a database, [`generate`] draws workloads of it by seed
+//! and [`scenario`] writes them by hand. A [`session`] does the operations and compares every
+//! answer with the [`oracle`]; [`transaction`] is its idea of a transaction, and a [`watch`] looks
+//! at every operation of the disk. The [`crash`] runner cuts the power at each of them, the
+//! [`sweep`] has each fail; [`damage`] changes every byte of two databases, and [`rot`] every block
+//! of many. A kill loop kills real processes, and [`real_input`] a load of the command line.
+//! [`log_space`] watches the bound of the log's files; [`ring`] says what is left out where there
+//! is no io_uring. The programs of [`mod@measure`] give figures instead of verdicts.
+#![forbid(unsafe_code)]
 
 pub mod check;
 pub mod crash;
@@ -22,6 +24,7 @@ pub mod oracle;
 pub mod random;
 pub mod real_input;
 pub mod replay;
+pub mod ring;
 pub mod rot;
 pub mod scenario;
 pub mod session;

@@ -22,11 +22,18 @@ fn on_each_disk(check: impl Fn(&dyn Disk, &Path)) {
     sim.create_dir(&path).unwrap();
     check(&sim, &path);
 
-    // Where the kernel or a sandbox forbids io_uring there is nothing to check.
+    // Where the kernel or a sandbox forbids io_uring there is nothing to check, unless that must
+    // not be.
     #[cfg(all(target_os = "linux", feature = "io-uring"))]
-    if let Ok(uring) = super::UringDisk::probe() {
-        let directory = tempfile::tempdir().unwrap();
-        check(&uring, directory.path());
+    match super::UringDisk::probe() {
+        Ok(uring) => {
+            let directory = tempfile::tempdir().unwrap();
+            check(&uring, directory.path());
+        }
+        Err(why) => {
+            let is_required = std::env::var_os("SEAWALL_REQUIRE_URING").is_some();
+            assert!(!is_required, "no io_uring here, and SEAWALL_REQUIRE_URING is set: {why}");
+        }
     }
 }
 
