@@ -4,8 +4,6 @@
 //! first checkpoint is durable. If we crash in between, nobody can have stored anything, and the
 //! next open starts over.
 
-use std::sync::Arc;
-
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::{Control, ControlState, Identity, LogPosition, Shutdown};
 use seawall_wal::disk::{BLOCK_BYTES, DirectoryLock, OpenMode};
@@ -17,13 +15,14 @@ use super::{Opened, Opening};
 use crate::RecoveryReport;
 use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo};
 use crate::checkpoint::Spill;
-use crate::engine::{Chain, Engine, Parts, Spills};
+use crate::engine::{Chain, Engine};
 use crate::options::PAGE_BYTES_DEFAULT;
 use crate::page::{NodeSpec, PageRead, apply, empty_bitmap, empty_leaf, image_of};
-use crate::space::Allocator;
 
 /// The first bitmap page.
 const FIRST_BITMAP: PageId = PageId::new(0);
+/// Log bytes of a record that gives a page its content, beside the content.
+const IMAGE_RECORD_BYTES: u64 = 256;
 /// Id of the first tree that a user creates; 0 is the catalogue.
 pub(super) const FIRST_TREE: TreeId = TreeId::new(1);
 
@@ -52,24 +51,7 @@ impl Opening<'_> {
         let base = self.base(segments, entry, database, file, sizing)?;
         let catalogue = TreeInfo::new(TreeId::CATALOGUE, CATALOGUE_ROOT, 0);
         let trees = Registry::new(FIRST_TREE, vec![catalogue]);
-        let engine = Engine::new(Parts {
-            log: Arc::clone(&base.log),
-            pool: Arc::clone(&base.pool),
-            file: Arc::clone(&base.file),
-            cleaner: Arc::clone(&base.cleaner),
-            space: Allocator::new(base.sizing.page_bytes, 1),
-            catalogue: trees.get(TreeId::CATALOGUE).expect("entered above"),
-            trees,
-            wal_dir: self.layout.wal.clone(),
-            spills: Spills::new(&self.disk, &self.layout.dir, base.database),
-            bulk_budget_bytes: base.sizing.bulk_budget_bytes,
-            versions_bytes_max: base.sizing.versions_bytes_max,
-            dirty_max: base.sizing.dirty_max,
-            hooks: Arc::clone(&base.hooks),
-            wall_ms: created_ms,
-            source,
-            fork: self.fork_guard()?,
-        });
+        let engine = self.put_together(&base, trees, 1, created_ms)?;
         init_pages(&engine)?;
         let mut opened = base.opened(engine, control, lock, RecoveryReport::default());
         opened.checkpointer.take(Spill::BeyondShare)?;
@@ -111,7 +93,7 @@ fn init_pages(engine: &Engine) -> Result<()> {
     let leaf = empty_leaf(engine.page_bytes, &spec);
     for (page, image) in [(FIRST_BITMAP, &bitmap), (CATALOGUE_ROOT, &leaf)] {
         let (low, high) = image_of(image.bytes());
-        let payload_bytes = 256 + to_u64(low.len() + high.len());
+        let payload_bytes = IMAGE_RECORD_BYTES + to_u64(low.len() + high.len());
         let purpose = Purpose::Normal;
         let mut credit =
             engine.credit(&CreditRequest { payload_bytes, is_sync_commit: false, purpose })?;

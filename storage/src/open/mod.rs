@@ -2,15 +2,16 @@
 //!
 //! Recovery, and what an error or a crash at each step means:
 //!
-//! 1. The control file is looked at: what is not a database, or is one of a newer format, is not even
-//!    locked. The lock is taken; the control file says where to begin. Nothing is changed.
-//! 2. Analysis: the end of the log is decided, transactions and pages are taken stock of. Nothing is
-//!    changed; an error here is damage.
+//! 1. The control file is looked at: what is not a database, or is one of a newer format, is not
+//!    even locked. The lock is taken; the control file says where to begin. Nothing is changed.
+//! 2. Analysis: the end of the log is decided, transactions and pages are taken stock of. Nothing
+//!    is changed; an error here is damage.
 //! 3. The tail is made safe, then the new epoch durable. From here on the log's old end is decreed:
 //!    a crash leads to the same decision.
 //! 4. Pages that were torn are put back from the doublewrite file. Repeatable.
 //! 5. Redo. Pages are written by the usual way; a crash repeats it from the same checkpoint.
-//! 6. Undo of what had not committed, with compensation records. A crash goes on behind the last one.
+//! 6. Undo of what had not committed, with compensation records. A crash goes on behind the last
+//!    one.
 //! 7. A checkpoint. The next recovery begins there.
 
 mod create;
@@ -28,14 +29,16 @@ use std::time::Instant;
 use seawall_wal::control::{CONTROL_NAME, Control, EpochEntry, Shutdown};
 use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
 use seawall_wal::log::{Log, LogOptions, Segments};
-use seawall_wal::{DatabaseId, Error, Result};
+use seawall_wal::{DatabaseId, Error, Result, TreeId};
 
+use crate::catalogue::Registry;
 use crate::checkpoint::{Checkpointer, Spill};
-use crate::engine::{Engine, Hooks, TellingProvider};
+use crate::engine::{Engine, Hooks, Parts, Spills, TellingProvider};
 use crate::fork::ForkGuard;
 use crate::pagefile::{PageFile, PageFormat};
 use crate::pool::Pool;
 use crate::pool::dirty::DirtyTable;
+use crate::space::Allocator;
 use crate::writeback::cleaner::{Cleaner, CleanerTarget, StepProvider};
 use crate::writeback::doublewrite::DoublewriteFile;
 use crate::writeback::writer::PageWriter;
@@ -80,7 +83,8 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
     let disk = &*opening.disk;
     let layout = &opening.layout;
     match layout.look(disk)? {
-        // Even taking the lock writes. A `control` that is none, or of a newer format, is left alone.
+        // Even taking the lock writes. A `control` that is none, or of a newer format, is left
+        // alone.
         Place::Database => drop(Control::open(disk, dir, true)?),
         _ if options.read_only || !options.create_if_missing => {
             let what = format!("a database in {}", dir.display());
@@ -206,6 +210,35 @@ impl Opening<'_> {
         let provider = StepProvider::new(&cleaner);
         pool.set_provider(Box::new(TellingProvider::new(provider, Arc::clone(&hooks))));
         Ok(Base { database, log, pool, file, cleaner, hooks, sizing })
+    }
+
+    /// The engine above `base`, for these trees, the catalogue among them; `bitmaps` bitmap pages
+    /// exist, and no commit has a later wall time than `wall_ms`.
+    fn put_together(
+        &self,
+        base: &Base,
+        trees: Registry,
+        bitmaps: u64,
+        wall_ms: u64,
+    ) -> Result<Engine> {
+        Ok(Engine::new(Parts {
+            log: Arc::clone(&base.log),
+            pool: Arc::clone(&base.pool),
+            file: Arc::clone(&base.file),
+            cleaner: Arc::clone(&base.cleaner),
+            space: Allocator::new(base.sizing.page_bytes, bitmaps),
+            catalogue: trees.get(TreeId::CATALOGUE).expect("the caller has entered it"),
+            trees,
+            wal_dir: self.layout.wal.clone(),
+            spills: Spills::new(&self.disk, &self.layout.dir, base.database),
+            bulk_budget_bytes: base.sizing.bulk_budget_bytes,
+            versions_bytes_max: base.sizing.versions_bytes_max,
+            dirty_max: base.sizing.dirty_max,
+            hooks: Arc::clone(&base.hooks),
+            wall_ms,
+            source: self.options.source,
+            fork: self.fork_guard()?,
+        }))
     }
 }
 

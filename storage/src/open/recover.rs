@@ -18,11 +18,10 @@ use crate::catalogue::row::tree_of;
 use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo, TreeRow, TreeState};
 use crate::checkpoint::Spill;
 use crate::checkpoint::pacing::measured;
-use crate::engine::{Engine, Parts, Spills, Undo};
+use crate::engine::{Engine, Undo};
 use crate::page::{LeafView, PageRead, Verified, pages_per_bitmap};
 use crate::pool::{Pool, SharedPage};
 use crate::recovery::{Analysis, analyse, redo};
-use crate::space::Allocator;
 use crate::tree::{Descent, Seek};
 use crate::txn::CommitCell;
 use crate::version::KeySpan;
@@ -145,24 +144,7 @@ impl Opening<'_> {
             trees.push(TreeInfo::new(id, row.root, size(id)));
         }
         let trees = Registry::new(analysis.next_tree, trees);
-        let engine = Engine::new(Parts {
-            log: Arc::clone(&base.log),
-            pool: Arc::clone(&base.pool),
-            file: Arc::clone(&base.file),
-            cleaner: Arc::clone(&base.cleaner),
-            space: Allocator::new(base.sizing.page_bytes, count_bitmaps(base)?),
-            catalogue: trees.get(TreeId::CATALOGUE).expect("entered above"),
-            trees,
-            wal_dir: self.layout.wal.clone(),
-            spills: Spills::new(&self.disk, &self.layout.dir, base.database),
-            bulk_budget_bytes: base.sizing.bulk_budget_bytes,
-            versions_bytes_max: base.sizing.versions_bytes_max,
-            dirty_max: base.sizing.dirty_max,
-            hooks: Arc::clone(&base.hooks),
-            wall_ms: analysis.wall_ms,
-            source: self.options.source,
-            fork: self.fork_guard()?,
-        });
+        let engine = self.put_together(base, trees, count_bitmaps(base)?, analysis.wall_ms)?;
         for free in &analysis.pending_frees {
             let writer = Arc::new(CommitCell::new());
             engine.space.pending().enter(&[free.extent], &writer);
@@ -171,8 +153,8 @@ impl Opening<'_> {
         Ok(engine)
     }
 
-    /// Undoes every transaction that had not committed, newest record first over all of them, as the
-    /// log would be read backwards once. Returns the records undone.
+    /// Undoes every transaction that had not committed, newest record first over all of them, as
+    /// the log would be read backwards once. Returns the records undone.
     ///
     /// Losers may be larger than the log: checkpoints on the way keep room for their compensation
     /// records. If we crash behind one, the next recovery goes on where it says.
@@ -247,8 +229,8 @@ impl Plan {
     }
 }
 
-/// Every tree's row as it stands on the pages, committed or not: undo needs the roots of trees whose
-/// creation it is about to undo.
+/// Every tree's row as it stands on the pages, committed or not: undo needs the roots of trees
+/// whose creation it is about to undo.
 fn read_rows(pool: &Pool) -> Result<Vec<(TreeId, TreeRow)>> {
     let descent = Descent { pool, tree: TreeId::CATALOGUE, root: CATALOGUE_ROOT };
     let mut rows = Vec::new();
