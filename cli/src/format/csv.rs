@@ -9,13 +9,14 @@ use std::io::{self, BufRead, Read, Write};
 use std::rc::Rc;
 
 use csv::{ByteRecord, ErrorKind, QuoteStyle, ReaderBuilder, WriterBuilder};
+use seawall_wal::codec::to_u64;
 
 use super::{Entry, FormatError, PAIR_TEXT_BYTES_MAX, Position};
 
 /// Size of the parser's own buffer.
 const BUFFER_BYTES: usize = 64 << 10;
 /// What may be read for one pair: its text, and what the buffer takes in beyond it.
-const ALLOWANCE_BYTES: u64 = PAIR_TEXT_BYTES_MAX + BUFFER_BYTES as u64;
+const ALLOWANCE_BYTES: u64 = PAIR_TEXT_BYTES_MAX + to_u64(BUFFER_BYTES);
 
 /// Reads pairs.
 pub(super) struct CsvReader<R> {

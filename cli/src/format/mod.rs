@@ -14,6 +14,7 @@ use std::io::{self, BufRead, Write};
 
 use clap::ValueEnum;
 use seawall::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use seawall_wal::codec::to_u64;
 use serde::{Deserialize, Serialize};
 
 use self::csv::{CsvReader, CsvWriter};
@@ -22,7 +23,7 @@ use self::tsv::TsvReader;
 
 /// Longest text of one pair in any format: every byte of key and value doubled by escapes, and what
 /// stands around them.
-const PAIR_TEXT_BYTES_MAX: u64 = 2 * (MAX_KEY_BYTES as u64 + MAX_VALUE_BYTES as u64) + 64;
+const PAIR_TEXT_BYTES_MAX: u64 = 2 * to_u64(MAX_KEY_BYTES + MAX_VALUE_BYTES) + 64;
 
 /// A format of pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

@@ -1,16 +1,16 @@
 //! Pacing: how much log recovery may have to redo, so that it ends within the target the user gave.
 //!
-//! Recovery takes time for the log it works off and for the pages it reads, which are those that are
-//! dirty now. Both rates are measured by each recovery that had enough to do, and kept in `control`.
-//! The budget is the log that both allow in the target's time if as many pages come with each byte of
-//! it as now: few where keys are written over and over, one a record where they are random and the
-//! log is short. The page cleaner aims at half of the budget and checkpoints come every quarter of it, so that the
-//! log behind the master record's redo point stays within it. Where writers outrun the cleaner all
-//! the same, each is held back before it takes log credit, and so latch-free, by a pause that grows
-//! with the square of the excess, and that is at its longest before the log behind the redo point
-//! reaches the bound. So writers are slowed to what the cleaner manages, where they would else run
-//! into the bound and stand still until a round of cleaning is over. The hard bound of the log does
-//! not depend on any of this.
+//! Recovery takes time for the log it works off and for the pages it reads, which are those that
+//! are dirty now. Both rates are measured by each recovery that had enough to do, and kept in
+//! `control`. The budget is the log that both allow in the target's time if as many pages come with
+//! each byte of it as now: few where keys are written over and over, one a record where they are
+//! random and the log is short. The page cleaner aims at half of the budget and checkpoints come
+//! every quarter of it, so that the log behind the master record's redo point stays within it.
+//! Where writers outrun the cleaner all the same, each is held back before it takes log credit, and
+//! so latch-free, by a pause that grows with the square of the excess, and that is at its longest
+//! before the log behind the redo point reaches the bound. So writers are slowed to what the
+//! cleaner manages, where they would else run into the bound and stand still until a round of
+//! cleaning is over. The hard bound of the log does not depend on any of this.
 //!
 //! After an unclean start the target is halved for a while, since failures cluster.
 
@@ -21,8 +21,8 @@ use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::{RecoveryReport, StallReason};
 
-/// Rates that are assumed until a recovery has been measured: log worked off, pages aside, and pages
-/// read.
+/// Rates that are assumed until a recovery has been measured: log worked off, pages aside, and
+/// pages read.
 const ASSUMED: Rates = Rates { redo_bytes_per_s: 50 << 20, page_reads_per_s: 30_000 };
 /// What an open takes beside working off log.
 const OPENING: Duration = Duration::from_millis(50);
@@ -30,18 +30,28 @@ const OPENING: Duration = Duration::from_millis(50);
 const BUDGET_BYTES_MIN: u64 = 1 << 20;
 /// The budget is at most one part in this many of the log's bound.
 const BOUND_SHARE: u64 = 2;
+/// The cleaner lets this part of the budget come together.
+const CLEANER_SHARE: u64 = 2;
+/// Checkpoints come every so large a part of the budget.
+const CHECKPOINT_SHARE: u64 = 4;
 /// A checkpoint comes at the latest after this much log.
 const CHECKPOINT_BYTES_MAX: u64 = 32 << 20;
+/// Log of so many quarters of the budget is near it.
+const NEAR_QUARTERS: u64 = 3;
 /// Recoveries of less log, or of fewer pages, say little about the rate.
 const MEASURED_BYTES_MIN: u64 = 4 << 20;
 const MEASURED_PAGES_MIN: u64 = 1000;
+/// A new measurement counts for one part in this many of the rate.
+const MEASURED_SHARE: u64 = 4;
 /// Pause of a writer when the log is twice the budget.
 const PAUSE_AT_TWICE: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// The pause is at its longest when the log behind the redo point has so many eighths of the bound:
 /// the other master record needs some more, and the reserve is not for writers.
 const FULL_EIGHTHS: u64 = 6;
-/// How long the target is halved after an unclean start.
+/// After an unclean start the target is this part of what was asked for.
+const WARY_SHARE: u32 = 2;
+/// For so long.
 const WARY_FOR: Duration = Duration::from_secs(60);
 
 /// Works out budget and pauses.
@@ -60,8 +70,8 @@ pub(crate) struct Pacing {
 pub(crate) struct Backlog {
     /// Log behind the redo point.
     pub(crate) log_bytes: u64,
-    /// Pages that are dirty, and so would be read. A page that its first record creates would not be;
-    /// it counts all the same.
+    /// Pages that are dirty, and so would be read. A page that its first record creates would not
+    /// be; it counts all the same.
     pub(crate) pages: u64,
 }
 
@@ -108,7 +118,7 @@ impl Pacing {
     /// each byte as the backlog has.
     pub(crate) fn budget_bytes(&self, now: Instant, backlog: Backlog) -> u64 {
         let is_wary = self.wary_until.is_some_and(|until| now < until);
-        let target = if is_wary { self.target / 2 } else { self.target };
+        let target = if is_wary { self.target / WARY_SHARE } else { self.target };
         let micros = target.saturating_sub(OPENING).as_micros();
         // A handful of bytes says nothing about how many pages come with more.
         let log_bytes = backlog.log_bytes.max(BUDGET_BYTES_MIN);
@@ -118,9 +128,19 @@ impl Pacing {
         bytes.min(self.bound_bytes / BOUND_SHARE).max(BUDGET_BYTES_MIN)
     }
 
+    /// Log behind the redo point that the cleaner aims at.
+    pub(crate) const fn cleaner_bytes(&self, budget_bytes: u64) -> u64 {
+        budget_bytes / CLEANER_SHARE
+    }
+
     /// Log between two checkpoints.
     pub(crate) fn checkpoint_bytes(&self, budget_bytes: u64) -> u64 {
-        (budget_bytes / 4).min(CHECKPOINT_BYTES_MAX)
+        (budget_bytes / CHECKPOINT_SHARE).min(CHECKPOINT_BYTES_MAX)
+    }
+
+    /// Whether so much log comes near the budget.
+    pub(crate) const fn is_near(&self, redo_bytes: u64, budget_bytes: u64) -> bool {
+        redo_bytes > budget_bytes / 4 * NEAR_QUARTERS
     }
 
     /// Sets the pause of writers by how far the log exceeds the budget.
@@ -153,15 +173,15 @@ impl Pacing {
     }
 
     /// Whether a checkpoint pays that the clock does not ask for yet: the log behind the redo point
-    /// comes near its budget, and the cleaner has made much of it superfluous (held-back writers would
-    /// never reach the clock's).
+    /// comes near its budget, and the cleaner has made much of it superfluous (held-back writers
+    /// would never reach the clock's).
     pub(crate) fn is_checkpoint_worth_it(
         &self,
         redo_bytes: u64,
         redo_bytes_after: u64,
         budget_bytes: u64,
     ) -> bool {
-        redo_bytes > budget_bytes / 4 * 3
+        self.is_near(redo_bytes, budget_bytes)
             && redo_bytes.saturating_sub(redo_bytes_after) >= self.checkpoint_bytes(budget_bytes)
     }
 
@@ -179,8 +199,8 @@ fn pause(redo_bytes: u64, budget_bytes: u64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)).min(PAUSE_MAX)
 }
 
-/// The rates after a recovery that spent `reading` on the pages it read: moving averages, so that one
-/// odd recovery does not decide.
+/// The rates after a recovery that spent `reading` on the pages it read: moving averages, so that
+/// one odd recovery does not decide.
 pub(crate) fn measured(before: Rates, report: &RecoveryReport, reading: Duration) -> Rates {
     let working = (report.analysis + report.redo).saturating_sub(reading);
     let rate = |old: u64, count: u64, count_min: u64, elapsed: Duration| {
@@ -189,7 +209,10 @@ pub(crate) fn measured(before: Rates, report: &RecoveryReport, reading: Duration
         }
         let new = u128::from(count) * 1_000_000 / elapsed.as_micros().max(1);
         let new = u64::try_from(new).unwrap_or(u64::MAX).max(1);
-        if old == 0 { new } else { 3 * (old / 4) + new / 4 }
+        if old == 0 {
+            return new;
+        }
+        (MEASURED_SHARE - 1) * (old / MEASURED_SHARE) + new / MEASURED_SHARE
     };
     Rates {
         redo_bytes_per_s: rate(

@@ -180,7 +180,8 @@ impl Core {
     pub(crate) fn maintain_step(&self) -> Result<Maintained> {
         let budget_bytes = self.pacing.budget_bytes(Instant::now(), self.backlog());
         let reserved = self.engine.log.reserved_lsn();
-        let target = Lsn::new(reserved.get().saturating_sub(budget_bytes / 2));
+        let cleaner_bytes = self.pacing.cleaner_bytes(budget_bytes);
+        let target = Lsn::new(reserved.get().saturating_sub(cleaner_bytes));
         let cleaner = &self.engine.cleaner;
         let mut pages_written = 0;
         let frames = CleanerTarget::CleanFrames(self.clean_frames);
@@ -190,7 +191,8 @@ impl Core {
         let redo = CleanerTarget::RedoLsn(target);
         if !cleaner.is_reached(redo) {
             // While there is time, nobody should notice.
-            let is_late = self.checkpointer.redo_bytes_after_checkpoint() > budget_bytes / 4 * 3;
+            let redo_bytes = self.checkpointer.redo_bytes_after_checkpoint();
+            let is_late = self.pacing.is_near(redo_bytes, budget_bytes);
             let step = if is_late { cleaner.step(redo) } else { cleaner.step_gently(redo) };
             pages_written += step?.pages_written;
         }

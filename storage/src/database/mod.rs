@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use seawall_wal::codec::to_u64;
 use seawall_wal::{Error, Lsn, Result};
 
 use crate::catalogue::row::{NAMES, name_of};
@@ -103,10 +104,10 @@ impl Database {
     /// The tree of this name, created where it is missing.
     ///
     /// # Errors
-    /// Those of [every call](crate#errors-of-every-call) that reads, and where the tree is missing of
-    /// one that writes and commits; [`Error::InvalidArgument`] for an empty name and one longer than
-    /// [`MAX_TREE_NAME_BYTES`](crate::MAX_TREE_NAME_BYTES); [`Error::Conflict`] when others create or
-    /// drop it at the same time, after trying for a while.
+    /// Those of [every call](crate#errors-of-every-call) that reads, and where the tree is missing
+    /// of one that writes and commits; [`Error::InvalidArgument`] for an empty name and one longer
+    /// than [`MAX_TREE_NAME_BYTES`](crate::MAX_TREE_NAME_BYTES); [`Error::Conflict`] when others
+    /// create or drop it at the same time, after trying for a while.
     pub fn tree(&self, name: &str) -> Result<Tree> {
         loop {
             let Some(tree) = self.open_tree(name)? else {
@@ -123,8 +124,8 @@ impl Database {
     /// The tree of this name, if there is one.
     ///
     /// # Errors
-    /// Those of [every call](crate#errors-of-every-call) that reads; [`Error::InvalidArgument`] for a
-    /// name that no tree can have.
+    /// Those of [every call](crate#errors-of-every-call) that reads; [`Error::InvalidArgument`] for
+    /// a name that no tree can have.
     pub fn open_tree(&self, name: &str) -> Result<Option<Tree>> {
         check_name(name)?;
         let engine = &self.shared.core.engine;
@@ -194,9 +195,9 @@ impl Database {
     /// conflicts with another one. An error of `run` rolls back.
     ///
     /// # Errors
-    /// Those of `run`, and of [`Transaction::commit`]; [`Error::Conflict`] only when it still conflicts
-    /// after the last try. Other errors do not run it again, neither [`Error::TransactionTooOld`] nor
-    /// [`Error::SnapshotTooOld`].
+    /// Those of `run`, and of [`Transaction::commit`]; [`Error::Conflict`] only when it still
+    /// conflicts after the last try. Other errors do not run it again, neither
+    /// [`Error::TransactionTooOld`] nor [`Error::SnapshotTooOld`].
     pub fn transact<T>(&self, run: impl FnMut(&mut Transaction) -> Result<T>) -> Result<T> {
         self.transact_with(TransactionOptions::new(), run)
     }
@@ -269,8 +270,8 @@ impl Database {
     /// Makes everything that has been committed durable. Returns the position up to which it is.
     ///
     /// # Errors
-    /// [`Error::Closed`]; [`Error::NoSpace`] where the log cannot be extended, after which it may be
-    /// repeated; [`Error::Poisoned`] when writing the log has failed, now or before.
+    /// [`Error::Closed`]; [`Error::NoSpace`] where the log cannot be extended, after which it may
+    /// be repeated; [`Error::Poisoned`] when writing the log has failed, now or before.
     pub fn sync(&self) -> Result<Lsn> {
         let engine = &self.shared.core.engine;
         engine.check_open()?;
@@ -293,8 +294,8 @@ impl Database {
     /// Stops no transaction.
     ///
     /// # Errors
-    /// Those of [every call](crate#errors-of-every-call) that writes. A failed write or sync of a file
-    /// also poisons the database.
+    /// Those of [every call](crate#errors-of-every-call) that writes. A failed write or sync of a
+    /// file also poisons the database.
     pub fn checkpoint(&self) -> Result<CheckpointReport> {
         self.shared.core.checkpoint()
     }
@@ -304,9 +305,9 @@ impl Database {
     /// everything, through the cache.
     ///
     /// # Errors
-    /// Those of [every call](crate#errors-of-every-call) that reads, but for damage, which is in the
-    /// report; [`Error::NoSpace`] also where writers needed the log that the verification held: run it
-    /// again.
+    /// Those of [every call](crate#errors-of-every-call) that reads, but for damage, which is in
+    /// the report; [`Error::NoSpace`] also where writers needed the log that the verification held:
+    /// run it again.
     pub fn verify(&self, mut f: impl FnMut(&VerifyProgress)) -> Result<VerifyReport> {
         let core = &self.shared.core;
         crate::verify::verify(&core.engine, &core.checkpointer, &mut f)
@@ -319,18 +320,18 @@ impl Database {
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that writes: a backup takes a checkpoint;
     /// [`Error::InvalidArgument`] where `dir` is not empty; [`Error::NoSpace`] also where writers
-    /// needed the log that the copy held. Remove what was copied and run it again. None that concerns
-    /// the copy harms the database.
+    /// needed the log that the copy held. Remove what was copied and run it again. None that
+    /// concerns the copy harms the database.
     pub fn backup(&self, dir: impl AsRef<Path>) -> Result<BackupReport> {
         let core = &self.shared.core;
-        // To the end: closing waits, since the checkpoint that a copy begins with must not come behind
-        // the note of a clean shutdown.
+        // To the end: closing waits, since the checkpoint that a copy begins with must not come
+        // behind the note of a clean shutdown.
         let _writing = core.admit_write()?;
         crate::backup::backup(&core.engine, &core.checkpointer, dir.as_ref())
     }
 
-    /// Closes the database for every handle: live transactions roll back, everything is written, and
-    /// the next open need not recover. Later calls on any handle give [`Error::Closed`].
+    /// Closes the database for every handle: live transactions roll back, everything is written,
+    /// and the next open need not recover. Later calls on any handle give [`Error::Closed`].
     ///
     /// # Errors
     /// What stood in the way of a clean shutdown: the next open recovers then.
@@ -368,7 +369,7 @@ impl BackOff {
 
     fn wait(&mut self) {
         let started = Instant::now();
-        let address = std::ptr::from_ref(self).addr() as u64;
+        let address = to_u64(std::ptr::from_ref(self).addr());
         self.seed = (self.seed ^ address).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
         let share = u32::from(self.seed.to_le_bytes()[0]) + 1;
         let pause = self.pause * share / 256;

@@ -14,14 +14,20 @@ const VERSIONS_WAIT: Duration = Duration::from_secs(1);
 const VERSIONS_POLL: Duration = Duration::from_millis(1);
 /// Entries of each shard that one look goes through.
 const VERSIONS_PER_LOOK: usize = 256;
+/// Versions are scarce when they fill more than one part in this many of the bound.
+const VERSIONS_SCARCE_SHARE: u64 = 2;
+/// Where versions are scarce, a transaction gets one part in this many of its budget.
+const BUDGET_SCARCE_SHARE: u64 = 16;
 /// When nothing helped, one part in this many of the bound may be added before the next try.
 const VERSIONS_STEP: u64 = 16;
 
 impl Engine {
     /// Memory that the versions of one transaction may take: less where versions are many.
     pub(super) fn versions_budget_bytes(&self) -> u64 {
-        let is_scarce = self.versions.bytes() > self.versions_bytes_max / 2;
-        if is_scarce { self.bulk_budget_bytes / VERSIONS_STEP } else { self.bulk_budget_bytes }
+        match self.versions.bytes() > self.versions_bytes_max / VERSIONS_SCARCE_SHARE {
+            true => self.bulk_budget_bytes / BUDGET_SCARCE_SHARE,
+            false => self.bulk_budget_bytes,
+        }
     }
 
     /// Keeps versions within their share of the memory: collects them, waits for the reader who holds

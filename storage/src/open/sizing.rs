@@ -1,5 +1,5 @@
-//! How the options' bytes are shared out: memory over pool, ring and buffers, log space over segments
-//! and the permanent reserve.
+//! How the options' bytes are shared out: memory over pool, ring and buffers, log space over
+//! segments and the permanent reserve.
 
 use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::log::SegmentOptions;
@@ -10,6 +10,12 @@ use crate::Options;
 
 /// Largest ring between appenders and the disk, in bytes.
 const RING_BYTES_MAX: usize = 4 << 20;
+/// The ring takes one part in this many of the memory, where that is within its limits.
+const RING_SHARE: usize = 16;
+/// Longest records that the ring holds at least.
+const RING_RECORDS_MIN: usize = 4;
+/// The ring's links take one part in this many of its size again.
+const LINKS_SHARE: usize = 2;
 /// Fewest frames of a pool: what a few operations pin at once on a tall tree.
 const FRAMES_MIN: usize = 16;
 /// The versions of one transaction take at most one part in this many of the memory; beyond that it
@@ -23,6 +29,10 @@ const VERSIONS_SHARE: u64 = 4;
 const VERSIONS_BYTES_MIN: u64 = 1 << 20;
 /// The undo of one transaction may hold one part in this many of the log before it is spilled.
 const HELD_SHARE: u64 = 4;
+/// A doublewrite batch has one page for this many of the memory's.
+const BATCH_SHARE: usize = 16;
+/// Bytes that a page of a batch takes, in pages: its copy and its slot's image, of two batches.
+const BATCH_COPIES: usize = 4;
 /// Most pages of a doublewrite batch.
 const BATCH_PAGES_MAX: usize = 64;
 /// One part in this many of the frames is kept clean for those who need one.
@@ -60,11 +70,12 @@ impl Sizing {
     pub(crate) fn new(options: &Options, page_bytes: usize) -> Result<Self> {
         let cache_bytes = to_usize(options.cache_bytes);
         let record_max = record_bytes_max(page_bytes);
-        let ring_bytes =
-            (cache_bytes / 16).clamp(4 * record_max, RING_BYTES_MAX).next_power_of_two();
-        let batch_pages = (cache_bytes / page_bytes / 16).clamp(1, BATCH_PAGES_MAX);
-        // The ring has half its size again in links; a batch has page copies and slot images, twice.
-        let buffers_bytes = ring_bytes + ring_bytes / 2 + 4 * batch_pages * page_bytes;
+        let ring_bytes = (cache_bytes / RING_SHARE)
+            .clamp(RING_RECORDS_MIN * record_max, RING_BYTES_MAX)
+            .next_power_of_two();
+        let batch_pages = (cache_bytes / page_bytes / BATCH_SHARE).clamp(1, BATCH_PAGES_MAX);
+        let ring_and_links_bytes = ring_bytes + ring_bytes / LINKS_SHARE;
+        let buffers_bytes = ring_and_links_bytes + BATCH_COPIES * batch_pages * page_bytes;
         let frames = (cache_bytes.saturating_sub(buffers_bytes) / page_bytes).max(FRAMES_MIN);
         if u32::try_from(frames).is_err() {
             let why = format!("cache_bytes asks for {frames} pages; at most {} fit", u32::MAX);

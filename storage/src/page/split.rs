@@ -11,8 +11,8 @@
 //! * *Right*: fences *s* and high, cells from *j* on. On a leaf *s* is at most one byte longer than
 //!   key *j - 1*, whose cell (suffix and more than one byte) is gone; on an inner node *s* is now
 //!   the low fence and no longer a separator. The old low fence is gone but for *p* bytes of it.
-//! * The prefixes of both halves are at least *p* long, as their fences lie between the old ones, so
-//!   no cell grows.
+//! * The prefixes of both halves are at least *p* long, as their fences lie between the old ones,
+//!   so no cell grows.
 //!
 //! A leaf with one cell is cut between it and the incoming key. Any one cell fits any two fences
 //! ([`cell_bytes_max`](super::cell_bytes_max)), so both halves, and the incoming cell on an empty
@@ -31,6 +31,14 @@ use super::inner::{self, InnerView};
 use super::key::Key;
 use super::leaf;
 use super::node::{NodeView, SLOT_BYTES, content_bytes};
+
+/// A cut may be less even than the evenest by one part in this many of a page, for a shorter
+/// separator.
+const SLACK_SHARE: usize = 8;
+/// A node is sparse when it uses less than one part in this many of its page.
+const SPARSE_SHARE: usize = 4;
+/// Neighbours merge where the page that they make keeps one part in this many free.
+const MERGED_FREE_SHARE: usize = 4;
 
 /// What did not fit.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +114,7 @@ pub fn split_plan(page: &[u8], incoming: &Incoming<'_>) -> SplitPlan {
         candidates().max_by_key(|cut| cut.slot)
     } else {
         let evenest = candidates().map(|cut| cut.fuller).min().unwrap_or(0);
-        let slack = content_bytes(page.len()) / 8;
+        let slack = content_bytes(page.len()) / SLACK_SHARE;
         candidates()
             .filter(|cut| cut.fuller <= evenest + slack)
             .min_by_key(|cut| (cut.separator.len(), cut.fuller))
@@ -239,19 +247,20 @@ fn cell_bytes(node: NodeView<'_>, slot: usize) -> usize {
 /// Whether `page` is so empty that a merge with a neighbour is worth a look: below a quarter full.
 #[must_use]
 pub fn is_sparse(page: &[u8]) -> bool {
-    NodeView::new(page).used_bytes_logical() < content_bytes(page.len()) / 4
+    NodeView::new(page).used_bytes_logical() < content_bytes(page.len()) / SPARSE_SHARE
 }
 
-/// Whether `left` may absorb its right neighbour: the result is at most three quarters full, so that
-/// neither a few inserts split it again nor a few deletes make it [`is_sparse`].
+/// Whether `left` may absorb its right neighbour: the result is at most three quarters full, so
+/// that neither a few inserts split it again nor a few deletes make it [`is_sparse`].
 #[must_use]
 pub fn can_merge(left: &[u8], right: &[u8]) -> bool {
     let content = content_bytes(left.len());
-    are_neighbours(left, right) && merged_bytes(left, right) <= content - content / 4
+    are_neighbours(left, right)
+        && merged_bytes(left, right) <= content - content / MERGED_FREE_SHARE
 }
 
-/// Whether two nodes of the same tree and level lie side by side. Inner nodes without children, which
-/// are being dismantled, are nobody's neighbours.
+/// Whether two nodes of the same tree and level lie side by side. Inner nodes without children,
+/// which are being dismantled, are nobody's neighbours.
 pub(super) fn are_neighbours(left: &[u8], right: &[u8]) -> bool {
     let (a, b) = (NodeView::new(left), NodeView::new(right));
     left.len() == right.len()

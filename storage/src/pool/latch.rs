@@ -30,7 +30,7 @@
 //!   them; the releasing operation is a read-modify-write, so it either sees bit 1, or comes before
 //!   the parker's compare-exchange, which then fails or finds the latch free.
 
-use seawall_wal::codec::to_usize;
+use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::sync::atomic::{AtomicU64, Ordering, fence};
 use seawall_wal::sync::{Condvar, Mutex, hint};
 
@@ -70,7 +70,7 @@ impl Parking {
 
     fn bucket(&self, latch: &Latch) -> &Bucket {
         // Frames are laid out at a fixed stride; the multiplication spreads them (Knuth).
-        let address = std::ptr::from_ref(latch).addr() as u64;
+        let address = to_u64(std::ptr::from_ref(latch).addr());
         let hash = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         &self.buckets[to_usize(hash % BUCKETS)]
     }
