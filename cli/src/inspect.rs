@@ -115,8 +115,8 @@ impl Files {
         Ok(LogFiles::open(disk, &dir, identity.database, epochs, record_bytes_max)?)
     }
 
-    /// Where the log ends, by the decision that recovery makes as well: with what these images of pages
-    /// prove.
+    /// Where the log ends, by the decision that recovery makes as well: with what these images of
+    /// pages prove.
     pub(crate) fn log_end(&self, log: &Arc<LogFiles>, slots: &[Slot]) -> Result<LogEnd, Failure> {
         Ok(find_log_end(log, &self.state, slots)?)
     }
@@ -138,7 +138,8 @@ impl Files {
         first.min().unwrap_or(first_epoch.start_lsn)
     }
 
-    /// Names and numbers of trees, from those leaves of the catalogue that have reached the page file.
+    /// Names and numbers of trees, from those leaves of the catalogue that have reached the page
+    /// file.
     pub(crate) fn tree_ids(&self) -> Result<Vec<(String, TreeId)>, Failure> {
         let pages = self.pages()?;
         let mut page = AlignedBuf::new(self.page_bytes());

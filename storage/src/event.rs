@@ -7,12 +7,12 @@ use crate::{CheckpointReport, Error, Lsn};
 
 /// Something that happened in the background, or that is taking its time.
 ///
-/// Delivered on the thread where it happens: one of the database's own, or one that is in the middle of
-/// a call, such as a write that waits for room in the log. No latch is held, but a slow receiver slows
-/// that thread down, and a receiver must not wait for anything that the thread is about to do. It may
-/// read, and look at [`Database::stats`](crate::Database::stats). It must not write to the database,
-/// take a checkpoint of it, verify it, back it up or close it, nor use a transaction that may be in the
-/// call.
+/// Delivered on the thread where it happens: one of the database's own, or one that is in the
+/// middle of a call, such as a write that waits for room in the log. No latch is held, but a slow
+/// receiver slows that thread down, and a receiver must not wait for anything that the thread is
+/// about to do. It may read, and look at [`Database::stats`](crate::Database::stats). It must not
+/// write to the database, take a checkpoint of it, verify it, back it up or close it, nor use a
+/// transaction that may be in the call.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -49,17 +49,17 @@ pub enum Event {
         /// What failed first.
         error: Error,
     },
-    /// The last handle of the database has gone, and it could not be shut down cleanly: the next open
-    /// recovers. (Where [`Database::close`](crate::Database::close) is called, that returns the error
-    /// instead.)
+    /// The last handle of the database has gone, and it could not be shut down cleanly: the next
+    /// open recovers. (Where [`Database::close`](crate::Database::close) is called, that returns
+    /// the error instead.)
     CloseFailed {
         /// What stood in the way.
         error: Error,
     },
 }
 
-/// Step of recovery, in order. `done` and `total` of [`Event::RecoveryProgress`] count the unit given
-/// with each; the last report of a phase has them equal.
+/// Step of recovery, in order. `done` and `total` of [`Event::RecoveryProgress`] count the unit
+/// given with each; the last report of a phase has them equal.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecoveryPhase {
@@ -91,8 +91,8 @@ impl fmt::Display for RecoveryPhase {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StallReason {
-    /// The log comes near `max_wal_bytes`, and each writer is slowed; or it has reached the bound and
-    /// nothing can be recycled yet, and a writer waits.
+    /// The log comes near `max_wal_bytes`, and each writer is slowed; or it has reached the bound
+    /// and nothing can be recycled yet, and a writer waits.
     WalBound,
     /// Recovery from here would take longer than `recovery_target`.
     RecoveryTarget,

@@ -1,5 +1,5 @@
-//! Names in a database's directory. That of the control file is [`CONTROL_NAME`], those of the log's
-//! files are made by `seawall_wal`.
+//! Names in a database's directory. That of the control file is [`CONTROL_NAME`], those of the
+//! log's files are made by `seawall_wal`.
 //!
 //! [`CONTROL_NAME`]: seawall_wal::control::CONTROL_NAME
 

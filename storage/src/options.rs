@@ -116,8 +116,8 @@ impl Options {
     /// Memory for pages, log ring and batch buffers together. 256 MiB; at least 1 MiB, at most the
     /// machine's memory.
     ///
-    /// Old versions take memory beside it: a quarter as much, at least 1 MiB, before writers wait for
-    /// the readers who hold them and the oldest snapshot ends with [`Error::SnapshotTooOld`].
+    /// Old versions take memory beside it: a quarter as much, at least 1 MiB, before writers wait
+    /// for the readers who hold them and the oldest snapshot ends with [`Error::SnapshotTooOld`].
     #[must_use]
     pub const fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
@@ -133,16 +133,16 @@ impl Options {
         self
     }
 
-    /// Hard bound of the space that the log takes on disk; writers are slowed near it, never failed.
-    /// 1 GiB; from 16 MiB to 256 TiB.
+    /// Hard bound of the space that the log takes on disk; writers are slowed near it, never
+    /// failed. 1 GiB; from 16 MiB to 256 TiB.
     #[must_use]
     pub const fn max_wal_bytes(mut self, bytes: u64) -> Self {
         self.max_wal_bytes = bytes;
         self
     }
 
-    /// How long recovery after a crash should take at most; pages are written early enough for that.
-    /// 2 s; from 10 ms to 1 h.
+    /// How long recovery after a crash should take at most; pages are written early enough for
+    /// that. 2 s; from 10 ms to 1 h.
     #[must_use]
     pub const fn recovery_target(mut self, target: Duration) -> Self {
         self.recovery_target = target;
@@ -240,7 +240,8 @@ impl Options {
         self
     }
 
-    /// Test seam: log that the undo of one transaction may hold, in bytes; what is older is spilled.
+    /// Test seam: log that the undo of one transaction may hold, in bytes; what is older is
+    /// spilled.
     #[doc(hidden)]
     #[must_use]
     pub const fn held_log_bytes(mut self, bytes: u64) -> Self {
@@ -256,7 +257,8 @@ impl Options {
         self
     }
 
-    /// Test seam: each record gets a frame of its own, so that the power can be cut between any two.
+    /// Test seam: each record gets a frame of its own, so that the power can be cut between any
+    /// two.
     #[doc(hidden)]
     #[must_use]
     pub const fn record_alone(mut self, yes: bool) -> Self {

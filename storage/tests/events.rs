@@ -126,7 +126,8 @@ fn a_shutdown_that_fails_poisons_nothing_and_is_told_as_what_it_is() -> Result<(
     let disk = SimDisk::new();
     let (database, told) = open_noting(options(&disk).manual_background(true))?;
     database.tree("t")?.insert("key", "value")?;
-    // The sync of the checkpoint's master record is let pass, that of the clean-shutdown mark fails.
+    // The sync of the checkpoint's master record is let pass, that of the clean-shutdown mark
+    // fails.
     let syncs = AtomicU32::new(0);
     let is_second =
         move |path: &Path| path.ends_with("control") && syncs.fetch_add(1, Ordering::Relaxed) == 1;

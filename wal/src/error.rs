@@ -34,8 +34,8 @@ pub enum Error {
     },
     /// A read-only open met a database that was not shut down cleanly. Open it writable once.
     RecoveryNeeded,
-    /// There is no room: in the file system, for the log under its bound, or in the cache. Nothing was
-    /// lost: free some space, or raise the bound that the text names, and go on.
+    /// There is no room: in the file system, for the log under its bound, or in the cache. Nothing
+    /// was lost: free some space, or raise the bound that the text names, and go on.
     NoSpace {
         /// The file that could not grow, or be read.
         path: PathBuf,

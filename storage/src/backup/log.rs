@@ -2,7 +2,8 @@
 //! positions that `control` names hold there too.
 //!
 //! The first segment is copied from its beginning, because readers without a better hint begin at a
-//! segment's first frame. A copied segment ends with its last frame, and its header says so. The hold on the source's log follows the copy.
+//! segment's first frame. A copied segment ends with its last frame, and its header says so. The
+//! hold on the source's log follows the copy.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,7 +77,8 @@ impl<'b> LogCopy<'b> {
     /// Copies on up to `until`, which is durable.
     ///
     /// # Errors
-    /// [`Error::NoSpace`] when the hold was revoked; [`Error::Corrupt`]; those of reading and writing.
+    /// [`Error::NoSpace`] when the hold was revoked; [`Error::Corrupt`]; those of reading and
+    /// writing.
     pub(super) fn copy_to(&mut self, until: Lsn) -> Result<()> {
         if until <= self.end_lsn {
             return Ok(());

@@ -1,11 +1,13 @@
-//! Online, full backup: a copy of the database, made while writers go on, whose opening is recovery.
+//! Online, full backup: a copy of the database, made while writers go on, whose opening is
+//! recovery.
 //!
 //! 1. The target must be missing or empty. It gets a file `unfinished` that says what it is; if we
 //!    crash or fail from here to step 6, opening the copy is refused.
 //! 2. A checkpoint is taken. The log is held from where recovery from it would begin, and the undo
 //!    files are copied (`undo`).
-//! 3. Pages are copied (`pages`); between them the log is copied as far as it is durable (`log`), and
-//!    the hold follows. It is revoked, and the backup fails, before a writer would have to wait.
+//! 3. Pages are copied (`pages`); between them the log is copied as far as it is durable (`log`),
+//!    and the hold follows. It is revoked, and the backup fails, before a writer would have to
+//!    wait.
 //! 4. The log is made durable up to everything reserved so far, and copied up to there: that is
 //!    `min_consistent_lsn`, at or behind every page copied.
 //! 5. An empty doublewrite file and the manifest; everything is synced, names too.
@@ -52,8 +54,8 @@ const MANIFEST_NAME: &str = "manifest";
 /// Copies the database to `dir`; see the module.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] where `dir` is not empty; [`Error::NoSpace`] where the target is full, or
-/// writers needed the log that was held; [`Error::Corrupt`] for damage in the source.
+/// [`Error::InvalidArgument`] where `dir` is not empty; [`Error::NoSpace`] where the target is
+/// full, or writers needed the log that was held; [`Error::Corrupt`] for damage in the source.
 pub(crate) fn backup(
     engine: &Engine,
     checkpointer: &Checkpointer,

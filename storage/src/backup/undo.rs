@@ -1,7 +1,8 @@
 //! Copying the undo files that the checkpoint of the copy names.
 //!
-//! A file may be longer by now than the checkpoint says, which opening the copy does not mind. It may
-//! be gone: then its transaction is over, durably, and the log that is copied afterwards says so.
+//! A file may be longer by now than the checkpoint says, which opening the copy does not mind. It
+//! may be gone: then its transaction is over, durably, and the log that is copied afterwards says
+//! so.
 
 use std::path::Path;
 

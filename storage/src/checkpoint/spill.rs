@@ -8,8 +8,8 @@
 //! 2. The durable log from the oldest of them on is read once, and their records are appended to
 //!    their undo files. If we crash here, what was appended lies behind the files' marks: nobody
 //!    reads it.
-//! 3. The files are synced, with their names. The checkpoint that follows names the marks; until its
-//!    master record is durable the log keeps what it had.
+//! 3. The files are synced, with their names. The checkpoint that follows names the marks; until
+//!    its master record is durable the log keeps what it had.
 //! 4. The room that was set aside for compensations of what was spilled is given back: those do not
 //!    need the log to be kept, so a checkpoint can always make room for them.
 //!

@@ -10,8 +10,8 @@
 //! 6. The log below everything that either master record needs, and that nobody holds, is given up
 //!    (C3).
 //!
-//! An error before step 5 leaves the checkpoint before in force; an error in step 5 poisons, because
-//! what the next open will find is not known.
+//! An error before step 5 leaves the checkpoint before in force; an error in step 5 poisons,
+//! because what the next open will find is not known.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,8 +36,8 @@ use crate::txn::ActiveTxn;
 const FENCE_RECORD_BYTES: u64 = 256;
 /// Envelope, section, number, length and padding around a chunk's entries.
 const CHUNK_OVERHEAD_BYTES: u64 = 64;
-/// A hold on the log is revoked when less than this many eighths of the bound is left: the permanent
-/// reserve, and the log up to the checkpoint after the next.
+/// A hold on the log is revoked when less than this many eighths of the bound is left: the
+/// permanent reserve, and the log up to the checkpoint after the next.
 const HOLD_ROOM_EIGHTHS: u64 = 3;
 
 /// Takes checkpoints, one at a time.
@@ -56,14 +56,14 @@ pub(crate) struct Checkpointer {
     redo_lsn: AtomicU64,
     /// The log below was given up: no transaction needs anything of it, whatever it needs now.
     kept_lsn: AtomicU64,
-    /// Log of earlier epochs that recovery worked off when the database was opened: as much as a page
-    /// that is dirty since then may need again.
+    /// Log of earlier epochs that recovery worked off when the database was opened: as much as a
+    /// page that is dirty since then may need again.
     earlier_bytes: u64,
 }
 
 impl Checkpointer {
-    /// For a log of `max_wal_bytes`, of which the undo of one transaction may hold `held_log_bytes`;
-    /// `earlier_bytes`: log of earlier epochs that recovery has just worked off.
+    /// For a log of `max_wal_bytes`, of which the undo of one transaction may hold
+    /// `held_log_bytes`; `earlier_bytes`: log of earlier epochs that recovery has just worked off.
     pub(crate) fn new(
         engine: Arc<Engine>,
         control: Arc<Control>,
@@ -177,8 +177,8 @@ impl Checkpointer {
         spill_undo(&self.engine, &self.control, self.kept_lsn(), share_bytes)
     }
 
-    /// Whether two checkpoints, one for each master record, would give up any log: nothing that they
-    /// could name lies in the oldest segment.
+    /// Whether two checkpoints, one for each master record, would give up any log: nothing that
+    /// they could name lies in the oldest segment.
     pub(crate) fn can_give_log_up(&self) -> bool {
         let engine = &*self.engine;
         let redo_lsn = engine.dirty.min_rec_lsn().unwrap_or_else(|| engine.log.reserved_lsn());
@@ -266,8 +266,8 @@ impl Checkpointer {
         Ok((tables, end, appended))
     }
 
-    /// A transaction that has undone everything back into its undo file needs no log, until it writes
-    /// again; what lies between is undone, or compensation.
+    /// A transaction that has undone everything back into its undo file needs no log, until it
+    /// writes again; what lies between is undone, or compensation.
     fn kept_lsn(&self) -> Lsn {
         Lsn::new(self.kept_lsn.load(Ordering::SeqCst))
     }

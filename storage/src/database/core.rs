@@ -275,8 +275,8 @@ impl Core {
         }
     }
 
-    /// [`Database::checkpoint`](crate::Database::checkpoint): cleans up to the position of the call,
-    /// then takes two checkpoints, so that neither master record needs older log.
+    /// [`Database::checkpoint`](crate::Database::checkpoint): cleans up to the position of the
+    /// call, then takes two checkpoints, so that neither master record needs older log.
     pub(super) fn checkpoint(&self) -> Result<CheckpointReport> {
         let _writing = self.admit_write()?;
         let started = Instant::now();

@@ -24,8 +24,8 @@ type Pair = (Value, Value);
 /// An iterator over the pairs of a range, in key order, from both ends. It reads one leaf at a time
 /// and sees one moment of the database (in a transaction, also the transaction's own writes).
 ///
-/// An error ends it. It keeps old versions from being collected while it lives, never the log. Where
-/// that takes too much memory for too long it is revoked, and ends with
+/// An error ends it. It keeps old versions from being collected while it lives, never the log.
+/// Where that takes too much memory for too long it is revoked, and ends with
 /// [`Error::SnapshotTooOld`](crate::Error::SnapshotTooOld).
 pub struct Range<'tx> {
     shared: Arc<Shared>,

@@ -16,8 +16,8 @@ use crate::key_range::{KeyBounds, KeyRange};
 /// The database as it was at one moment, for as long as this lives. Cloning it is cheap.
 ///
 /// It keeps old versions in memory, never the log: an old snapshot costs the versions of what was
-/// overwritten since. Where they fill their share of memory, writers wait a second for it to go; then
-/// it is revoked, and every read gives [`Error::SnapshotTooOld`]: take a new one.
+/// overwritten since. Where they fill their share of memory, writers wait a second for it to go;
+/// then it is revoked, and every read gives [`Error::SnapshotTooOld`]: take a new one.
 #[derive(Clone)]
 pub struct Snapshot {
     shared: Arc<Shared>,

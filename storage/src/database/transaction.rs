@@ -24,14 +24,14 @@ const REMOVE_BATCH: usize = 1024;
 /// A transaction. Dropping it rolls it back.
 ///
 /// It sees the database as it was at its first read, and its own writes. Values are provisional
-/// until its commit returns. A write of a key that another transaction has written, and not ended, or
-/// has committed since this one's first read, is [`Error::Conflict`]: roll back and run it again, or
-/// use [`Database::transact`](crate::Database::transact), which does.
+/// until its commit returns. A write of a key that another transaction has written, and not ended,
+/// or has committed since this one's first read, is [`Error::Conflict`]: roll back and run it
+/// again, or use [`Database::transact`](crate::Database::transact), which does.
 ///
-/// A transaction that stays open may have to be ended for the others' sake. Where it has written, its
-/// records are moved out of the log when that fills; only where that is not possible, on a full disk,
-/// its next call gives [`Error::TransactionTooOld`]. Where it has read, the versions it sees may have to
-/// be dropped to bound memory: then reads, and a commit that has to validate them, give
+/// A transaction that stays open may have to be ended for the others' sake. Where it has written,
+/// its records are moved out of the log when that fills; only where that is not possible, on a full
+/// disk, its next call gives [`Error::TransactionTooOld`]. Where it has read, the versions it sees
+/// may have to be dropped to bound memory: then reads, and a commit that has to validate them, give
 /// [`Error::SnapshotTooOld`]. Roll back and run it again.
 pub struct Transaction {
     shared: Arc<Shared>,
@@ -92,8 +92,8 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that uses a transaction and writes;
-    /// [`Error::Conflict`] where another transaction has written the key. After [`Error::NoSpace`] the
-    /// transaction may go on.
+    /// [`Error::Conflict`] where another transaction has written the key. After [`Error::NoSpace`]
+    /// the transaction may go on.
     pub fn insert(
         &mut self,
         tree: &Tree,
@@ -182,8 +182,9 @@ impl Transaction {
     /// Renames a tree when this transaction commits. Returns whether there was one.
     ///
     /// # Errors
-    /// Those of [`Transaction::insert`]; [`Error::InvalidArgument`] for an empty or too long name, and
-    /// when there is a tree named `to`; [`Error::Conflict`] while another transaction writes to it.
+    /// Those of [`Transaction::insert`]; [`Error::InvalidArgument`] for an empty or too long name,
+    /// and when there is a tree named `to`; [`Error::Conflict`] while another transaction writes to
+    /// it.
     pub fn rename_tree(&mut self, from: &str, to: &str) -> Result<bool> {
         let _writing = self.shared.core.admit_write()?;
         self.with(|unit| self.shared.core.engine.unit_rename_tree(unit, from, to))
@@ -294,8 +295,8 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that uses a transaction and writes;
-    /// [`Error::InvalidArgument`] for a savepoint of another transaction. After any but the last, roll
-    /// back: part of it may be undone.
+    /// [`Error::InvalidArgument`] for a savepoint of another transaction. After any but the last,
+    /// roll back: part of it may be undone.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
         if savepoint.live_id != self.live_id {
             let why = "the savepoint is of another transaction";
@@ -308,8 +309,8 @@ impl Transaction {
     /// Undoes everything, as dropping does, and tells of errors.
     ///
     /// # Errors
-    /// What kept a part of it from being undone, and so has poisoned the database: the next open undoes
-    /// it. None for a transaction that the database has ended already.
+    /// What kept a part of it from being undone, and so has poisoned the database: the next open
+    /// undoes it. None for a transaction that the database has ended already.
     pub fn rollback(self) -> Result<()> {
         self.end()
     }
@@ -329,9 +330,9 @@ impl Transaction {
     /// Makes everything take place, with the durability that the transaction was begun with.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where a commit of another transaction has changed what this one has read;
-    /// [`Error::TransactionTooOld`], [`Error::SnapshotTooOld`], and those of
-    /// [every call](crate#errors-of-every-call) that writes: after all of these everything is undone, or
+    /// [`Error::Conflict`] where a commit of another transaction has changed what this one has
+    /// read; [`Error::TransactionTooOld`], [`Error::SnapshotTooOld`], and those of [every
+    /// call](crate#errors-of-every-call) that writes: after all of these everything is undone, or
     /// will be by the next open. [`Error::CommitUnknown`]: it may have taken place.
     pub fn commit(self) -> Result<Lsn> {
         let durability = self.durability;

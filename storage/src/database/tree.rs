@@ -77,7 +77,8 @@ impl Tree {
     ///
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that uses a tree, writes and commits;
-    /// [`Error::Conflict`](crate::Error::Conflict) when a transaction has held the key for a second.
+    /// [`Error::Conflict`](crate::Error::Conflict) when a transaction has held the key for a
+    /// second.
     pub fn insert(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.insert_with(key, value, self.durability())
     }

@@ -2,8 +2,8 @@
 //!
 //! One struct holds the parts; its methods are spread over one file for each concern: appending a
 //! record (`append`), reading (`read`), writes that commit by themselves (`auto_commit`),
-//! transactions (`unit`, `undo`, `validate`), the shape of trees (`structure`), the catalogue (`ddl`),
-//! and what runs in the background (`collect`, [`checkpoint`](crate::checkpoint)).
+//! transactions (`unit`, `undo`, `validate`), the shape of trees (`structure`), the catalogue
+//! (`ddl`), and what runs in the background (`collect`, [`checkpoint`](crate::checkpoint)).
 //!
 //! Lock order, from the outside in; a thread that holds one may take only what stands below it:
 //!
@@ -184,9 +184,9 @@ impl Engine {
 
     /// Registers a reader at what `watermark` says. Returns its slot, `read_lsn` and `low_lsn`.
     ///
-    /// The order is what makes `low_lsn` safe: `visible_lsn` first, then the transaction table, then
-    /// the position to read at. A transaction that the scan misses reserves its first record beyond
-    /// that `visible_lsn`.
+    /// The order is what makes `low_lsn` safe: `visible_lsn` first, then the transaction table,
+    /// then the position to read at. A transaction that the scan misses reserves its first record
+    /// beyond that `visible_lsn`.
     pub(crate) fn register(&self, watermark: impl Fn() -> Lsn) -> (SnapshotSlot, Lsn, Lsn) {
         self.reap_slots();
         let visible = self.log.visible_lsn();

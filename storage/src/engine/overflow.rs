@@ -30,8 +30,8 @@ use crate::space::ReservedRun;
 pub(crate) const EXTENTS_MAX: usize = 16;
 
 // A run is as long as what is left of the value, or as what a bitmap page covers, however the free
-// pages lie: where no bitmap page has such a run free, the next one is made. So the longest value on
-// the smallest pages takes the most extents.
+// pages lie: where no bitmap page has such a run free, the next one is made. So the longest value
+// on the smallest pages takes the most extents.
 const _: () = {
     let page_bytes = PAGE_BYTES[0];
     let first_max = payload_bytes_max(page_bytes, MAX_KEY_BYTES);

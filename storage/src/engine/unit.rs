@@ -187,8 +187,8 @@ impl Unit {
         Written { trees: trees.into(), ..Written::keys(&self.written) }
     }
 
-    /// The stamp for the unit's write of a key: that of its first write, a new one, or none where the
-    /// version store keeps what was there before. The catalogue's rows never bear one.
+    /// The stamp for the unit's write of a key: that of its first write, a new one, or none where
+    /// the version store keeps what was there before. The catalogue's rows never bear one.
     fn stamp(&self, tree: TreeId, before: Option<&Cell<'_>>, is_own: bool) -> Option<Stamp> {
         let bulk = self.bulk.as_ref().filter(|_| tree != TreeId::CATALOGUE)?;
         let found = before.and_then(|before| before.stamp).filter(|stamp| stamp.txn == bulk.id);
@@ -228,8 +228,8 @@ impl Unit {
 }
 
 impl Engine {
-    /// The unit's view, registered at its first use: it may read up to `contiguous_lsn`, and waits at
-    /// its end for what it has read (T1).
+    /// The unit's view, registered at its first use: it may read up to `contiguous_lsn`, and waits
+    /// at its end for what it has read (T1).
     pub(crate) fn unit_view<'u>(&self, unit: &'u mut Unit) -> ReadAt<'u> {
         if unit.snapshot.is_none() {
             let (slot, read_lsn, low_lsn) = self.register(|| self.log.contiguous_lsn());
@@ -413,8 +413,8 @@ impl Engine {
 
     /// Who wrote a key last, whose cell in the page is `cell`. The caller holds the leaf's latch.
     ///
-    /// A stamp in the page is newer than all versions in the store but one: that of a writer who has
-    /// put the stamped cell back and is not done with his rollback.
+    /// A stamp in the page is newer than all versions in the store but one: that of a writer who
+    /// has put the stamped cell back and is not done with his rollback.
     pub(super) fn head(
         &self,
         key: &VersionKey,

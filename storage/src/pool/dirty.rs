@@ -10,10 +10,10 @@
 //!
 //! What must hold:
 //!
-//! * P1: `rec_lsn` is at or below the START of the first record of the dirty period. `enter` reads the
-//!   log's reserved end under the shard lock, before the record is reserved; a copy of the shard
-//!   therefore has the entry, or every record of its dirty period lies beyond what was reserved when
-//!   the copy began (C1).
+//! * P1: `rec_lsn` is at or below the START of the first record of the dirty period. `enter` reads
+//!   the log's reserved end under the shard lock, before the record is reserved; a copy of the
+//!   shard therefore has the entry, or every record of its dirty period lies beyond what was
+//!   reserved when the copy began (C1).
 //! * P2, P3: between `begin_write` and `complete` nobody else can begin a write of the same id, and
 //!   an entry goes only when the data sync has returned and the page is still what was written.
 //! * A page with an entry, in any state, stays in its frame. So there are never more entries than
@@ -54,8 +54,8 @@ struct Entry {
     rec_lsn: Lsn,
     /// `page_lsn` of the image in flight.
     image_lsn: Lsn,
-    /// The first record of this dirty period re-creates the page whole, so a torn write is mended by
-    /// redo alone and needs no doublewrite image.
+    /// The first record of this dirty period re-creates the page whole, so a torn write is mended
+    /// by redo alone and needs no doublewrite image.
     is_recreated: bool,
     slot: u32,
 }
@@ -161,8 +161,8 @@ impl DirtyTable {
         }
     }
 
-    /// Makes sure that `page`, which the caller has latched exclusively, has an entry. Called before
-    /// the record that changes it is reserved; `reserved` reads the log's reserved end.
+    /// Makes sure that `page`, which the caller has latched exclusively, has an entry. Called
+    /// before the record that changes it is reserved; `reserved` reads the log's reserved end.
     ///
     /// # Panics
     /// When the pool has no frame for another dirty page, which a latched page cannot mean.
@@ -196,8 +196,8 @@ impl DirtyTable {
         DirtyMark { slot }
     }
 
-    /// Notes the END of a record just reserved for the marked page. Neither waits nor allocates (W3).
-    /// `Release`, paired with the `Acquire` in [`Self::copy_shard`].
+    /// Notes the END of a record just reserved for the marked page. Neither waits nor allocates
+    /// (W3). `Release`, paired with the `Acquire` in [`Self::copy_shard`].
     #[inline]
     pub fn touched(&self, mark: DirtyMark, last_lsn: Lsn) {
         self.last_lsns[slot_index(mark.slot)].store(last_lsn.get(), Ordering::Release);
@@ -239,8 +239,8 @@ impl DirtyTable {
         });
     }
 
-    /// Ends a write after its data sync has returned. `page_lsn` is the page's, read under its latch,
-    /// which the caller still holds shared; `None` where the latch was busy.
+    /// Ends a write after its data sync has returned. `page_lsn` is the page's, read under its
+    /// latch, which the caller still holds shared; `None` where the latch was busy.
     ///
     /// # Panics
     /// When no image of the page is waiting for its sync.

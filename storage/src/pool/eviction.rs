@@ -1,9 +1,10 @@
 //! Which frame is used for the next page.
 //!
 //! A clock goes round the frames. A page that was asked for again since it was loaded survives a
-//! few visits; one that a scan passed once does not. Only clean and unpinned frames are taken (a page
-//! with an entry in the dirty table, in whatever state, is not clean): a foreground thread never
-//! writes somebody's page to get a frame. Where no frame is clean, the [`FrameProvider`] is asked.
+//! few visits; one that a scan passed once does not. Only clean and unpinned frames are taken (a
+//! page with an entry in the dirty table, in whatever state, is not clean): a foreground thread
+//! never writes somebody's page to get a frame. Where no frame is clean, the [`FrameProvider`] is
+//! asked.
 
 use std::io;
 use std::sync::Arc;

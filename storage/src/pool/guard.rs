@@ -37,7 +37,8 @@ impl<'p> Pin<'p> {
         self.frame
     }
 
-    /// Latches the page for reading; waits. A thread latches a page once: not again while it has it.
+    /// Latches the page for reading; waits. A thread latches a page once: not again while it has
+    /// it.
     #[inline]
     #[must_use]
     pub fn shared(&self) -> SharedPage<'_> {

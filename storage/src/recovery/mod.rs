@@ -1,5 +1,5 @@
-//! What recovery finds out and repeats: analysis and redo. Undo is the engine's, since it is the same
-//! as a rollback's; the order of the steps is that of `open`.
+//! What recovery finds out and repeats: analysis and redo. Undo is the engine's, since it is the
+//! same as a rollback's; the order of the steps is that of `open`.
 
 mod analysis;
 mod redo;

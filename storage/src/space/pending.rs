@@ -1,8 +1,8 @@
 //! Extents that commits have freed and that snapshots may still need.
 //!
-//! An extent enters before the commit record that frees it is reserved, with the writer's cell and no
-//! position of its own; the commit decides both at once. It leaves when a redo-only record has marked
-//! its pages as free, once the collection horizon has passed the commit.
+//! An extent enters before the commit record that frees it is reserved, with the writer's cell and
+//! no position of its own; the commit decides both at once. It leaves when a redo-only record has
+//! marked its pages as free, once the collection horizon has passed the commit.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Undo files: records of huge transactions that the log no longer holds, for their rollback and for
-//! readers of older versions ("Spilling" in ARCHITECTURE.md).
+//! Undo files: records of huge transactions that the log no longer holds, for their rollback and
+//! for readers of older versions ("Spilling" in ARCHITECTURE.md).
 //!
 //! One file a transaction, `undo/<transaction id>`, with the records that may have to be undone, in
 //! the order of their LSNs. Files are neither logged nor allocated from pages, nor counted in
@@ -10,20 +10,21 @@
 //!
 //! 1. [`SpillWriter::append`] copies records out of the log.
 //! 2. [`SpillWriter::sync`] makes them durable, and gives a [`SpillMark`]. If we crash before, what
-//!    was written lies behind the last mark: nobody reads it, and [`SpillWriter::resume`] cuts it off.
-//! 3. A checkpoint names the mark; only when its master record is durable does the log let go of what
-//!    lies below (C3). From here on, damage below the mark is [`Error::Corrupt`].
+//!    was written lies behind the last mark: nobody reads it, and [`SpillWriter::resume`] cuts it
+//!    off.
+//! 3. A checkpoint names the mark; only when its master record is durable does the log let go of
+//!    what lies below (C3). From here on, damage below the mark is [`Error::Corrupt`].
 //! 4. [`SpillReader`] reads below a mark, beside the writer and any number of others.
-//! 5. When nobody needs the undo any more and no checkpoint names it, [`remove`] takes the file away.
-//!    If we crash before that is durable the file is there again, and [`remove_unknown`] at the next
-//!    open finds that its transaction is in no table.
+//! 5. When nobody needs the undo any more and no checkpoint names it, [`remove`] takes the file
+//!    away. If we crash before that is durable the file is there again, and [`remove_unknown`] at
+//!    the next open finds that its transaction is in no table.
 //!
 //! # Failures
 //!
-//! A file grows before anything refers to the space. So a failed write or sync never poisons (W2): the
-//! writer goes back to its last mark, gives back the space behind it, and a full disk is
-//! [`Error::NoSpace`]. The log goes on holding what was not spilled; the caller tries again later, or
-//! ends the transaction.
+//! A file grows before anything refers to the space. So a failed write or sync never poisons (W2):
+//! the writer goes back to its last mark, gives back the space behind it, and a full disk is
+//! [`Error::NoSpace`]. The log goes on holding what was not spilled; the caller tries again later,
+//! or ends the transaction.
 
 mod block;
 mod reader;
@@ -108,8 +109,8 @@ pub(crate) fn remove(disk: &dyn Disk, dir: &Path, txn: TxnId) -> Result<()> {
     }
 }
 
-/// Takes away the files of transactions that `is_known` does not accept, and says how many. Whatever
-/// else lies in the folder is left alone.
+/// Takes away the files of transactions that `is_known` does not accept, and says how many.
+/// Whatever else lies in the folder is left alone.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -128,8 +129,8 @@ pub(crate) fn remove_unknown(
     Ok(removed)
 }
 
-/// The undo files and their lengths in bytes, in the order of their transactions. A file may be longer
-/// than the mark says.
+/// The undo files and their lengths in bytes, in the order of their transactions. A file may be
+/// longer than the mark says.
 ///
 /// # Errors
 /// [`Error::Io`].

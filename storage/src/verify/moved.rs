@@ -2,8 +2,8 @@
 //! transactions hold for their undo.
 //!
 //! Whatever links, unlinks, allocates or frees a page is in the log and names it: as the page of a
-//! reference, in an extent of `Allocate` or `Release`, in the link of an overflow value that a `Put`
-//! writes or replaces, or among the extents that a commit frees. A page that no record of the
+//! reference, in an extent of `Allocate` or `Release`, in the link of an overflow value that a
+//! `Put` writes or replaces, or among the extents that a commit frees. A page that no record of the
 //! verification names had one owner, or none, all the time.
 
 use std::collections::{BTreeSet, HashSet};

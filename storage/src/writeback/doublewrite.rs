@@ -1,9 +1,10 @@
-//! The `doublewrite` file: images of pages, durable before the pages are overwritten in place, so that
-//! a write torn by a crash can be mended.
+//! The `doublewrite` file: images of pages, durable before the pages are overwritten in place, so
+//! that a write torn by a crash can be mended.
 //!
-//! A header block, then two areas of equal size. Batch `n` of an epoch is written into area `n % 2`,
-//! from its start, slot behind slot (their format is in `slot`); the rest of the area keeps what
-//! stood there. The file has its full size from its creation, so that no batch meets a full disk.
+//! A header block, then two areas of equal size. Batch `n` of an epoch is written into area
+//! `n % 2`, from its start, slot behind slot (their format is in `slot`); the rest of the area
+//! keeps what stood there. The file has its full size from its creation, so that no batch meets a
+//! full disk.
 //!
 //! | offset | size | field of the header block |
 //! |---|---|---|
@@ -20,8 +21,8 @@
 //! its pages were not yet being overwritten, and what is behind it is of a batch that was synced.
 //!
 //! What must hold: an area is written only when the data sync of the batch that used it last has
-//! returned. So of the two areas at most one is incomplete, and the images of every batch whose pages
-//! may be torn are there.
+//! returned. So of the two areas at most one is incomplete, and the images of every batch whose
+//! pages may be torn are there.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -179,8 +180,8 @@ impl DoublewriteFile<'_> {
     /// Reads every valid slot, in the order of batches. Changes nothing.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the header is damaged, or a valid slot holds something else than its
-    /// page; [`Error::Io`].
+    /// [`Error::Corrupt`] where the header is damaged, or a valid slot holds something else than
+    /// its page; [`Error::Io`].
     pub fn scan(&self) -> Result<Vec<Slot>> {
         let (file, geometry) = self.open_file(OpenMode::ReadOnly)?;
         let mut area = AlignedBuf::new(geometry.area_bytes());
@@ -193,8 +194,8 @@ impl DoublewriteFile<'_> {
         Ok(slots)
     }
 
-    /// Opens the file for the batches of `epoch`, which must be greater than any that wrote to it, and
-    /// after everything worth restoring was restored.
+    /// Opens the file for the batches of `epoch`, which must be greater than any that wrote to it,
+    /// and after everything worth restoring was restored.
     ///
     /// # Errors
     /// [`Error::Corrupt`] where the header is damaged; [`Error::Io`].

@@ -1,6 +1,6 @@
-//! What recovery makes of the doublewrite file: its images prove how far the log was durable, and pages
-//! that a crash tore, or never let land, are put back from it. That is recovery's first act on the page
-//! file.
+//! What recovery makes of the doublewrite file: its images prove how far the log was durable, and
+//! pages that a crash tore, or never let land, are put back from it. That is recovery's first act
+//! on the page file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,13 +15,15 @@ use super::writer;
 use crate::page::PageView;
 use crate::pagefile::PageFile;
 
-/// The highest `page_lsn` that the slots prove: the log was durable up to it before they were written.
+/// The highest `page_lsn` that the slots prove: the log was durable up to it before they were
+/// written.
 pub(super) fn known_durable_lsn(slots: &[Slot]) -> Lsn {
     slots.iter().map(|slot| slot.page_lsn).max().unwrap_or(Lsn::NONE)
 }
 
-/// Finds the end of the log by all that is known of it: what `control` says, the log itself, and what
-/// these slots prove. It is the one decision of those who recover a database and those who look at it.
+/// Finds the end of the log by all that is known of it: what `control` says, the log itself, and
+/// what these slots prove. It is the one decision of those who recover a database and those who
+/// look at it.
 ///
 /// # Errors
 /// Those of [`find_end`].
@@ -30,17 +32,18 @@ pub fn find_log_end(files: &Arc<LogFiles>, state: &ControlState, slots: &[Slot])
     find_end(files, &TailQuery { known_durable_lsn, ..TailQuery::new(state) })
 }
 
-/// Puts the newest image of each page back in place, where the page on disk is damaged or older, and
-/// syncs. Slots up to batch `synced` are ignored: their pages are in place, and may have been
+/// Puts the newest image of each page back in place, where the page on disk is damaged or older,
+/// and syncs. Slots up to batch `synced` are ignored: their pages are in place, and may have been
 /// written since without an image. Returns the pages restored. May be cut short and repeated (R2).
 ///
-/// Once this has returned the areas may be used again: what it found in place is synced too, since a
-/// process may have been killed between its write and its sync. With buffered access what was found is
-/// written again as well: after a failed sync the page cache shows bytes that the disk does not have.
+/// Once this has returned the areas may be used again: what it found in place is synced too, since
+/// a process may have been killed between its write and its sync. With buffered access what was
+/// found is written again as well: after a failed sync the page cache shows bytes that the disk
+/// does not have.
 ///
 /// # Errors
-/// [`Error::Corrupt`] when an image is newer than the log, which ends at `end_lsn`, or its page lies
-/// beyond the page file; those of reading and writing.
+/// [`Error::Corrupt`] when an image is newer than the log, which ends at `end_lsn`, or its page
+/// lies beyond the page file; those of reading and writing.
 pub fn restore(
     slots: &[Slot],
     page_file: &PageFile,

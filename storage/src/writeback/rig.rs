@@ -1,4 +1,5 @@
-//! Pool, page file, doublewrite file and cleaner over a simulated disk, with a log that is a number.
+//! Pool, page file, doublewrite file and cleaner over a simulated disk, with a log that is a
+//! number.
 
 use std::collections::BTreeMap;
 use std::path::Path;

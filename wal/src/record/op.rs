@@ -6,8 +6,9 @@
 //! | operation | tag byte, fields in the order of [`Op`] |
 //! | cell | flags (1 ghost, 2 overflow, 4 stamped, 8 capacity), [txn id, undo LSN], [capacity], value |
 //!
-//! Ids, positions, counts and lengths are varints. The undo LSN of a stamp is stored plus one, modulo
-//! 2^64: 0 is [`Stamp::THIS_RECORD`], whose place is not known yet when the record is encoded.
+//! Ids, positions, counts and lengths are varints. The undo LSN of a stamp is stored plus one,
+//! modulo 2^64: 0 is [`Stamp::THIS_RECORD`], whose place is not known yet when the record is
+//! encoded.
 
 use std::borrow::Cow;
 
