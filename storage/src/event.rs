@@ -8,11 +8,12 @@ use crate::{CheckpointReport, Error, Lsn};
 /// Something that happened in the background, or that is taking its time.
 ///
 /// Delivered on the thread where it happens: one of the database's own, or one that is in the
-/// middle of a call, such as a write that waits for room in the log. No latch is held, but a slow
-/// receiver slows that thread down, and a receiver must not wait for anything that the thread is
-/// about to do. It may read, and look at [`Database::stats`](crate::Database::stats). It must not
-/// write to the database, take a checkpoint of it, verify it, back it up or close it, nor use a
-/// transaction that may be in the call.
+/// middle of a call, such as a write that waits for room in the log or a read that waits for room in
+/// the cache. No latch is held, but a slow receiver slows that thread down, and a receiver must not
+/// wait for anything that the thread is about to do. It may look at
+/// [`Database::stats`](crate::Database::stats). It must not read or write the database, take a
+/// checkpoint of it, verify it, back it up or close it, nor use a transaction that may be in the
+/// call.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum Event {
