@@ -1,6 +1,8 @@
 //! The `pages` file: page `id` stands at byte `id * page_bytes`.
 //!
-//! What must hold: every read is verified (P4). Space is real before anything refers to it: growth
+//! What must hold: every read is verified (P4), and refuses a page whose `page_lsn` lies where the log
+//! never was, in a gap between two epochs of the history: that page was written before a crash, and
+//! the log that changed it, which had been called durable, is gone. Space is real before anything refers to it: growth
 //! writes zeros and syncs, so a page write in place never meets a full disk, and its failure leaves
 //! everything as it was, to be tried again (W2). Pages are written by `writeback::writer` alone.
 
@@ -9,12 +11,13 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use seawall_wal::codec::{to_u64, to_usize};
+use seawall_wal::control::EpochEntry;
 use seawall_wal::disk::{Access, AlignedBuf, Disk, DiskFile, OpenMode, Transfer, TransferKind};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use seawall_wal::{DatabaseId, Error, PageId, Result};
+use seawall_wal::{DatabaseId, Error, Lsn, PageId, Result};
 
-use crate::page::{self, Verified};
+use crate::page::{self, PageView, Verified};
 
 /// Least growth of the file, in bytes; it doubles the file up to [`GROWTH_BYTES_MAX`] at a time.
 const GROWTH_BYTES_MIN: u64 = 1 << 20;
@@ -46,6 +49,8 @@ pub struct PageFile {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     format: PageFormat,
+    /// The history of epochs, as far as it is known.
+    epochs: Vec<EpochEntry>,
     pages: AtomicU64,
     growing: Mutex<()>,
     /// A sync failed, and the next one may be called a success all the same.
@@ -73,10 +78,19 @@ impl PageFile {
             file,
             path: path.to_path_buf(),
             format,
+            epochs: Vec::new(),
             pages: AtomicU64::new(size.length_bytes / to_u64(format.page_bytes)),
             growing: Mutex::new(()),
             sync_failed: AtomicBool::new(false),
         })
+    }
+
+    /// From here on pages are refused whose `page_lsn` lies between the logs of two epochs. `epochs` is
+    /// the history in `control`, in ascending order.
+    #[must_use]
+    pub fn with_epochs(mut self, epochs: &[EpochEntry]) -> Self {
+        self.epochs = epochs.to_vec();
+        self
     }
 
     /// Where it is.
@@ -243,7 +257,24 @@ impl PageFile {
             }
             _ => Error::io(&self.path, error),
         })?;
-        page::verify(self.format.seed, page, &self.path, bytes)
+        let verified = page::verify(self.format.seed, page, &self.path, bytes)?;
+        if verified != Verified::NeverWritten {
+            self.refuse_newer_than_its_log(page, PageView::new(bytes).page_lsn())?;
+        }
+        Ok(verified)
+    }
+
+    fn refuse_newer_than_its_log(&self, page: PageId, page_lsn: Lsn) -> Result<()> {
+        let behind = self.epochs.partition_point(|epoch| epoch.start_lsn < page_lsn);
+        match self.epochs.get(behind) {
+            Some(next) if next.skips(page_lsn) => {
+                let end = next.continues_from_lsn;
+                let expected = format!("page {page} at or below {end}, where its log ended");
+                let found = format!("the page at {page_lsn}: log that was durable is gone");
+                Err(Error::corrupt(&self.path, self.offset(page), expected, found))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -56,6 +56,7 @@ impl Opening<'_> {
         let entry = state.start_epoch(nonce, end.end_lsn, end.last_accepted, resume_at)?;
 
         let file = self.page_file(OpenMode::ReadOnly, database, &sizing)?;
+        let file = file.with_epochs(&state.epochs);
         let base = memory.base(segments, entry, database, file, sizing)?;
         let engine = self.engine(&base, plan.analysis())?;
         let mut opened = base.opened(engine, control, lock, plan.report(true));

@@ -84,6 +84,7 @@ impl Opening<'_> {
         let restored = restore(&plan.slots, &file, plan.synced_batch(), plan.end.end_lsn)?;
         report.pages_restored = to_u64(restored.len());
         self.progress(RecoveryPhase::Doublewrite, slots, slots);
+        let file = file.with_epochs(&control.state().epochs);
 
         let base = self.base(segments, entry, identity.database, file, sizing)?;
         let started = Instant::now();

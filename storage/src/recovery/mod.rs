@@ -3,6 +3,8 @@
 
 mod analysis;
 mod redo;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

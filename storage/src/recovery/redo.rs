@@ -2,7 +2,8 @@
 //!
 //! A reference is applied if and only if the page lacks it (`page_lsn` below the record's END), and
 //! then the page must be in the very state that the record was written for (`page_prev_lsn`):
-//! otherwise a write was lost, and the page is named. A page whose first needed record creates it
+//! otherwise a write was lost, and the page is named. A page at a position behind the end of the log
+//! has outlived log that was durable when it was written: that is corruption too. A page whose first needed record creates it
 //! whole is not read; what stands on disk does not matter (invariant R1).
 
 use std::collections::HashSet;
@@ -96,7 +97,7 @@ fn redo_batch(
     let _pins = pool.load_many(&pages_to_read(&needed, pool.frames() / POOL_SHARE))?;
     redone.reading += started.elapsed();
     for (entry, page_ref) in needed {
-        redone.applied += u64::from(redo_page(pool, page_ref, entry.start, entry.end)?);
+        redone.applied += u64::from(redo_page(pool, page_ref, entry, analysis.end_lsn)?);
     }
     Ok(())
 }
@@ -121,7 +122,8 @@ fn is_needed(analysis: &Analysis, page_ref: &PageRef<'_>, lsn: Lsn) -> bool {
     is_dirty && !is_superseded
 }
 
-fn redo_page(pool: &Pool, page_ref: &PageRef<'_>, start: Lsn, end: Lsn) -> Result<bool> {
+fn redo_page(pool: &Pool, page_ref: &PageRef<'_>, entry: &Entry, log_end: Lsn) -> Result<bool> {
+    let Entry { start, end, .. } = *entry;
     let id = page_ref.page;
     let mut page = if page_ref.is_init {
         pool.page_file().grow_to(id.get() + 1)?;
@@ -129,6 +131,10 @@ fn redo_page(pool: &Pool, page_ref: &PageRef<'_>, start: Lsn, end: Lsn) -> Resul
     } else {
         let page = pool.pin(id)?.into_exclusive();
         let found = PageView::new(page.bytes()).page_lsn();
+        if found > log_end {
+            let expected = format!("page {id} at or below {log_end}, where the log ends");
+            return Err(damaged(pool, &page, expected, format!("the page at {found}")));
+        }
         if found >= end && !is_planted(Bug::RedoWithoutPageLsnTest) {
             return Ok(false);
         }

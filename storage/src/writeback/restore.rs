@@ -42,8 +42,8 @@ pub fn find_log_end(files: &Arc<LogFiles>, state: &ControlState, slots: &[Slot])
 /// does not have.
 ///
 /// # Errors
-/// [`Error::Corrupt`] when an image is newer than the log, which ends at `end_lsn`, or its page
-/// lies beyond the page file; those of reading and writing.
+/// [`Error::Corrupt`] when an image, or a page in its place, is newer than the log, which ends at
+/// `end_lsn`, or its page lies beyond the page file; those of reading and writing.
 pub fn restore(
     slots: &[Slot],
     page_file: &PageFile,
@@ -54,13 +54,8 @@ pub fn restore(
     let mut restored = Vec::new();
     let mut buffer = AlignedBuf::new(page_file.page_bytes());
     for slot in newest.values() {
-        if slot.page_lsn > end_lsn {
-            let offset = page_file.offset(slot.page);
-            let expected = format!("a log that reaches {}, as page {}", slot.page_lsn, slot.page);
-            let found = format!("its end at {end_lsn}");
-            return Err(Error::corrupt(page_file.path(), offset, expected, found));
-        }
-        let is_in_place = is_in_place(slot, page_file, &mut buffer)?;
+        refuse_beyond(page_file, slot.page, slot.page_lsn, end_lsn)?;
+        let is_in_place = is_in_place(slot, page_file, end_lsn, &mut buffer)?;
         if !is_in_place {
             buffer.copy_from_slice(&slot.image);
             restored.push(slot.page);
@@ -87,12 +82,31 @@ fn newest_of_each_page(slots: &[Slot], synced: Option<BatchId>) -> BTreeMap<Page
 }
 
 /// Whether the page on disk, read into `buffer`, is valid and at least as new as the image.
-fn is_in_place(slot: &Slot, page_file: &PageFile, buffer: &mut AlignedBuf) -> Result<bool> {
+fn is_in_place(
+    slot: &Slot,
+    page_file: &PageFile,
+    end_lsn: Lsn,
+    buffer: &mut AlignedBuf,
+) -> Result<bool> {
     let is_inside = slot.page.get() < page_file.pages();
     match page_file.read_page(slot.page, buffer) {
         // A page that was never written has page_lsn 0.
-        Ok(_) => Ok(PageView::new(buffer).page_lsn() >= slot.page_lsn),
+        Ok(_) => {
+            let page_lsn = PageView::new(buffer).page_lsn();
+            refuse_beyond(page_file, slot.page, page_lsn, end_lsn)?;
+            Ok(page_lsn >= slot.page_lsn)
+        }
         Err(Error::Corrupt { .. } | Error::UnsupportedFormat { .. }) if is_inside => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// A page, or its image, is written only when the log that changed it is durable.
+fn refuse_beyond(page_file: &PageFile, page: PageId, page_lsn: Lsn, end_lsn: Lsn) -> Result<()> {
+    if page_lsn <= end_lsn {
+        return Ok(());
+    }
+    let expected = format!("a log that reaches {page_lsn}, as page {page}");
+    let found = format!("its end at {end_lsn}");
+    Err(Error::corrupt(page_file.path(), page_file.offset(page), expected, found))
 }

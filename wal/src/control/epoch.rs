@@ -47,6 +47,13 @@ impl EpochEntry {
     /// Length of the encoding.
     pub const ENCODED_BYTES: usize = 48;
 
+    /// Whether the position lies in the gap between the log of the epoch before and this one's. No
+    /// record that counts ends there.
+    #[must_use]
+    pub const fn skips(&self, lsn: Lsn) -> bool {
+        self.continues_from_lsn.get() < lsn.get() && lsn.get() <= self.start_lsn.get()
+    }
+
     /// Appends the encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();

@@ -1,0 +1,129 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use seawall_wal::Error;
+use seawall_wal::control::{Control, ControlState, Shutdown};
+use seawall_wal::disk::SimDisk;
+use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind};
+
+use crate::page::{PageBuf, PageKind, PageRead, PageView, seal, set_page_lsn, verify};
+use crate::writeback::cleaner::CleanerTarget;
+use crate::{Database, Durability, Lsn, Options, Result};
+
+fn open(disk: &SimDisk) -> Result<Database> {
+    Options::new()
+        .disk_injected(Arc::new(disk.clone()))
+        .manual_background(true)
+        .unchecked_limits()
+        .cache_bytes(1 << 20)
+        .max_wal_bytes(8 << 20)
+        .segment_bytes(512 << 10)
+        .page_bytes(4096)
+        .open("/db")
+}
+
+fn key(i: u32) -> [u8; 4] {
+    i.to_be_bytes()
+}
+
+/// Makes every leaf dirty, page by page in the order of the keys.
+fn touch_all(database: &Database, value: u8) {
+    let tree = database.tree("t").unwrap();
+    for i in (0..3000).step_by(10) {
+        tree.insert_with(key(i), [value; 100], Durability::Relaxed).unwrap();
+    }
+}
+
+#[test]
+fn a_page_that_is_newer_than_the_log_is_corruption() {
+    let disk = SimDisk::new();
+    let database = open(&disk).unwrap();
+    let tree = database.tree("t").unwrap();
+    for i in 0..3000 {
+        tree.insert_with(key(i), [b'a'; 100], Durability::Relaxed).unwrap();
+    }
+    database.checkpoint().unwrap();
+    // The hot page is the one that is dirty for longest.
+    touch_all(&database, b'b');
+    let end_lsn = database.sync().unwrap();
+    // From here on the drive calls the log synced, and it is not.
+    for kind in [OperationKind::WriteSync, OperationKind::Sync] {
+        let of_log = |path: &Path| path.starts_with("/db/wal");
+        disk.add_fault(Fault::new(FaultEffect::Ignored).kind(kind).path(of_log).lasting());
+    }
+    let mut transaction = database.begin().unwrap();
+    transaction.insert(&tree, key(0), "half of it").unwrap();
+    transaction.insert(&tree, key(2999), "the other half").unwrap();
+    transaction.commit().unwrap();
+    let cleaner = &database.shared_core().engine.cleaner;
+    let mut batches = 0;
+    while !cleaner.step(CleanerTarget::RedoLsn(end_lsn)).unwrap().is_reached {
+        batches += 1;
+    }
+    assert!(batches > 2, "the image of the hot page is still there");
+
+    let cut = disk.crash(CrashPlan::NothingUnsynced);
+    match open(&cut) {
+        Err(Error::Corrupt { file, expected, found, .. }) => {
+            assert_eq!(file, Path::new("/db/pages"));
+            assert!(expected.contains(&format!("at or below {end_lsn}, where")), "{expected}");
+            assert!(found.contains("the page at"), "{found}");
+        }
+        other => panic!("the lost log was taken for {other:?}"),
+    }
+}
+
+fn state(disk: &SimDisk) -> ControlState {
+    Control::open(disk, Path::new("/db"), true).unwrap().unwrap().state()
+}
+
+/// Gives the last leaf of a database that nobody has open this position; returns the leaf's place.
+fn forge_page_lsn(disk: &SimDisk, page_lsn: Lsn) -> u64 {
+    let seed = state(disk).identity.database.checksum_seed();
+    let path = Path::new("/db/pages");
+    let mut file = disk.read_file(path).unwrap();
+    let is_leaf = |bytes: &[u8]| PageView::new(bytes).kind() == PageKind::Leaf;
+    let number = file.chunks(4096).rposition(is_leaf).unwrap();
+    let bytes = &mut file[number * 4096..][..4096];
+    let id = PageView::new(bytes).page_id();
+    let mut page = PageBuf::copy_of(bytes);
+    set_page_lsn(&mut page, page_lsn);
+    bytes.copy_from_slice(page.bytes());
+    seal(seed, id, bytes);
+    verify(seed, id, path, bytes).unwrap();
+    disk.write_file(path, &file);
+    id.get() * 4096
+}
+
+#[test]
+fn a_page_from_between_two_epochs_is_corruption_when_it_is_first_read() {
+    let disk = SimDisk::new();
+    let database = open(&disk).unwrap();
+    let tree = database.tree("t").unwrap();
+    for i in 0..3000 {
+        tree.insert_with(key(i), [b'a'; 100], Durability::Relaxed).unwrap();
+    }
+    database.close().unwrap();
+    let closed = disk.fork();
+    let Shutdown::Clean { lsn: end_lsn } = state(&closed).shutdown else { panic!("it was closed") };
+    let database = open(&disk).unwrap();
+    database.tree("t").unwrap().insert(key(0), "in the next epoch").unwrap();
+    let killed = disk.fork();
+    assert_eq!(state(&killed).last_epoch().continues_from_lsn, end_lsn);
+
+    for disk in [closed, killed] {
+        let offset = forge_page_lsn(&disk, end_lsn.advance(8));
+        let database = open(&disk).unwrap();
+        let tree = database.tree("t").unwrap();
+        match (0..3000).try_for_each(|i| tree.get(key(i)).map(drop)) {
+            Err(Error::Corrupt { file, offset: at, expected, .. }) => {
+                assert_eq!((&*file, at), (Path::new("/db/pages"), offset));
+                assert!(expected.contains(&end_lsn.to_string()), "{expected}");
+            }
+            other => panic!("a page behind the log was taken for {other:?}"),
+        }
+        assert!(!database.verify(|_| {}).unwrap().findings.is_empty());
+        let copied = database.backup("/copy");
+        assert!(matches!(copied, Err(Error::Corrupt { .. })), "{copied:?}");
+    }
+}
