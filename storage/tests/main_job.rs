@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall::{Database, Error, Options, Result};
-use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
+use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind};
 use seawall_wal::disk::{Disk, SimDisk};
 
 fn options(disk: &SimDisk) -> Options {
@@ -444,5 +444,70 @@ fn the_estimate_after_a_crash_counts_log_and_not_the_jump_between_epochs() -> Re
     assert!(!report.clean && report.log_bytes > 0);
     let estimate = database.stats().estimated_recovery;
     assert!(estimate < std::time::Duration::from_secs(1), "{estimate:?}");
+    Ok(())
+}
+
+#[test]
+fn a_savepoint_of_another_database_is_refused() -> Result<()> {
+    let database = || options(&SimDisk::new()).open("/db");
+    let (one, other) = (database()?, database()?);
+    let (tree, other_tree) = (one.tree("t")?, other.tree("t")?);
+    tree.insert("large", vec![1; 20_000])?;
+    let mut transaction = one.begin()?;
+    let mut other_transaction = other.begin()?;
+    other_transaction.insert(&other_tree, "k", "v")?;
+    let own = transaction.savepoint();
+    let foreign = other_transaction.savepoint();
+    transaction.remove(&tree, "large")?;
+    let refused = transaction.rollback_to(&foreign);
+    assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
+    assert!(!transaction.contains_key(&tree, "large")?, "a refused call changes nothing");
+    transaction.rollback_to(&own)?;
+    transaction.remove(&tree, "large")?;
+    transaction.commit()?;
+    other_transaction.commit()?;
+    assert!(one.verify(|_| {})?.findings.is_empty());
+    Ok(())
+}
+
+/// What the pair says that [`store`] has put there.
+fn stored(disk: &SimDisk, dir: &str) -> Result<Option<seawall::Value>> {
+    options(disk).create_if_missing(false).open(dir)?.tree("t")?.get("k")
+}
+
+fn store(disk: &SimDisk, dir: &str) -> Result<()> {
+    let database = options(disk).open(dir)?;
+    database.tree("t")?.insert("k", "v")?;
+    seawall::testing::abandon(database);
+    Ok(())
+}
+
+#[test]
+fn a_new_database_s_directories_are_durable_before_the_first_commit_is() -> Result<()> {
+    for dir in ["/db", "/a/b/db", "db", "a/b/db", "./a/db"] {
+        let disk = SimDisk::new();
+        store(&disk, dir)?;
+        let cut = disk.crash(CrashPlan::NothingUnsynced);
+        assert_eq!(stored(&cut, dir)?.as_deref(), Some(&b"v"[..]), "{dir}");
+    }
+    Ok(())
+}
+
+#[test]
+fn directories_that_a_killed_creation_left_are_made_durable_by_the_next() -> Result<()> {
+    let dir = "/a/b/db";
+    let disk = SimDisk::new();
+    disk.record_forks_where(|number| number < 16);
+    store(&disk, dir)?;
+    let forks = disk.take_forks();
+    assert!(forks.iter().any(|fork| fork.describe().starts_with("sync-dir")));
+    for fork in forks {
+        let killed = fork.disk().fork();
+        store(&killed, dir)?;
+        let cut = killed.crash(CrashPlan::NothingUnsynced);
+        let found =
+            stored(&cut, dir).unwrap_or_else(|error| panic!("{}: {error}", fork.describe()));
+        assert_eq!(found.as_deref(), Some(&b"v"[..]), "{}", fork.describe());
+    }
     Ok(())
 }

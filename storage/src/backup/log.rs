@@ -108,7 +108,7 @@ impl<'b> LogCopy<'b> {
     fn copy_frame(&mut self, frame: &Frame<'_>) -> Result<()> {
         let at = frame.at;
         if self.current.as_ref().is_none_or(|(header, _)| header.number != at.segment) {
-            self.begin_segment(at)?;
+            self.begin_segment(frame)?;
         }
         self.first_at.get_or_insert(at);
         let (_, file) = self.current.as_mut().expect("begun above");
@@ -121,7 +121,11 @@ impl<'b> LogCopy<'b> {
 
     /// Starts the copy of a segment behind its header, and of the first one with all that lies in
     /// front of the frame.
-    fn begin_segment(&mut self, at: LogPosition) -> Result<()> {
+    ///
+    /// A segment that an epoch begins can be read without its header, and a torn write may have left
+    /// the header of the file's earlier use: the copy gets one of its own.
+    fn begin_segment(&mut self, frame: &Frame<'_>) -> Result<()> {
+        let at = frame.at;
         self.finish_segment()?;
         let source_path = segment::path(self.source_dir, at.segment);
         let front = if self.first_at.is_none() { at.offset } else { to_u64(SEGMENT_HEADER_BYTES) };
@@ -135,8 +139,16 @@ impl<'b> LogCopy<'b> {
             source.read_at(block, offset).map_err(|error| Error::io(&source_path, error))
         };
         read(&mut block, 0)?;
-        let header =
-            SegmentHeader::decode(&block).map_err(|error| error.in_file(&source_path, 0))?;
+        let found = SegmentHeader::decode(&block).ok().filter(|found| found.number == at.segment);
+        let header = found.unwrap_or(SegmentHeader {
+            identity: frame.header.identity,
+            epoch: frame.header.epoch,
+            number: at.segment,
+            // Set when the copy of the segment is finished.
+            segment_bytes: 0,
+            first_lsn: frame.header.frame_lsn,
+            durable_lsn: frame.header.durable_lsn,
+        });
         for offset in (header_bytes..front).step_by(BLOCK_BYTES) {
             read(&mut block, offset)?;
             target.append(&block)?;

@@ -44,7 +44,7 @@ use crate::BackupReport;
 use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::Engine;
 use crate::names::{PAGES_NAME, UNFINISHED_NAME};
-use crate::open::Layout;
+use crate::open::{Layout, create_dir};
 use crate::writeback::doublewrite::DoublewriteFile;
 
 /// Log that may gather before it is copied between two batches of pages.
@@ -118,24 +118,6 @@ fn begin_target(disk: &dyn Disk, layout: &Layout) -> Result<()> {
     mark.finish(UNFINISHED_NAME.into())?;
     disk.sync_dir(dir).map_err(|error| Error::io(dir, error))?;
     create_dir(disk, &layout.wal)
-}
-
-/// Creates a directory with those above it, durably.
-fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let is_missing = |dir: &&Path| {
-        let listed = disk.list(dir);
-        listed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-    };
-    let missing: Vec<_> = dir.ancestors().take_while(is_missing).collect();
-    disk.create_dir(dir).map_err(|error| Error::io(dir, error))?;
-    for created in missing.iter().rev() {
-        let above = match created.parent() {
-            Some(above) if !above.as_os_str().is_empty() => above,
-            _ => Path::new("."),
-        };
-        disk.sync_dir(above).map_err(|error| Error::io(above, error))?;
-    }
-    Ok(())
 }
 
 /// The copy has no doublewrite images, and needs none: its pages were verified one by one.

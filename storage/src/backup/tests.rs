@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use seawall_wal::disk::SimDisk;
-use seawall_wal::disk::sim::CrashPlan;
+use seawall_wal::disk::sim::{CrashPlan, SimFork};
 use seawall_wal::log::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use seawall_wal::{Error, Lsn};
 
@@ -333,4 +333,47 @@ fn a_copy_in_a_real_directory_holds_whole_transactions_up_to_its_lsn() {
     let dir = tempfile::tempdir().unwrap();
     let options = || options().max_wal_bytes(64 << 20);
     back_up_under_writers(options, &dir.path().join("db"), &dir.path().join("deep/copy"));
+}
+
+#[test]
+fn a_copy_of_a_database_that_lost_a_segments_header_opens() {
+    let disk = SimDisk::new();
+    let database = open(&disk);
+    fill(&database.tree("t").unwrap(), 0..300);
+    database.backup("/first").unwrap();
+    let expected = content(&database);
+    // In a copy, whose segments are as long as their frames, an epoch begins with a segment.
+    let copied = disk.crash(CrashPlan::NothingUnsynced);
+    copied.record_forks();
+    drop(stepped(&copied).open("/first").unwrap());
+    let forks = copied.take_forks();
+    let is_first_write = |fork: &&SimFork| {
+        let what = fork.describe();
+        what.starts_with("write-sync /first/wal/") && what.contains(".wal 0+")
+    };
+    let fork = forks.iter().find(is_first_write).expect("a segment is begun by a synced write");
+    let what = fork.describe();
+    let path = PathBuf::from(what.split(' ').nth(1).unwrap());
+    let whole = fork.disk().read_file(&path).unwrap();
+    let mut foreign = SegmentHeader::decode(&whole[..SEGMENT_HEADER_BYTES]).unwrap();
+    foreign.number += 1000;
+    let mut of_earlier_use = vec![0; SEGMENT_HEADER_BYTES];
+    foreign.encode(&mut of_earlier_use);
+    for lost in [vec![0; SEGMENT_HEADER_BYTES], of_earlier_use] {
+        // The write did not return: its first sector is not there.
+        let torn = fork.disk().fork();
+        let bytes = [&lost[..512], &whole[512..]].concat();
+        torn.write_file(&path, &bytes);
+        let database = stepped(&torn).create_if_missing(false).open("/first").unwrap();
+        assert_eq!(content(&database), expected);
+        let tree = database.tree("t").unwrap();
+        for i in 300..320 {
+            tree.insert(key(i), "behind").unwrap();
+        }
+        database.backup(COPY).unwrap();
+        let expected = content(&database);
+        let copy = open_copy(&torn.crash(CrashPlan::NothingUnsynced)).unwrap();
+        assert_eq!(content(&copy), expected);
+        assert_clean(&copy);
+    }
 }

@@ -108,8 +108,8 @@ impl Tables {
                 });
             }
             PENDING_FREES => {
-                let [first, count, commit_lsn] = numbers(reader)?;
-                let extent = Extent { first: PageId::new(first), count };
+                let extent = Extent::decode(reader)?;
+                let [commit_lsn] = numbers(reader)?;
                 self.pending_frees.push(PendingFree { extent, commit_lsn: Lsn::new(commit_lsn) });
             }
             SIZES => {

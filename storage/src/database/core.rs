@@ -72,9 +72,12 @@ pub(crate) struct Core {
     /// Held shared by every operation that may write; closing waits for them.
     writes: RwLock<()>,
     pub(super) live: Mutex<BTreeMap<u64, Weak<Mutex<LiveState>>>>,
-    next_live: AtomicU64,
     pub(super) rollbacks: Rollbacks,
 }
+
+/// The next transaction's number. One count for all databases of the process: a savepoint of another
+/// database's transaction is told by it.
+static NEXT_LIVE: AtomicU64 = AtomicU64::new(0);
 
 /// What all handles hold; the last one to go closes the database.
 #[derive(Debug)]
@@ -108,7 +111,6 @@ impl Shared {
             lock: Mutex::new(Some(lock)),
             writes: RwLock::new(()),
             live: Mutex::default(),
-            next_live: AtomicU64::new(0),
             rollbacks: Rollbacks::default(),
         });
         let background = Background::start(&core);
@@ -192,7 +194,7 @@ impl Core {
     /// Keeps a new transaction's unit in reach of [`Shared::close`].
     pub(super) fn enlist(&self, unit: Unit) -> (u64, LiveUnit) {
         let unit = Arc::new(Mutex::new(LiveState::Active(unit)));
-        let id = self.next_live.fetch_add(1, Ordering::Relaxed);
+        let id = NEXT_LIVE.fetch_add(1, Ordering::Relaxed);
         self.live.lock().insert(id, Arc::downgrade(&unit));
         (id, unit)
     }

@@ -74,8 +74,7 @@ impl OverflowLink {
         let count = reader.count(EXTENTS_MAX)?;
         let mut extents = Vec::with_capacity(count);
         for _ in 0..count {
-            let first = PageId::new(reader.varint()?);
-            extents.push(Extent { first, count: reader.varint()? });
+            extents.push(Extent::decode(&mut reader)?);
         }
         reader.finish()?;
         Ok(Self { length, first_lsn, last_lsn, extents })

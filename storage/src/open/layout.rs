@@ -77,6 +77,42 @@ impl Layout {
     }
 }
 
+/// Creates a directory, and those above it that are missing. On return every name on the way to it is
+/// durable, those that were there before too: whoever made them may have been killed before a sync.
+///
+/// # Errors
+/// Those of the disk. A directory that was there before and cannot be synced, for want of permission
+/// or on a file system that is not written, is passed over.
+pub(crate) fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let is_missing = |dir: &&Path| {
+        let listed = disk.list(dir);
+        listed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let missing = dir.ancestors().take_while(is_missing).count();
+    if missing > 0 {
+        disk.create_dir(dir).map_err(|error| Error::io(dir, error))?;
+    }
+    let above: Vec<_> = dir.ancestors().skip(1).collect();
+    for (index, above) in above.into_iter().enumerate().rev() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match disk.sync_dir(above) {
+            Err(error) if index >= missing && cannot_be_synced(error.kind()) => {}
+            synced => synced.map_err(|error| Error::io(above, error))?,
+        }
+    }
+    Ok(())
+}
+
+const fn cannot_be_synced(why: io::ErrorKind) -> bool {
+    matches!(
+        why,
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::Unsupported
+            | io::ErrorKind::InvalidInput
+    )
+}
+
 fn is_temporary_control(name: &str) -> bool {
     name.strip_prefix(CONTROL_NAME).is_some_and(|rest| rest.starts_with('.'))
 }

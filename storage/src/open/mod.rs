@@ -10,6 +10,7 @@
 //!    a crash leads to the same decision.
 //! 4. Pages that were torn are put back from the doublewrite file. Repeatable.
 //! 5. Redo. Pages are written by the usual way; a crash repeats it from the same checkpoint.
+//!    Where many openings were cut in a row, a checkpoint follows that needs no log of theirs.
 //! 6. Undo of what had not committed, with compensation records. A crash goes on behind the last
 //!    one.
 //! 7. A checkpoint. The next recovery begins there.
@@ -26,7 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use seawall_wal::control::{CONTROL_NAME, Control, EpochEntry, Shutdown};
+use seawall_wal::control::{CONTROL_NAME, Control, EPOCHS_LONG, EpochEntry, Shutdown};
 use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
 use seawall_wal::log::{Log, LogOptions, Segments};
 use seawall_wal::{DatabaseId, Error, Result, TreeId};
@@ -44,8 +45,8 @@ use crate::writeback::doublewrite::DoublewriteFile;
 use crate::writeback::writer::PageWriter;
 use crate::{Options, RecoveryReport};
 
-pub(crate) use layout::Layout;
 use layout::Place;
+pub(crate) use layout::{Layout, create_dir};
 pub(crate) use replay::replay;
 use sizing::Sizing;
 
@@ -90,13 +91,8 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
             let what = format!("a database in {}", dir.display());
             return Err(Error::NotFound { what });
         }
-        Place::Missing => {
-            disk.create_dir(dir).map_err(|error| Error::io(dir, error))?;
-            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                disk.sync_dir(parent).map_err(|error| Error::io(parent, error))?;
-            }
-        }
-        Place::Empty => {}
+        // An empty one may be what a creation left that was killed before it had synced any name.
+        Place::Missing | Place::Empty => create_dir(disk, dir)?,
     }
     let lock = take_lock(disk, layout, options.read_only)?;
     // Somebody else may have created it between the look and the lock.
@@ -254,8 +250,7 @@ impl Opened {
         if log.available_bytes() >= wanted_bytes {
             return Ok(wanted_bytes);
         }
-        let reserved = log.reserved_lsn();
-        while !self.engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
+        self.clean_all()?;
         self.checkpointer.spill(Spill::BeyondShare)?;
         if self.checkpointer.can_give_log_up() {
             // Two, so that the older master record lets go as well.
@@ -263,6 +258,25 @@ impl Opened {
             self.checkpointer.take(Spill::BeyondShare)?;
         }
         Ok(self.undo_room_bytes.min(log.available_bytes() / 2))
+    }
+
+    /// Where the history of epochs has grown long, takes a checkpoint that needs the log of this epoch
+    /// alone: every page is clean, and what is to be undone stands in undo files. However often
+    /// openings are cut, by that the history stays bounded (R2).
+    fn shorten_history(&self) -> Result<()> {
+        if self.checkpointer.control().state().epochs.len() < EPOCHS_LONG {
+            return Ok(());
+        }
+        self.clean_all()?;
+        self.checkpointer.take(Spill::Everything)?;
+        Ok(())
+    }
+
+    fn clean_all(&self) -> Result<()> {
+        let engine = &*self.engine;
+        let reserved = engine.log.reserved_lsn();
+        while !engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
+        Ok(())
     }
 }
 

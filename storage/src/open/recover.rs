@@ -7,7 +7,9 @@ use std::time::Instant;
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::{Control, ControlState, Shutdown};
 use seawall_wal::disk::{AlignedBuf, DirectoryLock, OpenMode};
-use seawall_wal::log::{LogEnd, LogFiles, RecordReader, Segments, rewrite_tail};
+use seawall_wal::log::{
+    LogEnd, LogFiles, RecordReader, Segments, rewrite_tail, write_lost_headers,
+};
 use seawall_wal::record::record_bytes_max;
 use seawall_wal::{Error, PageId, Result, TreeId};
 
@@ -77,6 +79,8 @@ impl Opening<'_> {
         let entry = control.try_update(|state| {
             state.start_epoch(nonce, plan.end.end_lsn, plan.end.last_accepted, resume_at)
         })?;
+        let log_identity = identity.database.log_identity(nonce);
+        write_lost_headers(&plan.files, &plan.end, &entry, log_identity)?;
 
         let file = self.page_file(OpenMode::ReadWrite, identity.database, &sizing)?;
         let slots = to_u64(plan.slots.len());
@@ -171,6 +175,7 @@ impl Opening<'_> {
             let (last_lsn, undo_next_lsn) = (loser.last_lsn, loser.undo_next_lsn);
             undos.push((Undo { txn: loser.id, last_lsn, undo_next_lsn }, slot));
         }
+        opened.shorten_history()?;
         let (mut undone, mut ended) = (0, 0);
         let mut wanted_bytes = opened.undo_room_bytes;
         let mut emptied: BTreeMap<TreeId, KeySpan> = BTreeMap::new();

@@ -1,16 +1,21 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use seawall_wal::Error;
-use seawall_wal::control::{Control, ControlState, Shutdown};
-use seawall_wal::disk::SimDisk;
-use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind};
+use seawall_wal::codec::to_u64;
+use seawall_wal::control::{Control, ControlState, EPOCHS_LONG, EPOCHS_MAX, Shutdown};
+use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind, SimDisk, SimOperation};
 
 use crate::page::{PageBuf, PageKind, PageRead, PageView, seal, set_page_lsn, verify};
 use crate::writeback::cleaner::CleanerTarget;
-use crate::{Database, Durability, Lsn, Options, Result};
+use crate::{Database, Durability, Event, Lsn, Options, RecoveryPhase, Result};
 
 fn open(disk: &SimDisk) -> Result<Database> {
+    options(disk).open("/db")
+}
+
+fn options(disk: &SimDisk) -> Options {
     Options::new()
         .disk_injected(Arc::new(disk.clone()))
         .manual_background(true)
@@ -19,7 +24,6 @@ fn open(disk: &SimDisk) -> Result<Database> {
         .max_wal_bytes(8 << 20)
         .segment_bytes(512 << 10)
         .page_bytes(4096)
-        .open("/db")
 }
 
 fn key(i: u32) -> [u8; 4] {
@@ -126,4 +130,72 @@ fn a_page_from_between_two_epochs_is_corruption_when_it_is_first_read() {
         let copied = database.backup("/copy");
         assert!(matches!(copied, Err(Error::Corrupt { .. })), "{copied:?}");
     }
+}
+
+/// More openings than the history of epochs has room for.
+const OPENINGS: usize = EPOCHS_MAX + 40;
+
+#[test]
+fn a_database_that_is_killed_after_each_of_a_thousand_openings_opens() {
+    let mut disk = SimDisk::new();
+    for round in 0..OPENINGS {
+        let database = open(&disk).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let tree = database.tree("t").unwrap();
+        assert_eq!(tree.len().unwrap(), to_u64(round.min(7)), "round {round}");
+        let mut transaction = database.begin().unwrap();
+        transaction.insert(&tree, "never committed", round.to_be_bytes()).unwrap();
+        tree.insert((round % 7).to_be_bytes(), round.to_be_bytes()).unwrap();
+        assert!(state(&disk).epochs.len() <= EPOCHS_LONG, "round {round}");
+        disk = disk.fork();
+    }
+    let database = open(&disk).unwrap();
+    assert_eq!(database.tree("t").unwrap().len().unwrap(), 7);
+    assert_eq!(database.verify(|_| {}).unwrap().findings, [""; 0]);
+}
+
+/// Opens the database, and gives the disk as it is when the power goes off as undo is done and before
+/// the checkpoint that says so is durable.
+fn cut_in_undo(disk: &SimDisk) -> Result<SimDisk> {
+    let is_undone = Arc::new(AtomicBool::new(false));
+    let cut = Arc::new(std::sync::Mutex::new(None));
+    let (of_monitor, into, source) = (Arc::clone(&is_undone), Arc::clone(&cut), disk.clone());
+    disk.set_monitor(Arc::new(move |operation: &SimOperation<'_>| {
+        let is_published = operation.path == Path::new("/db/control");
+        if is_published && of_monitor.swap(false, Ordering::SeqCst) {
+            *into.lock().unwrap() = Some(source.crash(CrashPlan::Everything));
+        }
+    }));
+    let on_event = move |event: &Event| {
+        if let Event::RecoveryProgress { phase: RecoveryPhase::Checkpoint, done: 0, .. } = event {
+            is_undone.store(true, Ordering::SeqCst);
+        }
+    };
+    drop(options(disk).on_event(on_event).open("/db")?);
+    let cut = cut.lock().unwrap().take();
+    Ok(cut.expect("a checkpoint was taken"))
+}
+
+#[test]
+fn recovery_that_is_cut_a_thousand_times_in_undo_comes_to_its_end() {
+    let disk = SimDisk::new();
+    let database = open(&disk).unwrap();
+    let tree = database.tree("t").unwrap();
+    tree.insert(key(0), "kept").unwrap();
+    let mut transactions = Vec::new();
+    for i in 0..20 {
+        let mut transaction = database.begin().unwrap();
+        transaction.insert(&tree, key(i + 1), "undone").unwrap();
+        transactions.push(transaction);
+    }
+    database.sync().unwrap();
+    let mut disk = disk.fork();
+    for round in 0..OPENINGS {
+        disk = cut_in_undo(&disk).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert!(state(&disk).epochs.len() <= EPOCHS_LONG + 1, "round {round}");
+    }
+    let database = open(&disk).unwrap();
+    let tree = database.tree("t").unwrap();
+    assert_eq!(tree.len().unwrap(), 1);
+    assert_eq!(tree.get(key(0)).unwrap().as_deref(), Some(&b"kept"[..]));
+    assert_eq!(database.verify(|_| {}).unwrap().findings, [""; 0]);
 }

@@ -14,6 +14,8 @@ use std::fmt;
 use crate::codec::{DecodeError, Encode, Reader};
 use crate::{Epoch, EpochNonce, Lsn};
 
+use super::position::LogPosition;
+
 /// One entry of the epoch history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEntry {
@@ -68,13 +70,11 @@ impl EpochEntry {
 
     /// Reads an entry.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            epoch: Epoch::new(reader.u64()?),
-            nonce: EpochNonce::new(reader.u64()?),
-            start_lsn: Lsn::new(reader.u64()?),
-            continues_from_lsn: Lsn::new(reader.u64()?),
-            segment: reader.u64()?,
-            offset: reader.u64()?,
-        })
+        let epoch = Epoch::new(reader.u64()?);
+        let nonce = EpochNonce::new(reader.u64()?);
+        let start_lsn = Lsn::new(reader.u64()?);
+        let continues_from_lsn = Lsn::new(reader.u64()?);
+        let LogPosition { segment, offset } = LogPosition::decode(reader)?;
+        Ok(Self { epoch, nonce, start_lsn, continues_from_lsn, segment, offset })
     }
 }

@@ -13,4 +13,4 @@ pub use epoch::EpochEntry;
 pub use file::{CONTROL_NAME, Control};
 pub use position::LogPosition;
 pub use slots::{FORMAT_VERSION, is_foreign};
-pub use state::{ControlState, EPOCHS_MAX, Identity, MasterRecord, Rates, Shutdown};
+pub use state::{ControlState, EPOCHS_LONG, EPOCHS_MAX, Identity, MasterRecord, Rates, Shutdown};

@@ -16,6 +16,9 @@
 //! | 4 | reserved, zero |
 //! | 48 each | epochs in ascending order, see [`EpochEntry`] |
 
+use std::io;
+use std::sync::Arc;
+
 use crate::codec::{DecodeError, Encode, Reader, to_usize};
 use crate::planted::{Bug, is_planted};
 use crate::{DatabaseId, Epoch, EpochNonce, Error, Lsn, Result};
@@ -23,9 +26,13 @@ use crate::{DatabaseId, Epoch, EpochNonce, Error, Lsn, Result};
 use super::epoch::EpochEntry;
 use super::position::LogPosition;
 
-/// Most epochs in the history. Epochs leave it when the log in front of them is given up, or when
-/// they end without a frame, so that only openings which crash before their first checkpoint add up.
+/// Most epochs in the history. Epochs leave it when a checkpoint needs none of their log, or when they
+/// end without a frame. An opening that finds [`EPOCHS_LONG`] or more takes a checkpoint that needs
+/// the log of its own epoch alone, so that only openings which crash before that add up.
 pub const EPOCHS_MAX: usize = 1024;
+/// So many epochs are many: some process may be started and killed over and over.
+pub const EPOCHS_LONG: usize = 32;
+const _: () = assert!(EPOCHS_LONG < EPOCHS_MAX);
 /// Positions between the end of an epoch's log and the start of the next: more than any process can
 /// have given out without writing it (invariant W4).
 const EPOCH_LSN_STEP: u64 = 1 << 32;
@@ -186,8 +193,8 @@ impl ControlState {
     /// this state is durable.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when the history is full: [`EPOCHS_MAX`] openings in a row wrote
-    /// to the log and crashed before a checkpoint was finished.
+    /// [`Error::Io`] when the history is full: [`EPOCHS_MAX`] openings in a row wrote to the log and
+    /// crashed before a checkpoint was finished that needs no log of earlier ones.
     pub fn start_epoch(
         &mut self,
         nonce: EpochNonce,
@@ -199,9 +206,9 @@ impl ControlState {
         let kept = last_accepted
             .map_or(0, |accepted| self.epochs.partition_point(|entry| entry.epoch <= accepted));
         if kept >= EPOCHS_MAX {
-            return Err(Error::InvalidArgument(format!(
-                "the database was opened {EPOCHS_MAX} times without finishing a checkpoint"
-            )));
+            let why = format!("{EPOCHS_MAX} openings in a row did not finish a checkpoint");
+            let source = Arc::new(io::Error::other(why));
+            return Err(Error::Io { path: "the history of epochs".into(), source });
         }
         let step = if is_planted(Bug::LsnsGivenOutTwice) { 8 } else { EPOCH_LSN_STEP };
         let entry = EpochEntry {
@@ -390,6 +397,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_place_between_blocks_in_a_master_record_or_an_epoch_is_refused() {
+        let master = EPOCHS_AT - RESERVED_BYTES - MasterRecord::ENCODED_BYTES;
+        let offset_in_epoch = EpochEntry::ENCODED_BYTES - 8;
+        let places = [master + 40, master + 56, EPOCHS_AT + 8 + offset_in_epoch];
+        for place in places {
+            let mut bytes = Vec::new();
+            sample().encode(&mut bytes);
+            bytes[place] ^= 1;
+            let refused = ControlState::decode(&bytes).unwrap_err();
+            assert!(refused.expected.contains("a frame's place"), "{refused}");
+        }
+    }
+
+    #[test]
     fn an_epoch_without_a_frame_leaves_the_history() {
         let mut state = sample();
         let at = LogPosition { segment: 1, offset: 8192 };
@@ -429,7 +450,7 @@ pub(super) mod tests {
         for _ in 2..EPOCHS_MAX {
             open().unwrap();
         }
-        assert!(matches!(open(), Err(Error::InvalidArgument(_))));
+        assert!(matches!(open(), Err(Error::Io { .. })));
         assert_eq!(state.epochs.len(), EPOCHS_MAX);
         let mut bytes = Vec::new();
         state.encode(&mut bytes);

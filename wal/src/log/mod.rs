@@ -53,7 +53,9 @@ pub use read::OwnedRecord;
 pub use reader::{Frame, LogReader, LogRecord, LogStop};
 pub use segments::{Place, Segments};
 pub use sizes::SegmentOptions;
-pub use tail::{LogEnd, TailCase, TailEvidence, TailQuery, find_end, rewrite_tail};
+pub use tail::{
+    LogEnd, TailCase, TailEvidence, TailQuery, find_end, rewrite_tail, write_lost_headers,
+};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -16,8 +16,9 @@
 //! | 128 | | zeros up to [`SEGMENT_HEADER_BYTES`] |
 //!
 //! A file whose header does not name the file's own number is no part of the log: a spare, still
-//! zero or with the header of its earlier use. The header is durable before the first frame is
-//! written behind it, and is not written again when a later epoch goes on in the same segment.
+//! zero or with the header of its earlier use. The header goes in one write with the first frame, and
+//! is not written again when a later epoch goes on in the same segment; recovery writes one that a
+//! crash has taken away from a frame that counts.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -17,7 +17,7 @@
 //!
 //! A spare becomes part of the log by its header, which goes in one write with its first frame. If we
 //! crash inside that write and the header is lost, the log does not go on into the segment, unless
-//! `control` says that an epoch begins there. Nobody was told that any frame in it is durable, since
+//! `control` says that an epoch begins there: then recovery writes the header again. Nobody was told that any frame in it is durable, since
 //! that write had not returned.
 //!
 //! [`Error::NoSpace`]: crate::Error::NoSpace

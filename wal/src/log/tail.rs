@@ -43,16 +43,16 @@
 use std::sync::Arc;
 
 use crate::codec::to_u64;
-use crate::control::{ControlState, LogPosition, Shutdown};
+use crate::control::{ControlState, EpochEntry, LogPosition, Shutdown};
 use crate::disk::{AlignedBuf, BLOCK_BYTES, DiskFile, OpenMode};
 use crate::planted::{Bug, is_planted};
 use crate::{Epoch, Error, Lsn, Result};
 
-use super::files::{LogEpoch, LogFiles};
+use super::files::{LogEpoch, LogFiles, SegmentInfo};
 use super::frame::{FrameHeader, IN_FLIGHT_BYTES_MAX, frame_bytes};
 use super::index::FrameIndex;
 use super::reader::{LogReader, LogStop};
-use super::segment::SEGMENT_HEADER_BYTES;
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::sizes::{BLOCK_U64, HEADER_U64};
 use super::window::Window;
 
@@ -204,7 +204,7 @@ pub fn find_end(files: &Arc<LogFiles>, query: &TailQuery) -> Result<LogEnd> {
     let case = TailCase::decide(&evidence);
     refuse_corrupt(files, case, &evidence, stop, &behind)?;
 
-    let end_lsn = if stop.is_epoch_empty { last.entry.continues_from_lsn } else { stop.lsn };
+    let end_lsn = behind.end_lsn;
     Ok(LogEnd {
         case,
         end_lsn,
@@ -280,6 +280,8 @@ struct Behind<'a> {
     last: &'a LogEpoch,
     stop_lsn: Lsn,
     stop_at: LogPosition,
+    /// End of the last record that counts: the next epoch continues from here.
+    end_lsn: Lsn,
     stamp_lsn: Lsn,
     frames_end_lsn: Option<Lsn>,
     newer: Option<(LogPosition, Epoch)>,
@@ -288,11 +290,13 @@ struct Behind<'a> {
 
 impl<'a> Behind<'a> {
     fn new(files: &'a LogFiles, stop: &LogStop) -> Self {
+        let last = files.last_epoch();
         Self {
             files,
-            last: files.last_epoch(),
+            last,
             stop_lsn: stop.lsn,
             stop_at: stop.at,
+            end_lsn: if stop.is_epoch_empty { last.entry.continues_from_lsn } else { stop.lsn },
             stamp_lsn: Lsn::NONE,
             frames_end_lsn: None,
             newer: None,
@@ -362,15 +366,25 @@ impl<'a> Behind<'a> {
     }
 
     /// Notes the epoch of the frame at `at`, a place where a later epoch may have begun. Not every
-    /// block is such a place: a user may store the bytes of another database's log.
+    /// block is such a place: a user may store the bytes of another database's log. And this one, where
+    /// it is not a segment's first, may have been the inside of a frame when the file was used before:
+    /// there a frame counts only if it goes on from the end of this log as the first of an epoch does.
     fn look_for_epoch(&mut self, window: &mut Window, at: LogPosition) -> Result<()> {
         if window.enter(self.files, at.segment)?.is_some()
             && let Some(block) = window.bytes(at.offset, BLOCK_BYTES)?
             && let Ok((header, _)) = FrameHeader::decode_any(block)
+            && (at.offset == HEADER_U64 || self.goes_on(&header))
         {
             self.note_epoch(header.identity, header.epoch, at);
         }
         Ok(())
+    }
+
+    /// Whether this is the first frame of an epoch behind the end of the log.
+    fn goes_on(&self, header: &FrameHeader) -> bool {
+        header.prev_checksum == 0
+            && header.prev_frame_lsn == self.end_lsn
+            && header.frame_lsn > self.last.entry.start_lsn.max(self.end_lsn)
     }
 
     fn note_epoch(&mut self, identity: u64, epoch: Epoch, at: LogPosition) {
@@ -414,6 +428,52 @@ pub fn rewrite_tail(files: &Arc<LogFiles>, end: &LogEnd) -> Result<u64> {
     Ok(target.written_bytes)
 }
 
+/// Writes the headers of segments again that were lost while their first frames were not, durably.
+/// The two go in one write; where an epoch begins with the segment, the frame counts without the
+/// header, and the log goes on in that file. `next` is the epoch that begins now, with log identity
+/// `identity`: it gives a header to a segment in which nothing counts and it begins further behind.
+/// Returns how many were written. If we crash here, the next open does it again.
+///
+/// # Errors
+/// Those of the disk; then the log must not be written to.
+pub fn write_lost_headers(
+    files: &LogFiles,
+    end: &LogEnd,
+    next: &EpochEntry,
+    identity: u64,
+) -> Result<u64> {
+    let begins = |epoch: &&LogEpoch| epoch.entry.offset == HEADER_U64;
+    let counts = |epoch: &&LogEpoch| Some(epoch.entry.epoch) <= end.last_accepted;
+    let begun = files.epochs().iter().filter(begins).filter(counts);
+    let mut wanted: Vec<_> = begun.map(|epoch| (epoch.identity, epoch.entry)).collect();
+    let is_empty = end.end_at == LogPosition { segment: next.segment, offset: HEADER_U64 };
+    if is_empty && next.offset > HEADER_U64 {
+        wanted.push((identity, *next));
+    }
+    let mut written = 0;
+    for (identity, entry) in wanted {
+        let number = entry.segment;
+        let Some(SegmentInfo { length_bytes, header: Err(_) }) = files.segments().get(&number)
+        else {
+            continue;
+        };
+        let header = SegmentHeader {
+            identity,
+            epoch: entry.epoch,
+            number,
+            segment_bytes: *length_bytes,
+            first_lsn: entry.start_lsn,
+            durable_lsn: entry.continues_from_lsn,
+        };
+        let Some(file) = files.open_segment(number, OpenMode::ReadWrite)? else { continue };
+        let mut block = AlignedBuf::new(SEGMENT_HEADER_BYTES);
+        header.encode(&mut block);
+        file.write_sync_at(&block, 0).map_err(|error| Error::io(file.path(), error))?;
+        written += 1;
+    }
+    Ok(written)
+}
+
 /// The file that the tail is written to again.
 #[derive(Default)]
 struct Target {
@@ -437,8 +497,8 @@ impl Target {
         Ok(())
     }
 
-    /// The header of the segment turned to, which went in one write with its first frame; where it
-    /// was lost by that, nothing reads it.
+    /// The header of the segment turned to, which went in one write with its first frame. Where it was
+    /// lost by that, [`write_lost_headers`] sees to it.
     fn write_header(&mut self, files: &LogFiles) -> Result<()> {
         let info = &files.segments()[&self.segment];
         let Ok(header) = &info.header else { return Ok(()) };

@@ -93,6 +93,9 @@ kinds! {
     Note = 16,
 }
 
+/// Most pages of a run: those of the largest bitmap page.
+pub const EXTENT_PAGES_MAX: u64 = 32768 * 8;
+
 /// A run of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Extent {
@@ -199,11 +202,14 @@ impl Extent {
         out.put_varint(self.count);
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Reads a run: 1 to [`EXTENT_PAGES_MAX`] pages.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let start = reader.offset();
         let first = PageId::new(reader.varint()?);
         let count = reader.varint()?;
-        if count == 0 || first.get().checked_add(count).is_none() {
+        let is_run =
+            (1..=EXTENT_PAGES_MAX).contains(&count) && first.get().checked_add(count).is_some();
+        if !is_run {
             let found = format!("{count} pages from {first}");
             return Err(DecodeError::new(start, "a run of pages", found));
         }

@@ -11,7 +11,9 @@ mod encoder;
 pub mod header;
 mod op;
 
-pub use body::{Body, CheckpointChunk, CheckpointEnd, CommitInfo, Extent, Kind, TreeDelta};
+pub use body::{
+    Body, CheckpointChunk, CheckpointEnd, CommitInfo, EXTENT_PAGES_MAX, Extent, Kind, TreeDelta,
+};
 pub use encoder::{EncodedRecord, RecordEncoder};
 pub use header::{Header, RECORD_ALIGN, RECORD_HEADER_BYTES, padded, record_bytes_max};
 pub use op::{Cell, Op, PageRef, Stamp, WriteKind};

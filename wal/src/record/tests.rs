@@ -6,7 +6,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::to_u64;
+use crate::codec::{Encode, Reader, to_u64};
 use crate::control::EpochEntry;
 use crate::{Epoch, EpochNonce, PageId, TreeId};
 
@@ -364,7 +364,8 @@ impl<'a> Entropy<'a> {
     }
 
     fn extent(&mut self) -> Extent {
-        Extent { first: PageId::new(self.number() >> 1), count: (self.number() >> 1).max(1) }
+        let count = self.number() % EXTENT_PAGES_MAX + 1;
+        Extent { first: PageId::new(self.number() >> 1), count }
     }
 
     fn cell(&mut self) -> Cell<'a> {
@@ -451,8 +452,8 @@ impl<'a> Entropy<'a> {
                 nonce: EpochNonce::new(self.number()),
                 start_lsn: self.lsn(),
                 continues_from_lsn: self.lsn(),
-                segment: self.number(),
-                offset: self.number(),
+                segment: (self.number() >> 2).max(1),
+                offset: ((self.number() >> 36) + 1) * 4096,
             }),
             Kind::CheckpointBegin => Body::CheckpointBegin,
             Kind::CheckpointChunk => Body::CheckpointChunk(CheckpointChunk {
@@ -512,5 +513,22 @@ proptest! {
             prop_assert_eq!(to_u64(record.len()), to_u64(RECORD_HEADER_BYTES + bytes.len()));
             decode_unverified(&record);
         }
+    }
+}
+
+#[test]
+fn a_run_of_more_pages_than_a_bitmap_covers_is_refused() {
+    for (first, count, is_run) in [
+        (9, 1, true),
+        (9, EXTENT_PAGES_MAX, true),
+        (9, EXTENT_PAGES_MAX + 1, false),
+        (9, 0, false),
+        (u64::MAX, 1, false),
+        (9, u64::MAX, false),
+    ] {
+        let mut bytes = Vec::new();
+        bytes.put_varint(first);
+        bytes.put_varint(count);
+        assert_eq!(Extent::decode(&mut Reader::new(&bytes)).is_ok(), is_run, "{first} {count}");
     }
 }

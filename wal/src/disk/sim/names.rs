@@ -6,7 +6,7 @@
 //! durable, with the earlier ones of other directories that they hang on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// Number of a file without its name.
@@ -74,7 +74,7 @@ pub(super) struct Names {
 
 /// A path as the disk keeps it: no trailing slash, no `.` inside.
 pub(super) fn normal(path: &Path) -> PathBuf {
-    path.components().collect()
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// Whether a path is there without an entry.
