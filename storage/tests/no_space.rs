@@ -9,6 +9,10 @@ use seawall_wal::disk::SimDisk;
 const MIB: u64 = 1 << 20;
 
 fn open(disk: &SimDisk) -> Result<Database> {
+    options(disk).open("/db")
+}
+
+fn options(disk: &SimDisk) -> Options {
     Options::new()
         .disk_injected(Arc::new(disk.clone()))
         .manual_background(true)
@@ -17,7 +21,6 @@ fn open(disk: &SimDisk) -> Result<Database> {
         .max_wal_bytes(8 * MIB)
         .segment_bytes(512 << 10)
         .page_bytes(4096)
-        .open("/db")
 }
 
 fn key(i: u32) -> [u8; 4] {
@@ -86,5 +89,39 @@ fn a_transaction_can_be_rolled_back_on_a_full_disk() -> Result<()> {
     disk.set_capacity(None);
     tree.insert("after", "more")?;
     assert!(database.verify(|_| {})?.findings.is_empty());
+    Ok(())
+}
+
+#[test]
+fn the_threads_of_the_database_outlive_a_full_disk() -> Result<()> {
+    for room in [MIB, 2 * MIB, 3 * MIB] {
+        let disk = SimDisk::new();
+        let (sender, poisoned) = std::sync::mpsc::channel();
+        let options = options(&disk).manual_background(false).on_event(move |event| {
+            if let seawall::Event::Poisoned { error } = event {
+                // Nobody listens any more once the test is over.
+                drop(sender.send(error.clone()));
+            }
+        });
+        let database = options.open("/db")?;
+        let tree = database.tree("t")?;
+        for i in 0..500 {
+            tree.insert_with(key(i), [b'a'; 200], Durability::Relaxed)?;
+        }
+        disk.set_capacity(Some(disk.used_bytes() + room));
+        let mut transaction = database.begin()?;
+        let filled = (0..).try_for_each(|i| transaction.insert(&tree, key(i), [b'b'; 300]));
+        assert!(matches!(filled, Err(Error::NoSpace { .. })), "{filled:?}");
+        transaction.rollback()?;
+        assert_eq!(tree.len()?, 500);
+        let poisoned = poisoned.recv_timeout(std::time::Duration::from_secs(1));
+        assert!(poisoned.is_err(), "{room}: {poisoned:?}");
+        disk.set_capacity(None);
+        for i in 500..1500 {
+            tree.insert_with(key(i), [b'a'; 200], Durability::Relaxed)?;
+        }
+        tree.insert("after", "more")?;
+        assert!(database.verify(|_| {})?.findings.is_empty());
+    }
     Ok(())
 }

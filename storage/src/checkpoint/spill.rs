@@ -61,7 +61,17 @@ pub(super) fn spill_undo(
     if upto <= from {
         return Ok(());
     }
-    read_into(engine, control, from..upto, &mut chosen)?;
+    let read = read_into(engine, control, from..upto, &mut chosen);
+    let spilled = read.and_then(|()| sync_all(engine, &chosen, upto));
+    if spilled.is_err() {
+        // Whatever one of them met, the next checkpoint appends from the marks of all of them on.
+        chosen.values().for_each(|chosen| engine.spills.forget_unsynced(&chosen.file));
+    }
+    spilled
+}
+
+/// Steps 3 and 4.
+fn sync_all(engine: &Engine, chosen: &BTreeMap<TxnId, Chosen>, upto: Lsn) -> Result<()> {
     for chosen in chosen.values().filter(|chosen| !chosen.has_failed) {
         match engine.spills.sync(&chosen.file, upto) {
             Err(Error::NoSpace { .. }) => continue,

@@ -14,7 +14,7 @@ use super::core::Core;
 use crate::Event;
 use crate::checkpoint::Spill;
 use crate::checkpoint::pacing::{Backlog, PaceChange};
-use crate::engine::Collected;
+use crate::engine::{Armed, Collected};
 use crate::writeback::cleaner::CleanerTarget;
 
 /// How long the maintainer and the collector doze when there is nothing to do.
@@ -96,6 +96,8 @@ impl Background {
     fn spawn(&self, name: &str, run: fn(&Arc<Core>, &Signal) -> Result<()>) {
         let (core, signal) = (Arc::clone(&self.core), Arc::clone(&self.signal));
         let body = move || {
+            // What the thread did nobody else will do.
+            let _armed = Armed::new(&core.engine.log);
             if let Err(error) = run(&core, &signal) {
                 core.engine.log.poison(error);
                 core.tell_poisoned();
@@ -143,10 +145,25 @@ fn flush(core: &Arc<Core>, signal: &Signal) -> Result<()> {
 
 fn maintain(core: &Arc<Core>, signal: &Signal) -> Result<()> {
     while !signal.is_stopped() {
-        core.serve_waiters(signal)?;
-        let done = core.maintain_step()?;
-        if done == Maintained::default() {
-            signal.wait(DOZE);
+        match core.serve_waiters(signal).and_then(|()| core.maintain_step()) {
+            Ok(done) if done == Maintained::default() => signal.wait(DOZE),
+            Ok(_) => {}
+            Err(Error::NoSpace { .. }) => wait_for_space(core, signal)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until what is appended can be written. Before that another checkpoint would only be appended
+/// to it, and use up the reserve.
+fn wait_for_space(core: &Core, signal: &Signal) -> Result<()> {
+    let log = &core.engine.log;
+    while !signal.is_stopped() {
+        signal.wait(DOZE);
+        match log.wait_durable(log.reserved_lsn()) {
+            Err(Error::NoSpace { .. }) => {}
+            durable => return durable,
         }
     }
     Ok(())
@@ -157,6 +174,8 @@ fn collect(core: &Arc<Core>, signal: &Signal) -> Result<()> {
         let done = match core.collect_step() {
             // It has given up waiting for the log.
             Err(Error::Closed) => return Ok(()),
+            // What is left stays garbage until the disk has room.
+            Err(Error::NoSpace { .. }) => false,
             done => done?,
         };
         if !done {
@@ -169,9 +188,14 @@ fn collect(core: &Arc<Core>, signal: &Signal) -> Result<()> {
 impl Core {
     /// Makes log room where somebody waits for it.
     fn serve_waiters(self: &Arc<Self>, signal: &Signal) -> Result<()> {
-        if signal.is_wal_full.swap(false, Ordering::SeqCst) && !self.make_log_room()? {
-            // A doomed transaction has not ended yet: tried again after a while.
-            signal.is_wal_full.store(true, Ordering::SeqCst);
+        if signal.is_wal_full.swap(false, Ordering::SeqCst) {
+            let made = self.make_log_room();
+            if !matches!(made, Ok(true)) {
+                // A doomed transaction has not ended yet, or the disk is full: tried again after a
+                // while.
+                signal.is_wal_full.store(true, Ordering::SeqCst);
+            }
+            made?;
         }
         Ok(())
     }
@@ -277,8 +301,9 @@ mod tests {
     use std::path::Path;
     use std::sync::Weak;
 
+    use seawall_wal::TreeId;
     use seawall_wal::disk::SimDisk;
-    use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
+    use seawall_wal::disk::sim::{EIO, Fault, FaultEffect, OperationKind};
     use seawall_wal::log::{CreditRequest, CreditWait, Purpose};
 
     use super::*;
@@ -376,5 +401,89 @@ mod tests {
         assert_eq!(tree.get("key")?.as_deref(), Some(&b"before"[..]));
         drop(taken);
         tree.insert("other", "free again")
+    }
+
+    fn small(disk: &SimDisk) -> Options {
+        let options = Options::new().disk_injected(Arc::new(disk.clone())).manual_background(true);
+        options.unchecked_limits().page_bytes(4096).cache_bytes(512 << 10).max_wal_bytes(8 << 20)
+    }
+
+    #[test]
+    fn a_panic_in_a_background_thread_poisons() -> Result<()> {
+        let database = small(&SimDisk::new()).open("/db")?;
+        let tree = database.tree("t")?;
+        let core = Arc::clone(&database.shared.core);
+        let background = Background { core, signal: Arc::default(), threads: Mutex::default() };
+        background.spawn("seawall-test", |_, _| panic!("in a step"));
+        for handle in background.threads.lock().drain(..) {
+            assert!(handle.join().is_err());
+        }
+        let written = tree.insert("key", "nobody makes room for this");
+        assert!(matches!(written, Err(Error::Poisoned { .. })), "{written:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn waiting_for_pages_that_nobody_will_write_ends_when_that_is_known() -> Result<()> {
+        let disk = SimDisk::new();
+        let database = small(&disk).open("/db")?;
+        database.tree("t")?.insert("key", "value")?;
+        let fault = Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::Write);
+        disk.add_fault(fault.path(|path| path.ends_with("pages")));
+        let core = Arc::clone(&database.shared.core);
+        let reserved = core.engine.log.reserved_lsn();
+        let step = core.engine.cleaner.step(CleanerTarget::RedoLsn(reserved));
+        assert!(matches!(step, Err(Error::Poisoned { .. })), "{step:?}");
+        let (sender, cleaned) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(core.clean_up_to(reserved)));
+        let cleaned = cleaned.recv_timeout(Duration::from_secs(10)).expect("it gives up");
+        assert!(matches!(cleaned, Err(Error::Poisoned { .. })), "{cleaned:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_checkpoint_after_one_that_could_not_spill_spills_everything() -> Result<()> {
+        for kind in [OperationKind::Write, OperationKind::Sync] {
+            let disk = SimDisk::new();
+            let database = small(&disk).held_log_bytes(0).open("/db")?;
+            let tree = database.tree("t")?;
+            let mut open = [database.begin()?, database.begin()?];
+            for (i, transaction) in (0_u8..).zip(&mut open) {
+                transaction.insert(&tree, [i], "old")?;
+            }
+            let is_undo =
+                |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("undo"));
+            disk.add_fault(Fault::new(FaultEffect::Errno(EIO)).kind(kind).path(is_undo));
+            assert!(matches!(database.checkpoint(), Err(Error::Io { .. })), "{kind:?}");
+            disk.clear_faults();
+            database.checkpoint()?;
+            for transaction in open {
+                transaction.rollback()?;
+            }
+            assert_eq!(tree.len()?, 0);
+            tree.insert("after", "")?;
+            assert!(database.verify(|_| {})?.findings.is_empty());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_dropped_tree_with_a_damaged_page_is_set_aside() -> Result<()> {
+        let disk = SimDisk::new();
+        let database = small(&disk).open("/db")?;
+        let tree = database.tree("dropped")?;
+        tree.insert("key", "value")?;
+        let core = database.shared_core();
+        let root = core.engine.trees.get(TreeId::new(1)).expect("made above").root;
+        let offset = core.engine.file.offset(root) + 100;
+        drop(tree);
+        database.drop_tree("dropped")?;
+        database.close()?;
+        disk.flip_bit(Path::new("/db/pages"), offset, 0);
+        let database = small(&disk).open("/db")?;
+        while database.shared_core().collect_step()? {}
+        database.tree("other")?.insert("key", "value")?;
+        assert!(!database.verify(|_| {})?.findings.is_empty(), "and verification tells");
+        Ok(())
     }
 }

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use seawall_wal::control::Shutdown;
 use seawall_wal::disk::DirectoryLock;
@@ -23,7 +24,7 @@ use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::{Engine, Unit};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::open::{self, Opened};
-use crate::writeback::cleaner::CleanerTarget;
+use crate::writeback::cleaner::{CleanerStep, CleanerTarget};
 use crate::{CheckpointReport, Event, Options, RecoveryReport, StallReason, trace};
 
 /// A transaction's unit, shared with the database so that closing can roll it back.
@@ -258,8 +259,13 @@ impl Core {
 
     /// Writes pages until none lacks a change below `lsn` on disk.
     pub(super) fn clean_up_to(&self, lsn: Lsn) -> Result<()> {
-        while !self.engine.cleaner.step(CleanerTarget::RedoLsn(lsn))?.is_reached {}
-        Ok(())
+        loop {
+            let step = self.engine.cleaner.step(CleanerTarget::RedoLsn(lsn))?;
+            if step.is_reached {
+                return Ok(());
+            }
+            let_others_write(step);
+        }
     }
 
     /// [`Core::clean_up_to`] while others commit: in small steps, as long as the log grows between
@@ -271,9 +277,11 @@ impl Core {
             let reserved = self.engine.log.reserved_lsn();
             let is_alone = std::mem::replace(&mut seen, reserved) == reserved;
             let step = if is_alone { cleaner.step(target) } else { cleaner.step_gently(target) };
-            if step?.is_reached {
+            let step = step?;
+            if step.is_reached {
                 return Ok(());
             }
+            let_others_write(step);
         }
     }
 
@@ -304,6 +312,16 @@ impl Core {
     /// Waits until what ends at `lsn` may be told, and turns a failed flush into "in doubt".
     pub(crate) fn wait_for(&self, lsn: Lsn) -> Result<()> {
         self.engine.log.wait_visible(lsn).map_err(|error| in_doubt(lsn, error))
+    }
+}
+
+/// How long to wait for a batch of pages that somebody else is writing.
+const BATCH_POLL: Duration = Duration::from_micros(200);
+
+/// Waits a little where all pages in question were others' to write.
+fn let_others_write(step: CleanerStep) {
+    if step.pages_written == 0 {
+        thread::park_timeout(BATCH_POLL);
     }
 }
 

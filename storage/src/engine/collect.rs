@@ -7,7 +7,7 @@ use seawall_wal::codec::to_u64;
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::{Body, Op, PageRef};
 use seawall_wal::sync::atomic::Ordering;
-use seawall_wal::{Lsn, Result, TreeId};
+use seawall_wal::{Error, Lsn, Result, TreeId};
 
 use super::Engine;
 use super::append::{Chain, page_lsn};
@@ -105,8 +105,15 @@ impl Engine {
         let horizon = self.refresh_horizon();
         let versions = self.versions.collect(horizon, COLLECT_PER_STEP);
         let mut purged_leaves = 0;
-        for key in self.versions.take_purgeable(PURGE_PER_STEP) {
-            purged_leaves += usize::from(self.purge_leaf(&key, horizon)?.is_done);
+        let mut due = self.versions.take_purgeable(PURGE_PER_STEP).into_iter();
+        while let Some(key) = due.next() {
+            match self.purge_leaf(&key, horizon) {
+                Ok(purged) => purged_leaves += usize::from(purged.is_done),
+                Err(error) => {
+                    self.versions.put_back_purgeable(std::iter::once(key).chain(due));
+                    return Err(error);
+                }
+            }
         }
         self.reap_bulks(horizon);
         let swept_leaves = self.sweep_step(horizon)?;
@@ -137,9 +144,15 @@ impl Engine {
     fn sweep_step(&self, horizon: Lsn) -> Result<usize> {
         let Some(mut sweep) = self.sweeps.lock().pop_front() else { return Ok(0) };
         for leaf in 1..=SWEEP_PER_STEP {
-            match self.purge_leaf(&sweep.next, horizon)?.rest {
-                Some(rest) if rest <= sweep.high => sweep.next.set_key(&rest),
-                _ => return Ok(leaf),
+            match self.purge_leaf(&sweep.next, horizon) {
+                Ok(Purged { rest: Some(rest), .. }) if rest <= sweep.high => {
+                    sweep.next.set_key(&rest);
+                }
+                Ok(_) => return Ok(leaf),
+                Err(error) => {
+                    self.sweeps.lock().push_front(sweep);
+                    return Err(error);
+                }
             }
         }
         self.sweeps.lock().push_front(sweep);
@@ -164,7 +177,11 @@ impl Engine {
             }
         }
         if purged.is_mergeable {
-            self.merge_sparse(&tree, due.key())?;
+            match self.merge_sparse(&tree, due.key()) {
+                // A sparse page does no harm, and nobody waits for it to go.
+                Ok(()) | Err(Error::NoSpace { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(purged)
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use seawall_wal::codec::to_u64;
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::{Body, Extent, Op, PageRef};
-use seawall_wal::{Lsn, PageId, Result, TreeId};
+use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
 
 use super::Engine;
 use super::append::{Chain, page_lsn};
@@ -61,9 +61,17 @@ impl Engine {
         if self.versions.is_needed(&row_key) {
             return Ok(false);
         }
-        if self.free_last_leaf(&due.tree)? {
-            self.trees.remove(due.tree.id);
-            self.doomed.lock().retain(|doomed| doomed.tree.id != due.tree.id);
+        let forget = || self.doomed.lock().retain(|doomed| doomed.tree.id != due.tree.id);
+        match self.free_last_leaf(&due.tree) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.trees.remove(due.tree.id);
+                forget();
+            }
+            // Nobody misses the tree; its pages stay taken, and verification names the damage. Its
+            // row still says `dropping`, so the next open tries again.
+            Err(Error::Corrupt { .. }) => forget(),
+            Err(error) => return Err(error),
         }
         Ok(true)
     }

@@ -118,6 +118,12 @@ impl Spills {
         writer.append(lsn, record)
     }
 
+    /// Forgets what was appended and not synced: it is appended again, behind the mark.
+    pub(crate) fn forget_unsynced(&self, file: &UndoFile) {
+        // The next writer cuts the file at its mark.
+        *file.writer.lock() = None;
+    }
+
     /// Makes what was appended durable, and known: everything of the transaction that begins below
     /// `upto`.
     pub(crate) fn sync(&self, file: &UndoFile, upto: Lsn) -> Result<()> {

@@ -315,6 +315,13 @@ impl VersionStore {
         }
         taken
     }
+
+    /// Has keys that were taken be taken again.
+    pub(crate) fn put_back_purgeable(&self, keys: impl Iterator<Item = VersionKey>) {
+        for key in keys {
+            self.shard(key.as_bytes()).lock().purge.push_back(key.as_bytes().into());
+        }
+    }
 }
 
 #[cfg(all(test, not(loom)))]

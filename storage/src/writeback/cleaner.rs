@@ -81,6 +81,10 @@ impl Cleaner {
         }
         let batch = self.candidates(target, pages_max);
         let written = self.writer.write_batch(&self.pool, &batch)?;
+        if written.pages == 0 {
+            // Others are writing what is left; unless they have failed, and nobody ever will.
+            self.writer.check()?;
+        }
         Ok(CleanerStep { pages_written: written.pages, is_reached: self.is_reached(target) })
     }
 

@@ -65,6 +65,10 @@ impl LogWatermark for NumberLog {
     fn poison(&self, _error: Error) {
         self.poisoned.store(true, Ordering::SeqCst);
     }
+
+    fn poisoned(&self) -> Option<Error> {
+        self.poisoned.load(Ordering::SeqCst).then_some(Error::Poisoned { source: None })
+    }
 }
 
 pub(crate) struct Rig {

@@ -38,6 +38,9 @@ pub trait LogWatermark: fmt::Debug + Send + Sync {
 
     /// No write is accepted from now on (W2).
     fn poison(&self, error: Error);
+
+    /// The error that writes get since [`LogWatermark::poison`].
+    fn poisoned(&self) -> Option<Error>;
 }
 
 impl LogWatermark for Log {
@@ -55,6 +58,10 @@ impl LogWatermark for Log {
 
     fn poison(&self, error: Error) {
         Self::poison(self, error);
+    }
+
+    fn poisoned(&self) -> Option<Error> {
+        Self::poisoned(self)
     }
 }
 
@@ -164,6 +171,14 @@ impl PageWriter {
             self.keep_buffer(image.bytes);
         }
         Ok(written)
+    }
+
+    /// Whether pages are still written: those of a write that failed stay in flight.
+    ///
+    /// # Errors
+    /// What poisoned the log.
+    pub(super) fn check(&self) -> Result<()> {
+        self.log.poisoned().map_or(Ok(()), Err)
     }
 
     /// Takes a page for writing and copies it under its shared latch.
