@@ -306,8 +306,8 @@ impl Database {
     ///
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that reads, but for damage, which is in
-    /// the report; [`Error::NoSpace`] also where writers needed the log that the verification held:
-    /// run it again.
+    /// the report; [`Error::NoSpace`] also where writers needed the log that the verification held,
+    /// [`Error::SnapshotTooOld`] where they needed the memory of the versions: run it again.
     pub fn verify(&self, mut f: impl FnMut(&VerifyProgress)) -> Result<VerifyReport> {
         let core = &self.shared.core;
         crate::verify::verify(&core.engine, &core.checkpointer, &mut f)

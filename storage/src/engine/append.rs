@@ -19,14 +19,16 @@ use seawall_wal::{Lsn, TxnId};
 
 use super::Engine;
 use super::armed::Armed;
+use super::overflow::EXTENTS_MAX;
 use crate::page::{PageRead, PageView, apply, set_page_lsn};
 use crate::planted::{Bug, is_planted};
 use crate::pool::ExclusivePage;
 use crate::pool::dirty::DirtyMark;
 use crate::txn::AppenderGuard;
 
-/// Most pages that one record changes: a parent, a child, its sibling, and their bitmap pages.
-pub(crate) const RECORD_PAGES_MAX: usize = 6;
+/// Most pages that one record changes: a leaf and the bitmap pages of one of its values, each of whose
+/// extents may lie under another one. Changes of the structure have six at most.
+pub(crate) const RECORD_PAGES_MAX: usize = 1 + EXTENTS_MAX;
 
 /// Where a record came to lie.
 #[derive(Clone, Copy, Debug)]

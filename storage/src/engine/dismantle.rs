@@ -15,7 +15,7 @@ use seawall_wal::record::{Body, Extent, Op, PageRef};
 use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
 
 use super::Engine;
-use super::append::{Chain, page_lsn};
+use super::append::{Chain, RECORD_PAGES_MAX, page_lsn};
 use super::auto_commit::CHANGE_RECORD_BYTES;
 use super::structure::{init_ref, page_ref};
 use crate::catalogue::TreeInfo;
@@ -162,12 +162,17 @@ impl Engine {
             let view = LeafView::new(page.bytes());
             for slot in 0..view.count() {
                 let cell = view.cell_at(slot);
-                if cell.is_overflow && !cell.is_ghost && keys.len() < VALUES_PER_RECORD {
-                    for extent in self.link_extents(cell.value)? {
-                        extents.entry(self.space.bitmap_of(extent.first)).or_default().push(extent);
-                    }
-                    keys.push(view.key_at(slot).to_vec());
+                if !cell.is_overflow || cell.is_ghost || keys.len() == VALUES_PER_RECORD {
+                    continue;
                 }
+                let more = self.link_extents(cell.value)?;
+                if !keys.is_empty() && extents.len() + more.len() >= RECORD_PAGES_MAX {
+                    break;
+                }
+                for extent in more {
+                    extents.entry(self.space.bitmap_of(extent.first)).or_default().push(extent);
+                }
+                keys.push(view.key_at(slot).to_vec());
             }
         }
         if keys.is_empty() {

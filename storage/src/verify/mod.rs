@@ -222,6 +222,8 @@ impl Scan<'_> {
             Ok(())
         })?;
         let TreeWalk { findings, live, is_whole, .. } = walk;
+        // Had the versions that it needs been collected, what it found would say nothing.
+        reader.at().check()?;
         self.is_whole &= is_whole;
         let size = tree.size.at(reader.read_lsn);
         // Rows of dropped trees go without being counted.

@@ -427,6 +427,29 @@ fn a_small_pool_is_enough() {
 }
 
 #[test]
+fn a_verification_whose_versions_were_collected_finds_nothing_false_but_is_ended() {
+    let disk = SimDisk::new();
+    let database = options(&disk).open("/db").unwrap();
+    let tree = database.tree("t").unwrap();
+    (0..500).for_each(|i| tree.insert(key(i), [b'v'; 100]).unwrap());
+    let core = database.shared_core();
+    let (mut is_revoked, mut next) = (false, 0);
+    let outcome = database.verify(|_| {
+        // Whoever stands at the newest commit holds nothing, and is left alone.
+        assert!(tree.remove(key(next)).unwrap());
+        next += 1;
+        if !is_revoked && core.engine.snapshots.revoke_oldest(core.engine.log.visible_lsn()) {
+            is_revoked = true;
+            (250..500).for_each(|i| assert!(tree.remove(key(i)).unwrap()));
+            while crate::testing::collect_step(&database).unwrap() {}
+        }
+    });
+    assert!(is_revoked);
+    assert!(matches!(outcome, Err(crate::Error::SnapshotTooOld)), "{outcome:?}");
+    assert_clean(&database);
+}
+
+#[test]
 fn nothing_false_is_found_while_writers_are_at_work() {
     let disk = SimDisk::new();
     let database = options(&disk)
@@ -459,7 +482,7 @@ fn nothing_false_is_found_while_writers_are_at_work() {
                     assert_eq!(report.findings, [""; 0]);
                     verified += 1;
                 }
-                Err(crate::Error::NoSpace { .. }) => {}
+                Err(crate::Error::NoSpace { .. } | crate::Error::SnapshotTooOld) => {}
                 Err(error) => panic!("{error}"),
             }
         }
