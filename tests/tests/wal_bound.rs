@@ -64,9 +64,12 @@ fn a_writer_at_the_logs_bound_waits_until_there_is_room_and_does_not_fail() {
         assert!(database.stats().stalls > before.stalls, "{durability:?}");
     }
     let stalls = stalls.lock().unwrap();
+    // Nobody cleans pages in the background either, and whoever needs a frame says so.
+    let of_wal = |(_, reason): &&(bool, StallReason)| *reason == StallReason::WalBound;
+    let stalls: Vec<_> = stalls.iter().filter(of_wal).collect();
     assert!(stalls.len() >= 4, "{stalls:?}");
     for (index, stall) in stalls.iter().enumerate() {
-        assert_eq!(*stall, (index % 2 == 0, StallReason::WalBound), "{stalls:?}");
+        assert_eq!(stall.0, index % 2 == 0, "{stalls:?}");
     }
     assert!(watch.segments_named() > BOUND / (256 << 10), "{watch:?}");
     assert!(watch.most_bytes() <= BOUND, "{watch:?}");
