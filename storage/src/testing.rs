@@ -3,9 +3,14 @@
 //! They are for a database opened with `manual_background`, where nobody else calls them, so that a
 //! seed decides when each takes place.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
+use seawall_wal::disk::SimDisk;
+use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
+
 use crate::checkpoint::Spill;
+use crate::names::UNDO_NAME;
 use crate::{CheckpointReport, Database, Options, Result};
 
 /// One step of page cleaner and checkpointer. Returns whether it did anything.
@@ -50,6 +55,13 @@ pub fn take_checkpoint(database: &Database) -> Result<CheckpointReport> {
 pub fn replay(options: &Options, dir: impl AsRef<Path>) -> Result<Vec<(u64, Vec<u8>)>> {
     let pages = crate::open::replay(options, dir.as_ref())?;
     Ok(pages.into_iter().map(|(page, bytes)| (page.get(), bytes)).collect())
+}
+
+/// From now on undo files find no room on the disk.
+pub fn refuse_undo_files(disk: &SimDisk) {
+    let full = Fault::new(FaultEffect::Kind(ErrorKind::StorageFull)).lasting();
+    let is_undo = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with(UNDO_NAME));
+    disk.add_fault(full.kind(OperationKind::Write).path(is_undo));
 }
 
 /// Lets go of a database as a kill does: nothing is written any more. Every handle to it is of no

@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -13,7 +12,6 @@ use std::time::Duration;
 use seawall::Durability::Relaxed;
 use seawall::{Error, Event, Options, StallReason, testing};
 use seawall_wal::disk::SimDisk;
-use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
 
 /// Nothing here takes a tenth of this.
 const AT_MOST: Duration = Duration::from_secs(60);
@@ -30,13 +28,6 @@ fn options(disk: &SimDisk) -> Options {
 
 fn key(i: u32) -> [u8; 4] {
     i.wrapping_mul(0x9e37_79b9).to_be_bytes()
-}
-
-/// From now on undo files find no room.
-fn refuse_undo(disk: &SimDisk) {
-    let full = Fault::new(FaultEffect::Kind(std::io::ErrorKind::StorageFull)).lasting();
-    let is_undo = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("undo"));
-    disk.add_fault(full.kind(OperationKind::Write).path(is_undo));
 }
 
 /// Runs `act` on a thread of its own, and fails when it does not end.
@@ -64,7 +55,7 @@ fn a_transaction_that_is_spilled_in_part_is_rolled_back_while_others_wait_for_th
         }
         database.checkpoint().unwrap();
         assert!(database.stats().undo_bytes > 1 << 20, "its first part is in a file");
-        refuse_undo(&disk);
+        testing::refuse_undo_files(&disk);
         old.insert(&tree, "newest", "its undo stays in the log").unwrap();
         thread::scope(|scope| {
             for writer in 0..3 {
@@ -89,7 +80,7 @@ fn a_transaction_that_is_spilled_in_part_is_rolled_back_while_others_wait_for_th
 /// outcome of that, and after how many inserts the log was full; `inserts` are made before it.
 fn commit_at_a_full_log(values: u32, inserts: Option<u32>) -> (seawall::Result<()>, u32) {
     let disk = SimDisk::new();
-    refuse_undo(&disk);
+    testing::refuse_undo_files(&disk);
     let full = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&full);
     let tell = move |event: &Event| {
@@ -146,7 +137,7 @@ fn a_commit_that_frees_many_values_is_told_when_it_waits_for_the_log_that_it_hol
 /// What a kill leaves of a transaction that has filled the log, on a disk without room for undo files.
 fn killed_at_a_full_log() -> SimDisk {
     let disk = SimDisk::new();
-    refuse_undo(&disk);
+    testing::refuse_undo_files(&disk);
     let database = options(&disk).manual_background(true).open("/db").unwrap();
     let tree = database.tree("t").unwrap();
     tree.insert("before", "kept").unwrap();
@@ -158,7 +149,7 @@ fn killed_at_a_full_log() -> SimDisk {
 }
 
 fn check_recovered(disk: &SimDisk) {
-    refuse_undo(disk);
+    testing::refuse_undo_files(disk);
     let database = options(disk).manual_background(true).open("/db").unwrap();
     let tree = database.tree("t").unwrap();
     assert_eq!(tree.range(..).unwrap().count(), 1);
@@ -177,7 +168,7 @@ fn recovery_undoes_what_has_filled_the_log_without_room_for_undo_files() {
 fn recovery_may_be_killed_many_times_while_it_undoes_what_has_filled_the_log() {
     let mut disk = killed_at_a_full_log();
     for round in 0..20 {
-        refuse_undo(&disk);
+        testing::refuse_undo_files(&disk);
         disk.record_forks_where(|number| number % 20 == 0);
         let opened = options(&disk).manual_background(true).open("/db");
         testing::abandon(opened.unwrap_or_else(|error| panic!("after {round} kills: {error:?}")));

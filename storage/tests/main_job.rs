@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall::{Database, Error, Options, Result};
-use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind};
+use seawall_wal::disk::sim::CrashPlan;
 use seawall_wal::disk::{Disk, SimDisk};
 
 fn options(disk: &SimDisk) -> Options {
@@ -94,7 +94,7 @@ fn acknowledged_writes_survive_a_power_cut_and_open_transactions_do_not() -> Res
     }
     open.remove(&tree, key(1))?;
     tree.insert(b"last", b"one")?;
-    let crashed = disk.crash(seawall_wal::disk::sim::CrashPlan::NothingUnsynced);
+    let crashed = disk.crash(CrashPlan::NothingUnsynced);
     let after = options(&crashed).open("/db")?;
     let tree_after = after.open_tree("t")?.unwrap();
     assert_eq!(tree_after.len()?, 3001);
@@ -118,7 +118,7 @@ fn large_values_round_trip() -> Result<()> {
     assert_eq!(tree.get("big")?.unwrap(), value);
     tree.insert("big", &value[..5000])?;
     assert_eq!(tree.get("big")?.unwrap(), value[..5000]);
-    let crashed = disk.crash(seawall_wal::disk::sim::CrashPlan::NothingUnsynced);
+    let crashed = disk.crash(CrashPlan::NothingUnsynced);
     let after = options(&crashed).open("/db")?;
     assert_eq!(after.tree("t")?.get("big")?.unwrap(), value[..5000]);
     Ok(())
@@ -216,9 +216,7 @@ fn a_transaction_that_outgrows_the_log_goes_on_and_the_log_keeps_its_bound() -> 
 /// A disk that has no room for undo files.
 fn disk_without_undo() -> SimDisk {
     let disk = SimDisk::new();
-    let full = Fault::new(FaultEffect::Kind(std::io::ErrorKind::StorageFull)).lasting();
-    let is_undo = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("undo"));
-    disk.add_fault(full.kind(OperationKind::Write).path(is_undo));
+    seawall::testing::refuse_undo_files(&disk);
     disk
 }
 

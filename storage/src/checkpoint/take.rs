@@ -105,8 +105,20 @@ impl Checkpointer {
 
     /// What [`Checkpointer::redo_bytes`] would be after a checkpoint now.
     pub(crate) fn redo_bytes_after_checkpoint(&self) -> u64 {
-        let reserved = self.engine.log.reserved_lsn();
-        self.bytes_from(self.engine.dirty.min_rec_lsn().unwrap_or(reserved))
+        self.bytes_from(self.redo_lsn_now())
+    }
+
+    /// Where redo would begin after a checkpoint now.
+    fn redo_lsn_now(&self) -> Lsn {
+        let engine = &*self.engine;
+        engine.dirty.min_rec_lsn().unwrap_or_else(|| engine.log.reserved_lsn())
+    }
+
+    /// Where the log begins that the undo of these transactions needs, or the parts of a commit that
+    /// is still to come; [`Lsn::MAX`] when they need none.
+    fn undo_lsn(&self, active: &[ActiveTxn], parts_lsn: Option<Lsn>) -> Lsn {
+        let needed = active.iter().map(ActiveTxn::needed_lsn).chain(parts_lsn);
+        needed.map(|lsn| lsn.max(self.kept_lsn())).min().unwrap_or(Lsn::MAX)
     }
 
     /// Bytes of log from `lsn` to its end. Between epochs positions jump without any log.
@@ -181,12 +193,9 @@ impl Checkpointer {
     /// they could name lies in the oldest segment.
     pub(crate) fn can_give_log_up(&self) -> bool {
         let engine = &*self.engine;
-        let redo_lsn = engine.dirty.min_rec_lsn().unwrap_or_else(|| engine.log.reserved_lsn());
-        let active = engine.active_txns();
-        let undo_lsns = active.iter().map(ActiveTxn::needed_lsn).chain(engine.txns.min_parts_lsn());
-        let undo_lsns = undo_lsns.map(|lsn| lsn.max(self.kept_lsn()));
-        let held_lsn = self.held_by_committed();
-        engine.log.can_truncate(undo_lsns.fold(redo_lsn.min(held_lsn), Lsn::min))
+        let redo_lsn = self.redo_lsn_now();
+        let undo_lsn = self.undo_lsn(&engine.active_txns(), engine.txns.min_parts_lsn());
+        engine.log.can_truncate(redo_lsn.min(undo_lsn).min(self.held_by_committed()))
     }
 
     /// Where the log begins that readers need of huge transactions that have committed. What such a
@@ -238,9 +247,10 @@ impl Checkpointer {
         };
         let rec_lsns = tables.dirty.iter().map(|dirty| dirty.rec_lsn);
         let redo_lsn = rec_lsns.fold(begin_lsn, Lsn::min);
-        let undo_lsns = tables.active.iter().map(ActiveTxn::needed_lsn).chain(parts_lsn);
-        let undo_lsn = undo_lsns.min().filter(|&lsn| lsn < Lsn::MAX);
-        let undo_lsn = undo_lsn.map_or(Lsn::NONE, |lsn| lsn.max(self.kept_lsn()));
+        let undo_lsn = match self.undo_lsn(&tables.active, parts_lsn) {
+            Lsn::MAX => Lsn::NONE,
+            undo_lsn => undo_lsn,
+        };
         let chunks = tables.encode();
         let (mut first_chunk_lsn, mut checksum) = (Lsn::NONE, 0);
         for (chunk, index) in chunks.iter().zip(0..) {

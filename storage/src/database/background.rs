@@ -271,7 +271,7 @@ impl Core {
         let room_bytes = log.room_bytes();
         loop {
             let reserved = log.reserved_lsn();
-            self.clean_up_to(reserved)?;
+            self.engine.cleaner.reach(CleanerTarget::RedoLsn(reserved))?;
             // Only what is durable can be spilled.
             log.wait_durable(reserved)?;
             self.checkpointer.spill(Spill::Everything)?;
@@ -312,9 +312,7 @@ mod tests {
     #[test]
     fn waiting_for_a_doomed_transaction_does_not_use_up_the_reserve() -> Result<()> {
         let disk = SimDisk::new();
-        let full = Fault::new(FaultEffect::Kind(std::io::ErrorKind::StorageFull)).lasting();
-        let is_undo = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("undo"));
-        disk.add_fault(full.kind(OperationKind::Write).path(is_undo));
+        crate::testing::refuse_undo_files(&disk);
         let options = Options::new().disk_injected(Arc::new(disk)).manual_background(true);
         let options = options.unchecked_limits().page_bytes(4096).cache_bytes(256 << 10);
         let database = options.max_wal_bytes(4 << 20).open("/db")?;
@@ -435,7 +433,9 @@ mod tests {
         let step = core.engine.cleaner.step(CleanerTarget::RedoLsn(reserved));
         assert!(matches!(step, Err(Error::Poisoned { .. })), "{step:?}");
         let (sender, cleaned) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(core.clean_up_to(reserved)));
+        std::thread::spawn(move || {
+            sender.send(core.engine.cleaner.reach(CleanerTarget::RedoLsn(reserved)))
+        });
         let cleaned = cleaned.recv_timeout(Duration::from_secs(10)).expect("it gives up");
         assert!(matches!(cleaned, Err(Error::Poisoned { .. })), "{cleaned:?}");
         Ok(())

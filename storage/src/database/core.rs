@@ -8,8 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use seawall_wal::control::Shutdown;
 use seawall_wal::disk::DirectoryLock;
@@ -24,7 +23,7 @@ use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::{Engine, Unit};
 use crate::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::open::{self, Opened};
-use crate::writeback::cleaner::{CleanerStep, CleanerTarget};
+use crate::writeback::cleaner::CleanerTarget;
 use crate::{CheckpointReport, Event, Options, RecoveryReport, StallReason, trace};
 
 /// A transaction's unit, shared with the database so that closing can roll it back.
@@ -247,7 +246,8 @@ impl Core {
         if let Some(error) = self.engine.log.poisoned() {
             return Err(error);
         }
-        self.clean_up_to(self.engine.log.reserved_lsn())?;
+        let reserved = self.engine.log.reserved_lsn();
+        self.engine.cleaner.reach(CleanerTarget::RedoLsn(reserved))?;
         self.checkpointer.take(Spill::BeyondShare)?;
         if !self.engine.active_txns().is_empty() {
             // It could not be rolled back: the next open does it.
@@ -257,40 +257,13 @@ impl Core {
         self.checkpointer.control().update(|state| state.shutdown = Shutdown::Clean { lsn })
     }
 
-    /// Writes pages until none lacks a change below `lsn` on disk.
-    pub(super) fn clean_up_to(&self, lsn: Lsn) -> Result<()> {
-        loop {
-            let step = self.engine.cleaner.step(CleanerTarget::RedoLsn(lsn))?;
-            if step.is_reached {
-                return Ok(());
-            }
-            let_others_write(step);
-        }
-    }
-
-    /// [`Core::clean_up_to`] while others commit: in small steps, as long as the log grows between
-    /// them.
-    fn clean_gently_up_to(&self, lsn: Lsn) -> Result<()> {
-        let (cleaner, target) = (&self.engine.cleaner, CleanerTarget::RedoLsn(lsn));
-        let mut seen = Lsn::NONE;
-        loop {
-            let reserved = self.engine.log.reserved_lsn();
-            let is_alone = std::mem::replace(&mut seen, reserved) == reserved;
-            let step = if is_alone { cleaner.step(target) } else { cleaner.step_gently(target) };
-            let step = step?;
-            if step.is_reached {
-                return Ok(());
-            }
-            let_others_write(step);
-        }
-    }
-
     /// [`Database::checkpoint`](crate::Database::checkpoint): cleans up to the position of the
     /// call, then takes two checkpoints, so that neither master record needs older log.
     pub(super) fn checkpoint(&self) -> Result<CheckpointReport> {
         let _writing = self.admit_write()?;
         let started = Instant::now();
-        self.clean_gently_up_to(self.engine.log.reserved_lsn())?;
+        let reserved = self.engine.log.reserved_lsn();
+        self.engine.cleaner.reach_gently(CleanerTarget::RedoLsn(reserved))?;
         let first = self.take_checkpoint(Spill::BeyondShare)?;
         let second = self.take_checkpoint(Spill::BeyondShare)?;
         Ok(CheckpointReport {
@@ -312,16 +285,6 @@ impl Core {
     /// Waits until what ends at `lsn` may be told, and turns a failed flush into "in doubt".
     pub(crate) fn wait_for(&self, lsn: Lsn) -> Result<()> {
         self.engine.log.wait_visible(lsn).map_err(|error| in_doubt(lsn, error))
-    }
-}
-
-/// How long to wait for a batch of pages that somebody else is writing.
-const BATCH_POLL: Duration = Duration::from_micros(200);
-
-/// Waits a little where all pages in question were others' to write.
-fn let_others_write(step: CleanerStep) {
-    if step.pages_written == 0 {
-        thread::park_timeout(BATCH_POLL);
     }
 }
 

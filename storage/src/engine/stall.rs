@@ -16,9 +16,6 @@ use crate::txn::TxnSlot;
 use crate::writeback::cleaner::{CleanerTarget, StepProvider};
 use crate::{Event, StallReason};
 
-/// Between two looks whether others have written pages.
-const CLEAN_POLL: Duration = Duration::from_millis(1);
-
 type Pause = Box<dyn Fn() -> Duration + Send + Sync>;
 type Act = Box<dyn Fn() + Send + Sync>;
 type Tell = Box<dyn Fn(&Event) + Send + Sync>;
@@ -140,16 +137,7 @@ impl Engine {
         }
         let _stall = self.hooks.begin_stall(StallReason::NoCleanFrame);
         let target = CleanerTarget::CleanFrames(self.pool.frames() - self.dirty_max + 1);
-        loop {
-            let step = self.cleaner.step(target)?;
-            if step.is_reached {
-                return Ok(());
-            }
-            if step.pages_written == 0 {
-                // Others are writing them.
-                thread::park_timeout(CLEAN_POLL);
-            }
-        }
+        self.cleaner.reach(target)
     }
 
     /// Log credit for work that belongs to no transaction. It gives up when the database is closed:

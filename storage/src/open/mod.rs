@@ -275,8 +275,7 @@ impl Opened {
     fn clean_all(&self) -> Result<()> {
         let engine = &*self.engine;
         let reserved = engine.log.reserved_lsn();
-        while !engine.cleaner.step(CleanerTarget::RedoLsn(reserved))?.is_reached {}
-        Ok(())
+        engine.cleaner.reach(CleanerTarget::RedoLsn(reserved))
     }
 }
 

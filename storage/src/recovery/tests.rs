@@ -9,7 +9,7 @@ use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind, SimDi
 
 use crate::page::{PageBuf, PageKind, PageRead, PageView, seal, set_page_lsn, verify};
 use crate::writeback::cleaner::CleanerTarget;
-use crate::{Database, Durability, Event, Lsn, Options, RecoveryPhase, Result};
+use crate::{Database, Durability, Event, Lsn, Options, RecoveryPhase, Result, Tree};
 
 fn open(disk: &SimDisk) -> Result<Database> {
     options(disk).open("/db")
@@ -30,6 +30,15 @@ fn key(i: u32) -> [u8; 4] {
     i.to_be_bytes()
 }
 
+/// Several leaves of keys.
+fn fill(database: &Database) -> Tree {
+    let tree = database.tree("t").unwrap();
+    for i in 0..3000 {
+        tree.insert_with(key(i), [b'a'; 100], Durability::Relaxed).unwrap();
+    }
+    tree
+}
+
 /// Makes every leaf dirty, page by page in the order of the keys.
 fn touch_all(database: &Database, value: u8) {
     let tree = database.tree("t").unwrap();
@@ -42,10 +51,7 @@ fn touch_all(database: &Database, value: u8) {
 fn a_page_that_is_newer_than_the_log_is_corruption() {
     let disk = SimDisk::new();
     let database = open(&disk).unwrap();
-    let tree = database.tree("t").unwrap();
-    for i in 0..3000 {
-        tree.insert_with(key(i), [b'a'; 100], Durability::Relaxed).unwrap();
-    }
+    let tree = fill(&database);
     database.checkpoint().unwrap();
     // The hot page is the one that is dirty for longest.
     touch_all(&database, b'b');
@@ -103,10 +109,7 @@ fn forge_page_lsn(disk: &SimDisk, page_lsn: Lsn) -> u64 {
 fn a_page_from_between_two_epochs_is_corruption_when_it_is_first_read() {
     let disk = SimDisk::new();
     let database = open(&disk).unwrap();
-    let tree = database.tree("t").unwrap();
-    for i in 0..3000 {
-        tree.insert_with(key(i), [b'a'; 100], Durability::Relaxed).unwrap();
-    }
+    fill(&database);
     database.close().unwrap();
     let closed = disk.fork();
     let Shutdown::Clean { lsn: end_lsn } = state(&closed).shutdown else { panic!("it was closed") };

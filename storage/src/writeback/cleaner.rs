@@ -2,6 +2,8 @@
 //! any number of threads may call [`Cleaner::step`].
 
 use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
 
 use seawall_wal::{Lsn, PageId, Result};
 
@@ -21,6 +23,9 @@ pub enum CleanerTarget {
 /// with 64 of them at once the commits' p99.9 was 1.3 ms, with 32 1.1, with 16 0.9 and with 8 0.7; with
 /// 4 the cleaner takes so long that more commits meet it.
 const GENTLE_PAGES: usize = 8;
+
+/// How long to wait for a batch of pages that somebody else is writing.
+const BATCH_POLL: Duration = Duration::from_micros(200);
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +78,41 @@ impl Cleaner {
     /// Those of [`PageWriter::write_batch`].
     pub fn step_gently(&self, target: CleanerTarget) -> Result<CleanerStep> {
         self.step_of(target, self.writer.batch_max().min(GENTLE_PAGES))
+    }
+
+    /// Steps until the target is reached. Not with a latch held (L1).
+    ///
+    /// # Errors
+    /// Those of [`PageWriter::write_batch`].
+    pub fn reach(&self, target: CleanerTarget) -> Result<()> {
+        Self::reach_by(|| self.step(target))
+    }
+
+    /// [`Cleaner::reach`] while others commit: by gentle steps, as long as the log grows between
+    /// them.
+    ///
+    /// # Errors
+    /// Those of [`PageWriter::write_batch`].
+    pub fn reach_gently(&self, target: CleanerTarget) -> Result<()> {
+        let mut seen = Lsn::NONE;
+        Self::reach_by(|| {
+            let reserved = self.writer.reserved_lsn();
+            let is_alone = std::mem::replace(&mut seen, reserved) == reserved;
+            if is_alone { self.step(target) } else { self.step_gently(target) }
+        })
+    }
+
+    fn reach_by(mut step: impl FnMut() -> Result<CleanerStep>) -> Result<()> {
+        loop {
+            let step = step()?;
+            if step.is_reached {
+                return Ok(());
+            }
+            if step.pages_written == 0 {
+                // All pages in question are others' to write.
+                thread::park_timeout(BATCH_POLL);
+            }
+        }
     }
 
     fn step_of(&self, target: CleanerTarget, pages_max: usize) -> Result<CleanerStep> {

@@ -123,7 +123,7 @@ impl Rig {
     /// Cleans every page.
     pub(crate) fn clean(&self) {
         let target = CleanerTarget::RedoLsn(Lsn::MAX);
-        while !self.cleaner.step(target).unwrap().is_reached {}
+        self.cleaner.reach(target).unwrap();
     }
 
     pub(crate) fn slots(&self) -> Vec<Slot> {

@@ -124,6 +124,11 @@ impl PageWriter {
         self.doublewrite.slots()
     }
 
+    /// End of the log reserved so far.
+    pub(super) fn reserved_lsn(&self) -> Lsn {
+        self.log.reserved_lsn()
+    }
+
     /// Bytes of pages written in place so far.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
