@@ -122,7 +122,8 @@ impl Kept {
             bytes.resize(bytes.len().max(segment_bytes(&bytes)), 0);
             disk.write_file(path, &bytes);
         }
-        let options = settings.options(&disk).cache_bytes(cache_bytes);
+        // Several workers redo side by side here.
+        let options = settings.options(&disk).cache_bytes(cache_bytes).manual_background(false);
         Ok(seawall::testing::replay(&options, PATH)?.into_iter().collect())
     }
 }

@@ -23,7 +23,7 @@ use crate::checkpoint::pacing::measured;
 use crate::engine::{Engine, Undo};
 use crate::page::{LeafView, PageRead, Verified, pages_per_bitmap};
 use crate::pool::{Pool, SharedPage};
-use crate::recovery::{Analysis, analyse, redo};
+use crate::recovery::{Analysis, WORKERS, analyse, redo};
 use crate::tree::{Descent, Seek};
 use crate::txn::CommitCell;
 use crate::version::KeySpan;
@@ -93,7 +93,8 @@ impl Opening<'_> {
         let base = self.base(segments, entry, identity.database, file, sizing)?;
         let started = Instant::now();
         self.progress(RecoveryPhase::Redo, 0, log_bytes);
-        let redone = redo(&plan.files, &plan.analysis, &base.pool, |done| {
+        let workers = self.redo_workers();
+        let redone = redo(&plan.files, &plan.analysis, &base.pool, workers, |done| {
             self.progress(RecoveryPhase::Redo, done, log_bytes);
         })?;
         report.records_redone = redone.applied;
@@ -125,6 +126,11 @@ impl Opening<'_> {
         opened.checkpointer.control().update(|state| state.rates = rates)?;
         opened.report.total = self.started.elapsed();
         Ok(opened)
+    }
+
+    /// One where a test drives every step: then a run follows from its calls.
+    pub(super) fn redo_workers(&self) -> usize {
+        if self.options.manual_background { 1 } else { WORKERS }
     }
 
     /// Steps 1 and 2.

@@ -42,7 +42,7 @@ impl Opening<'_> {
         restore(&plan.slots, &file, plan.synced_batch(), plan.end.end_lsn)?;
         let dirty = Arc::new(DirtyTable::new(sizing.frames));
         let pool = Pool::new(Arc::new(file), sizing.frames, dirty)?;
-        redo(&plan.files, &plan.analysis, &pool, |_| ())?;
+        redo(&plan.files, &plan.analysis, &pool, self.redo_workers(), |_| ())?;
         pages(&pool)
     }
 }

@@ -14,7 +14,7 @@ use seawall_wal::log::LogFiles;
 use seawall_wal::{Lsn, Result, TreeId, TxnId};
 
 pub(crate) use analysis::{Analysis, analyse};
-pub(crate) use redo::redo;
+pub(crate) use redo::{WORKERS, redo};
 
 /// A transaction that recovery would undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

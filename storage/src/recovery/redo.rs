@@ -7,9 +7,12 @@
 //! whole is not read; what stands on disk does not matter (invariant R1).
 
 use std::collections::HashSet;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::log::{LogFiles, LogReader};
 use seawall_wal::record::{self, Header, Op, PageRef};
 use seawall_wal::{Error, Lsn, PageId, Result};
@@ -19,39 +22,74 @@ use crate::page::{PageRead, PageView, apply, set_page_lsn};
 use crate::planted::{Bug, is_planted};
 use crate::pool::{ExclusivePage, Pool};
 
-/// Records worked off together.
-const BATCH_RECORDS: usize = 1024;
+/// Records worked off together, at most.
+const BATCH_RECORDS: usize = 4096;
+/// Bytes of their bodies from which on a batch is large enough.
+const BATCH_BYTES: usize = 4 << 20;
 /// The pages of a batch that are read ahead take at most one part in this many of the pool.
 const POOL_SHARE: usize = 4;
+/// One worker for so many frames at most: each pins some.
+const FRAMES_PER_WORKER: usize = 64;
+
+/// Threads that redo: some wait for pages while others apply.
+pub(crate) const WORKERS: usize = 4;
 
 /// What redo did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Redone {
     /// References applied.
     pub(crate) applied: u64,
-    /// Time spent on reading pages.
+    /// The part of the time that went into reading pages.
     pub(crate) reading: Duration,
 }
 
+/// What workers did, their times added up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    applied: u64,
+    reading: Duration,
+    busy: Duration,
+}
+
+/// A reference that a page may lack, and the record that it is from.
+type Needed<'b> = (&'b Entry, &'b PageRef<'b>);
+
 /// Applies what pages lack. Calls `progress` with the bytes of log that are done.
+///
+/// Pages are shared out among the workers by id, since the redo of a page needs no other one (R1);
+/// the next batch is read meanwhile. With one worker everything happens in the order of the log, on
+/// this thread.
 pub(crate) fn redo(
     files: &Arc<LogFiles>,
     analysis: &Analysis,
     pool: &Pool,
+    workers: usize,
     mut progress: impl FnMut(u64),
 ) -> Result<Redone> {
-    let mut redone = Redone::default();
-    let mut reader = files.reader(analysis.redo_lsn, None, Some(analysis.end_lsn))?;
+    let workers = workers.min(pool.frames() / FRAMES_PER_WORKER).max(1);
+    let redo = Redo { analysis, pool, workers };
+    let started = Instant::now();
+    let mut work = Work::default();
     let mut done = 0;
-    loop {
-        let batch = read_batch(&mut reader, pool)?;
-        if batch.is_empty() {
-            return Ok(redone);
-        }
-        redo_batch(&batch, analysis, pool, &mut redone)?;
+    let mut reader = files.reader(analysis.redo_lsn, None, Some(analysis.end_lsn))?;
+    let mut batch = redo.read_batch(&mut reader)?;
+    while !batch.is_empty() {
+        let (worked, next) = if workers == 1 {
+            (redo.batch(&batch), redo.read_batch(&mut reader))
+        } else {
+            thread::scope(|scope| {
+                let next = spawn(scope, pool, || redo.read_batch(&mut reader))?;
+                Ok((redo.batch(&batch), join(next)))
+            })?
+        };
+        work = work.and(worked?);
         done += batch.iter().map(|entry| entry.end.since(entry.start)).sum::<u64>();
+        batch = next?;
         progress(done);
     }
+    let busy = work.busy.as_secs_f64().max(f64::MIN_POSITIVE);
+    let reading = started.elapsed().mul_f64(work.reading.as_secs_f64() / busy);
+    Ok(Redone { applied: work.applied, reading })
 }
 
 /// A record of a batch, its body decompressed.
@@ -62,48 +100,93 @@ struct Entry {
     body: Vec<u8>,
 }
 
-/// Reads the next records: so many that reading their pages side by side pays.
-fn read_batch(reader: &mut LogReader, pool: &Pool) -> Result<Vec<Entry>> {
-    let mut batch = Vec::new();
-    while batch.len() < BATCH_RECORDS {
-        let Some(found) = reader.next_record()? else { break };
-        let body = record::body_bytes(&found.header, found.bytes)
-            .map_err(|error| error.in_file(pool.page_file().path(), 0))?;
-        let (start, end, header) = (found.lsn, found.end_lsn, found.header);
-        batch.push(Entry { start, end, header, body: body.into_owned() });
-    }
-    Ok(batch)
+/// What all batches have in common.
+struct Redo<'r> {
+    analysis: &'r Analysis,
+    pool: &'r Pool,
+    workers: usize,
 }
 
-/// Applies a batch.
-fn redo_batch(
-    batch: &[Entry],
-    analysis: &Analysis,
-    pool: &Pool,
-    redone: &mut Redone,
-) -> Result<()> {
-    let records = batch
-        .iter()
-        .map(|entry| record::decode(&entry.header, &entry.body))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| error.in_file(pool.page_file().path(), 0))?;
-    let needed: Vec<_> = batch
-        .iter()
-        .zip(&records)
-        .flat_map(|(entry, record)| record.body.page_refs().iter().map(move |refs| (entry, refs)))
-        .filter(|(entry, page_ref)| is_needed(analysis, page_ref, entry.start))
-        .collect();
-    let started = Instant::now();
-    let _pins = pool.load_many(&pages_to_read(&needed, pool.frames() / POOL_SHARE))?;
-    redone.reading += started.elapsed();
-    for (entry, page_ref) in needed {
-        redone.applied += u64::from(redo_page(pool, page_ref, entry, analysis.end_lsn)?);
+impl Redo<'_> {
+    /// Reads the next records: so many that reading their pages side by side pays.
+    fn read_batch(&self, reader: &mut LogReader) -> Result<Vec<Entry>> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
+            let Some(found) = reader.next_record()? else { break };
+            let body = record::body_bytes(&found.header, found.bytes)
+                .map_err(|error| error.in_file(self.pool.page_file().path(), 0))?;
+            let (start, end, header) = (found.lsn, found.end_lsn, found.header);
+            bytes += body.len();
+            batch.push(Entry { start, end, header, body: body.into_owned() });
+        }
+        Ok(batch)
     }
-    Ok(())
+
+    /// Applies a batch.
+    fn batch(&self, batch: &[Entry]) -> Result<Work> {
+        let records = batch
+            .iter()
+            .map(|entry| record::decode(&entry.header, &entry.body))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| error.in_file(self.pool.page_file().path(), 0))?;
+        let mut shares: Vec<Vec<Needed<'_>>> = vec![Vec::new(); self.workers];
+        for (entry, record) in batch.iter().zip(&records) {
+            for page_ref in record.body.page_refs() {
+                if is_needed(self.analysis, page_ref, entry.start) {
+                    let worker = page_ref.page.get() % to_u64(self.workers);
+                    shares[to_usize(worker)].push((entry, page_ref));
+                }
+            }
+        }
+        let (own, others) = shares.split_first().expect("there is one worker at least");
+        thread::scope(|scope| {
+            let others = others.iter().map(|share| spawn(scope, self.pool, || self.share(share)));
+            let others = others.collect::<Result<Vec<_>>>()?;
+            let own = self.share(own);
+            others.into_iter().map(join).try_fold(own?, |sum, work| Ok(sum.and(work?)))
+        })
+    }
+
+    /// Applies one worker's share of a batch.
+    fn share(&self, needed: &[Needed<'_>]) -> Result<Work> {
+        let started = Instant::now();
+        let pages_max = self.pool.frames() / POOL_SHARE / self.workers;
+        let _pins = self.pool.load_many(&pages_to_read(needed, pages_max))?;
+        let reading = started.elapsed();
+        let mut applied = 0;
+        for (entry, page_ref) in needed {
+            applied += u64::from(redo_page(self.pool, page_ref, entry, self.analysis.end_lsn)?);
+        }
+        Ok(Work { applied, reading, busy: started.elapsed() })
+    }
+}
+
+impl Work {
+    fn and(self, other: Self) -> Self {
+        Self {
+            applied: self.applied + other.applied,
+            reading: self.reading + other.reading,
+            busy: self.busy + other.busy,
+        }
+    }
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    pool: &Pool,
+    job: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    let builder = thread::Builder::new().name("seawall-redo".to_owned());
+    builder.spawn_scoped(scope, job).map_err(|refused| Error::io(pool.page_file().path(), refused))
+}
+
+/// What the job came to; its panic is this thread's, too.
+fn join<T>(job: ScopedJoinHandle<'_, T>) -> T {
+    job.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Pages that have to be read for these references: those that no reference before creates whole.
-fn pages_to_read(needed: &[(&Entry, &PageRef<'_>)], most: usize) -> Vec<PageId> {
+fn pages_to_read(needed: &[Needed<'_>], most: usize) -> Vec<PageId> {
     let mut seen = HashSet::new();
     let mut is_read = |page_ref: &PageRef<'_>| seen.insert(page_ref.page) && !page_ref.is_init;
     let refs = needed.iter().map(|(_, page_ref)| *page_ref);

@@ -135,6 +135,27 @@ fn a_page_from_between_two_epochs_is_corruption_when_it_is_first_read() {
     }
 }
 
+#[test]
+fn workers_side_by_side_redo_what_one_redoes() {
+    let disk = SimDisk::new();
+    let database = open(&disk).unwrap();
+    let tree = fill(&database);
+    database.checkpoint().unwrap();
+    for i in (0..3000).rev().step_by(3) {
+        tree.insert_with(key(i), vec![b'l'; 300], Durability::Relaxed).unwrap();
+        tree.remove_with(key(i / 2), Durability::Relaxed).unwrap();
+    }
+    tree.insert("of many pages", vec![b'o'; 100_000]).unwrap();
+    let killed = disk.fork();
+    let replay = |is_alone: bool| {
+        let options = options(&killed.fork()).cache_bytes(8 << 20).manual_background(is_alone);
+        crate::open::replay(&options, Path::new("/db")).unwrap()
+    };
+    let (alone, together) = (replay(true), replay(false));
+    assert!(alone.len() > 200, "{} pages", alone.len());
+    assert!(alone == together);
+}
+
 /// More openings than the history of epochs has room for.
 const OPENINGS: usize = EPOCHS_MAX + 40;
 

@@ -277,9 +277,9 @@ impl LogReader {
     /// The envelope of a record of the current frame, whose checksum was verified with the frame.
     fn record_header(&self, current: &Current, offset: usize) -> Result<Header> {
         let max = self.files.record_bytes_max();
-        let path = self.files.path(current.at.segment);
         let frame = self.current_frame();
         Header::decode(&frame.payload()[offset..], max).map_err(|error| {
+            let path = self.files.path(current.at.segment);
             error.in_file(&path, current.at.offset + to_u64(FRAME_HEADER_BYTES + offset))
         })
     }
