@@ -81,8 +81,7 @@ impl Engine {
                 Try::Held(holder) => {
                     drop(shared);
                     if !self.txns.wait_for(&holder, deadline) {
-                        self.counters.conflict();
-                        return Err(Error::Conflict);
+                        return Err(self.conflict());
                     }
                 }
             }

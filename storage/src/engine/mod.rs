@@ -247,6 +247,12 @@ impl Engine {
         is_first
     }
 
+    /// A conflict, counted.
+    fn conflict(&self) -> Error {
+        self.counters.conflict();
+        Error::Conflict
+    }
+
     pub(crate) fn wal_dir(&self) -> &Path {
         &self.wal_dir
     }

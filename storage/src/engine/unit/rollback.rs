@@ -1,0 +1,94 @@
+//! A unit's rollback, of all of it or back to a savepoint: its records from the newest to the oldest,
+//! each by a compensation record (`engine/undo.rs`).
+//!
+//! What must hold: it always has log room, which was set aside with the writes, or a checkpoint can
+//! make it (T2). Keys stay locked until all is undone and the end of the rollback is logged; if we
+//! crash before that record, recovery undoes what is left. A rollback that fails poisons the log.
+
+use seawall_wal::log::{CreditRequest, Purpose};
+use seawall_wal::record::Body;
+use seawall_wal::sync::Mutex;
+use seawall_wal::{Lsn, Result};
+
+use super::{Unit, UnitMark, delta_of};
+use crate::engine::auto_commit::CHANGE_RECORD_BYTES;
+use crate::engine::{Chain, Engine, Undo};
+use crate::txn::RollbackRoom;
+
+impl Engine {
+    /// Undoes the unit and lets go of everything it holds. What cannot be undone now, because the
+    /// database is poisoned, recovery undoes.
+    pub(crate) fn roll_back_unit(&self, mut unit: Unit) -> Result<()> {
+        self.end_reading(&mut unit);
+        let Some(slot) = &unit.slot else { return Ok(()) };
+        // Nobody will look for the parts of a commit that does not come.
+        self.txns.set_parts_lsn(slot, Lsn::NONE);
+        let undone = self
+            .undo_unit_to(&mut unit, Lsn::NONE)
+            .and_then(|()| self.log_rollback_end(unit.chain(), Some(&unit.room)));
+        if undone.is_ok() {
+            for key in &unit.written {
+                self.versions.remove_head(key, &unit.writer);
+            }
+            unit.writer.roll_back();
+            if let Some(bulk) = unit.bulk.take() {
+                self.bulks.remove(bulk.id);
+                self.sweep_all(bulk.take_spans());
+            }
+            if let Some(slot) = unit.slot.take() {
+                self.txns.release(slot);
+            }
+            self.counters.rollback();
+        }
+        drop(unit);
+        self.txns.announce_end();
+        // Its keys stay locked, and nobody but recovery can undo what it wrote.
+        undone.inspect_err(|error| self.log.poison(error.clone()))
+    }
+
+    /// Undoes what the unit wrote since `mark`. Its keys stay its own.
+    pub(crate) fn undo_unit_to_mark(&self, unit: &mut Unit, mark: &UnitMark) -> Result<()> {
+        self.undo_unit_to(unit, mark.last_lsn)?;
+        unit.freed.truncate(mark.freed);
+        unit.dropped.truncate(mark.dropped);
+        Ok(())
+    }
+
+    /// Undoes the unit's records from the newest back to, and without, the one at `until`.
+    fn undo_unit_to(&self, unit: &mut Unit, until: Lsn) -> Result<()> {
+        let Some(slot) = unit.slot.as_ref() else { return Ok(()) };
+        let mut undo = Undo { txn: slot.id, last_lsn: unit.last_lsn, undo_next_lsn: unit.last_lsn };
+        while undo.undo_next_lsn > until {
+            let store = |start, undo_next| self.txns.set_undone(slot, start, undo_next);
+            let undone = self.undo_step(&mut undo, Some(&unit.room), store);
+            unit.last_lsn = undo.undo_next_lsn;
+            // Of a record that was stepped over nothing else tells.
+            self.txns.set_undo_next(slot, undo.undo_next_lsn);
+            if let Some(write) = undone? {
+                *unit.deltas.entry(write.tree).or_default() -= delta_of(write.kind);
+            }
+        }
+        Ok(())
+    }
+
+    /// Logs that a transaction is undone: in the room that was kept for it, or, in recovery, of the
+    /// reserve.
+    pub(crate) fn log_rollback_end(
+        &self,
+        chain: Chain,
+        room: Option<&Mutex<RollbackRoom>>,
+    ) -> Result<()> {
+        let kept = room.and_then(|room| room.lock().take_end(&self.log));
+        let mut credit = kept.unwrap_or_else(|| {
+            self.credit(&CreditRequest {
+                payload_bytes: CHANGE_RECORD_BYTES,
+                is_sync_commit: false,
+                purpose: Purpose::Reserve,
+            })
+        })?;
+        let mut appender = self.appenders.acquire();
+        let body = Body::RollbackEnd;
+        self.append(&mut appender, &mut credit, chain, &body, &mut [], |_| {});
+        Ok(())
+    }
+}
