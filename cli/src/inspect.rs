@@ -12,7 +12,7 @@ use seawall::catalogue::row;
 use seawall::names::{DOUBLEWRITE_NAME, LOCK_NAME, PAGES_NAME, UNDO_NAME, WAL_NAME};
 use seawall::page::{LeafView, PAGE_BYTES, PageKind, Verified};
 use seawall::pagefile::{PageFile, PageFormat};
-use seawall::recovery::{self, Loser};
+use seawall::recovery::Outlook;
 use seawall::writeback::doublewrite::{DoublewriteFile, Slot};
 use seawall::writeback::restore::find_log_end;
 use seawall::{Database, DiskKind, Error, Lsn};
@@ -121,9 +121,9 @@ impl Files {
         Ok(find_log_end(log, &self.state, slots)?)
     }
 
-    /// The transactions that recovery would undo.
-    pub(crate) fn losers(&self, log: &Arc<LogFiles>, end_lsn: Lsn) -> Result<Vec<Loser>, Failure> {
-        Ok(recovery::losers(log, &self.dir.join(WAL_NAME), &self.state, end_lsn)?)
+    /// What recovery would do.
+    pub(crate) fn outlook(&self, log: &Arc<LogFiles>, end_lsn: Lsn) -> Result<Outlook, Failure> {
+        Ok(Outlook::make(log, &self.dir.join(WAL_NAME), &self.state, end_lsn)?)
     }
 
     /// The lowest position that the log still holds.

@@ -1,14 +1,14 @@
 //! `seawall verify`: is everything there, and is it right?
 //!
 //! 1. The files are read as they are, so that a database can be verified that will not open: the log up
-//!    to its end, and every page by itself. Where recovery is due, a damaged page is no finding if its
-//!    image lies in the doublewrite file, or if redo gives it its whole content: a crash tore it, and
-//!    recovery mends it.
+//!    to its end, and every page by itself. Where recovery is due, a damaged page is no finding if
+//!    recovery would put its image back from the doublewrite file, or if redo would give it its whole
+//!    content: a crash tore it, and recovery mends it.
 //!    Of a database whose creation did not finish nothing is looked at: opening makes it anew.
 //! 2. A database that was shut down cleanly is opened for reading only, and its trees are walked: a
 //!    page may be right by itself and wrong beside the others, as after a write that the disk lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,11 +17,16 @@ use clap::Args;
 use indicatif::ProgressBar;
 use seawall::page::{self, PageView, Verified};
 use seawall::pagefile::PageFile;
+use seawall::recovery::Outlook;
 use seawall::writeback::doublewrite::Slot;
+use seawall::writeback::restore::newest_of_each_page;
 use seawall::{Error, Lsn, VerifyReport};
 use seawall_wal::PageId;
+use seawall_wal::codec::to_u64;
+use seawall_wal::control::LogPosition;
 use seawall_wal::disk::AlignedBuf;
 use seawall_wal::log::LogFiles;
+use seawall_wal::log::segment::SEGMENT_HEADER_BYTES;
 use seawall_wal::record;
 
 use crate::database::DatabaseArg;
@@ -142,21 +147,27 @@ impl Findings {
 #[derive(Default)]
 struct LogFacts {
     records: u64,
-    /// Its end, where it is in order up to there.
-    end_lsn: Option<Lsn>,
-    /// Pages that redo gives their whole content: what stands in the file does not matter.
-    initialised: BTreeSet<PageId>,
+    /// Its end, and what recovery would do, where it is in order up to there.
+    end: Option<(Lsn, Outlook)>,
+    /// The last record from the redo LSN on that gives a page its whole content.
+    last_inits: BTreeMap<PageId, Lsn>,
 }
 
 /// Reads the log to its end.
 fn check_log(files: &Files, slots: &[Slot], findings: &mut Findings) -> Result<LogFacts, Failure> {
     let mut facts = LogFacts::default();
     let Some(log) = findings.or_add(files.log())? else { return Ok(facts) };
+    let headers = damaged_headers(files, &log);
+    if !headers.is_empty() {
+        headers.iter().for_each(|finding| findings.add(finding));
+        return Ok(facts);
+    }
     let Some(stopped_lsn) = findings.or_add(read_log(files, &log, &mut facts))? else {
         return Ok(facts);
     };
     let Some(end) = findings.or_add(files.log_end(&log, slots))? else { return Ok(facts) };
-    facts.end_lsn = Some(end.end_lsn);
+    let outlook = findings.or_add(files.outlook(&log, end.end_lsn))?;
+    facts.end = outlook.map(|outlook| (end.end_lsn, outlook));
     match stopped_lsn {
         // The end is looked for from the last checkpoint on; this is in front of it.
         Some((lsn, finding)) if lsn < end.end_lsn => findings.add(finding),
@@ -165,14 +176,32 @@ fn check_log(files: &Files, slots: &[Slot], findings: &mut Findings) -> Result<L
     Ok(facts)
 }
 
+/// Damaged headers of the segments that recovery begins in: it finds its way by them. Where an epoch
+/// begins with a segment, `control` names the place, and a crash may have left no header.
+fn damaged_headers(files: &Files, log: &LogFiles) -> Vec<Error> {
+    let Some(master) = files.state().master else { return Vec::new() };
+    let first_frame = |segment| LogPosition { segment, offset: to_u64(SEGMENT_HEADER_BYTES) };
+    let begins_epoch =
+        |number| log.epochs().iter().any(|epoch| epoch.first_at() == first_frame(number));
+    let needed = log.segments().range(master.start_at.segment..=master.begin_at.segment);
+    let damaged = needed.filter_map(|(&number, info)| {
+        let damage = info.header.as_ref().err().filter(|_| !begins_epoch(number))?;
+        Some(damage.clone().in_file(&log.path(number), 0))
+    });
+    damaged.collect()
+}
+
 /// Reads every record; where reading stopped and why, if a frame was read in the last epoch.
 fn read_log(
     files: &Files,
     log: &Arc<LogFiles>,
     facts: &mut LogFacts,
 ) -> Result<Option<(Lsn, Error)>, Failure> {
-    let redo_lsn = files.state().master.map_or(Lsn::NONE, |master| master.redo_lsn);
-    let mut reader = log.reader(files.log_start(log), None, None)?;
+    let master = files.state().master;
+    let redo_lsn = master.map_or(Lsn::NONE, |master| master.redo_lsn);
+    let start_lsn = master.map_or(Lsn::MAX, |master| master.start_lsn());
+    // Without a hint, as recovery reads.
+    let mut reader = log.reader(files.log_start(log).min(start_lsn), None, None)?;
     while let Some(found) = reader.next_record()? {
         facts.records += 1;
         if found.lsn < redo_lsn {
@@ -181,7 +210,8 @@ fn read_log(
         let body = record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
         let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
         let refs = decoded.body.page_refs().iter();
-        facts.initialised.extend(refs.filter(|page| page.is_init).map(|page| page.page));
+        let inits = refs.filter(|page| page.is_init);
+        facts.last_inits.extend(inits.map(|page| (page.page, found.lsn)));
     }
     let stop = reader.stop().filter(|stop| !stop.is_epoch_empty);
     Ok(stop.map(|stop| (stop.lsn, stop.finding.clone())))
@@ -196,11 +226,12 @@ fn check_pages(
     bar: &ProgressBar,
 ) -> Result<u64, Failure> {
     let Some(pages) = findings.or_add(files.pages())? else { return Ok(0) };
-    let mut restorable = BTreeSet::new();
-    if files.needs_recovery() {
-        restorable.extend(slots.iter().map(|slot| slot.page));
-        restorable.extend(&log.initialised);
-    }
+    let mended = match &log.end {
+        Some((_, outlook)) if files.needs_recovery() => Mended::by(outlook, slots, log),
+        _ => Mended::default(),
+    };
+    mended.images.values().filter_map(|slot| beyond(&pages, slot)).for_each(|f| findings.add(f));
+    let end_lsn = log.end.as_ref().map(|(end_lsn, _)| *end_lsn);
     bar.set_length(pages.pages());
     let mut first = 0;
     while first < pages.pages() {
@@ -211,11 +242,11 @@ fn check_pages(
         let read = pages.read_pages(&mut batch);
         for ((page, bytes), read) in batch.iter().zip(read) {
             let finding = match read {
-                Err(error) => Some(error),
+                Err(error) => mended.is_left(*page, error, &pages),
                 Ok(Verified::NeverWritten) => None,
-                Ok(Verified::Page(_)) => finding_in(&pages, *page, bytes, log.end_lsn),
+                Ok(Verified::Page(_)) => finding_in(&pages, *page, bytes, end_lsn),
             };
-            if let Some(finding) = finding.filter(|_| !restorable.contains(page)) {
+            if let Some(finding) = finding {
                 findings.add(finding);
             }
         }
@@ -223,6 +254,48 @@ fn check_pages(
         first = end;
     }
     Ok(pages.pages())
+}
+
+/// The damage that recovery mends.
+#[derive(Default)]
+struct Mended<'a> {
+    /// The images that would be put back.
+    images: BTreeMap<PageId, &'a Slot>,
+    /// Pages that redo gives their whole content without reading them.
+    remade: BTreeSet<PageId>,
+}
+
+impl<'a> Mended<'a> {
+    fn by(outlook: &Outlook, slots: &'a [Slot], log: &LogFacts) -> Self {
+        let redone = log.last_inits.iter().filter(|(page, lsn)| outlook.redoes(**page, **lsn));
+        Self {
+            images: newest_of_each_page(slots, outlook.synced_batch()),
+            remade: redone.map(|(page, _)| *page).collect(),
+        }
+    }
+
+    /// What is left of the damage of a page that cannot be read.
+    fn is_left(&self, page: PageId, damage: Error, pages: &PageFile) -> Option<Error> {
+        let is_damaged = matches!(damage, Error::Corrupt { .. } | Error::UnsupportedFormat { .. });
+        match self.images.get(&page) {
+            // It is read before it is put back; without an image redo does not read it.
+            Some(_) if !is_damaged => Some(damage),
+            _ if self.remade.contains(&page) => None,
+            Some(slot) => {
+                let checked = page::check(&slot.image).err();
+                checked.map(|finding| finding.in_file(pages.path(), pages.offset(page)))
+            }
+            None => Some(damage),
+        }
+    }
+}
+
+/// An image whose page the page file has no place for.
+fn beyond(pages: &PageFile, slot: &Slot) -> Option<Error> {
+    (slot.page.get() >= pages.pages()).then(|| {
+        let expected = format!("page {}, of which the doublewrite file has an image", slot.page);
+        Error::corrupt(pages.path(), pages.offset(slot.page), expected, "the end of the file")
+    })
 }
 
 /// What is wrong with a page whose checksum is right.

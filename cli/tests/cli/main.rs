@@ -9,6 +9,8 @@ mod bench;
 #[cfg(test)]
 mod inspect;
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod load_dump;
 #[cfg(test)]
 mod pairs;

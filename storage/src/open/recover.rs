@@ -27,7 +27,7 @@ use crate::recovery::{Analysis, WORKERS, analyse, redo};
 use crate::tree::{Descent, Seek};
 use crate::txn::CommitCell;
 use crate::version::KeySpan;
-use crate::writeback::doublewrite::{BatchId, Slot};
+use crate::writeback::doublewrite::Slot;
 use crate::writeback::restore::{find_log_end, restore};
 use crate::{Event, RecoveryPhase, RecoveryReport};
 
@@ -85,7 +85,8 @@ impl Opening<'_> {
         let file = self.page_file(OpenMode::ReadWrite, identity.database, &sizing)?;
         let slots = to_u64(plan.slots.len());
         self.progress(RecoveryPhase::Doublewrite, 0, slots);
-        let restored = restore(&plan.slots, &file, plan.synced_batch(), plan.end.end_lsn)?;
+        let synced = plan.analysis.synced_batch();
+        let restored = restore(&plan.slots, &file, synced, plan.end.end_lsn)?;
         report.pages_restored = to_u64(restored.len());
         self.progress(RecoveryPhase::Doublewrite, slots, slots);
         let file = file.with_epochs(&control.state().epochs);
@@ -220,11 +221,6 @@ impl Plan {
 
     pub(super) const fn analysis(&self) -> &Analysis {
         &self.analysis
-    }
-
-    /// The doublewrite batch up to which the checkpoint found every page in place.
-    pub(super) fn synced_batch(&self) -> Option<BatchId> {
-        self.analysis.doublewrite.map(|(epoch, number)| BatchId { epoch, number })
     }
 
     pub(super) fn report(&self, is_clean: bool) -> RecoveryReport {

@@ -39,7 +39,7 @@ impl Opening<'_> {
         let sizing = self.sizing(state.identity.page_bytes)?;
         let plan = self.plan(&state, &sizing)?;
         let file = self.page_file(OpenMode::ReadWrite, state.identity.database, &sizing)?;
-        restore(&plan.slots, &file, plan.synced_batch(), plan.end.end_lsn)?;
+        restore(&plan.slots, &file, plan.analysis.synced_batch(), plan.end.end_lsn)?;
         let dirty = Arc::new(DirtyTable::new(sizing.frames));
         let pool = Pool::new(Arc::new(file), sizing.frames, dirty)?;
         redo(&plan.files, &plan.analysis, &pool, self.redo_workers(), |_| ())?;

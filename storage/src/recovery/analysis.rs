@@ -21,6 +21,7 @@ use crate::catalogue::row::tree_of;
 use crate::checkpoint::tables::{Tables, chunk_checksum};
 use crate::space::PendingFree;
 use crate::txn::ActiveTxn;
+use crate::writeback::doublewrite::BatchId;
 
 /// What analysis found.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +91,11 @@ pub(crate) fn analyse(
 }
 
 impl Analysis {
+    /// The doublewrite batch up to which the checkpoint found every page in place.
+    pub(crate) fn synced_batch(&self) -> Option<BatchId> {
+        self.doublewrite.map(|(epoch, number)| BatchId { epoch, number })
+    }
+
     /// Takes over the tables of the checkpoint that the master record names.
     fn take_checkpoint(
         &mut self,

@@ -11,9 +11,13 @@ use std::sync::Arc;
 
 use seawall_wal::control::ControlState;
 use seawall_wal::log::LogFiles;
-use seawall_wal::{Lsn, Result, TreeId, TxnId};
+use seawall_wal::{Lsn, PageId, Result, TreeId, TxnId};
+
+use crate::txn::ActiveTxn;
+use crate::writeback::doublewrite::BatchId;
 
 pub(crate) use analysis::{Analysis, analyse};
+use redo::is_needed;
 pub(crate) use redo::{WORKERS, redo};
 
 /// A transaction that recovery would undo.
@@ -25,20 +29,45 @@ pub struct Loser {
     pub is_spilled: bool,
 }
 
-/// The transactions that recovery would undo, for those who only look: from the last checkpoint's
-/// table of active transactions and the log in `dir` up to `end_lsn`. Changes nothing.
-///
-/// # Errors
-/// [`Error::Corrupt`](seawall_wal::Error::Corrupt); those of reading.
-pub fn losers(
-    files: &Arc<LogFiles>,
-    dir: &Path,
-    state: &ControlState,
-    end_lsn: Lsn,
-) -> Result<Vec<Loser>> {
-    // What the next tree's id is does not matter here.
-    let first_tree = TreeId::CATALOGUE;
-    let analysis = analyse(files, dir, state.master.as_ref(), first_tree, end_lsn)?;
-    let losers = analysis.losers.values();
-    Ok(losers.map(|txn| Loser { txn: txn.id, is_spilled: !txn.spilled_upto.is_none() }).collect())
+/// What recovery would do, for those who only look.
+#[derive(Clone, Debug)]
+pub struct Outlook(Analysis);
+
+impl Outlook {
+    /// Takes stock as recovery does: of the last checkpoint's tables and the log in `dir` up to `end_lsn`.
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](seawall_wal::Error::Corrupt); those of reading.
+    pub fn make(
+        files: &Arc<LogFiles>,
+        dir: &Path,
+        state: &ControlState,
+        end_lsn: Lsn,
+    ) -> Result<Self> {
+        // What the next tree's id is does not matter here.
+        let first_tree = TreeId::CATALOGUE;
+        analyse(files, dir, state.master.as_ref(), first_tree, end_lsn).map(Self)
+    }
+
+    /// The transactions that would be undone.
+    #[must_use]
+    pub fn losers(&self) -> Vec<Loser> {
+        let losers = self.0.losers.values();
+        let loser =
+            |txn: &ActiveTxn| Loser { txn: txn.id, is_spilled: !txn.spilled_upto.is_none() };
+        losers.map(loser).collect()
+    }
+
+    /// Batches of the doublewrite file up to this one are left alone: their pages are in place.
+    #[must_use]
+    pub fn synced_batch(&self) -> Option<BatchId> {
+        self.0.synced_batch()
+    }
+
+    /// Whether redo looks at what the record at `lsn` does to `page`.
+    #[must_use]
+    pub fn redoes(&self, page: PageId, lsn: Lsn) -> bool {
+        is_needed(&self.0, page, lsn)
+    }
 }

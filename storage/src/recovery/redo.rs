@@ -132,7 +132,7 @@ impl Redo<'_> {
         let mut shares: Vec<Vec<Needed<'_>>> = vec![Vec::new(); self.workers];
         for (entry, record) in batch.iter().zip(&records) {
             for page_ref in record.body.page_refs() {
-                if is_needed(self.analysis, page_ref, entry.start) {
+                if is_needed(self.analysis, page_ref.page, entry.start) {
                     let worker = page_ref.page.get() % to_u64(self.workers);
                     shares[to_usize(worker)].push((entry, page_ref));
                 }
@@ -198,10 +198,9 @@ fn pages_to_read(needed: &[Needed<'_>], most: usize) -> Vec<PageId> {
 }
 
 /// Whether the page may lack the record at `lsn`, as far as the tables tell.
-fn is_needed(analysis: &Analysis, page_ref: &PageRef<'_>, lsn: Lsn) -> bool {
-    let is_dirty = analysis.dirty.get(&page_ref.page).is_some_and(|&rec_lsn| rec_lsn <= lsn);
-    let is_superseded =
-        analysis.last_inits.get(&page_ref.page).is_some_and(|&init_lsn| lsn < init_lsn);
+pub(super) fn is_needed(analysis: &Analysis, page: PageId, lsn: Lsn) -> bool {
+    let is_dirty = analysis.dirty.get(&page).is_some_and(|&rec_lsn| rec_lsn <= lsn);
+    let is_superseded = analysis.last_inits.get(&page).is_some_and(|&init_lsn| lsn < init_lsn);
     is_dirty && !is_superseded
 }
 

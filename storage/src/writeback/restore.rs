@@ -70,7 +70,9 @@ pub fn restore(
     Ok(restored)
 }
 
-fn newest_of_each_page(slots: &[Slot], synced: Option<BatchId>) -> BTreeMap<PageId, &Slot> {
+/// The image of each page that [`restore`] would put back where the page needs it.
+#[must_use]
+pub fn newest_of_each_page(slots: &[Slot], synced: Option<BatchId>) -> BTreeMap<PageId, &Slot> {
     let mut newest: BTreeMap<PageId, &Slot> = BTreeMap::new();
     for slot in slots.iter().filter(|slot| Some(slot.batch) > synced) {
         let place = newest.entry(slot.page).or_insert(slot);

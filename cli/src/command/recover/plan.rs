@@ -66,7 +66,7 @@ impl Plan {
         }
         let log = files.log()?;
         let end = files.log_end(&log, &files.doublewrite_slots()?)?;
-        let losers = files.losers(&log, end.end_lsn)?;
+        let losers = files.outlook(&log, end.end_lsn)?.losers();
         let master = files.state().master;
         let start = master.map_or_else(|| files.log_start(&log), |master| master.start_lsn());
         let redo_lsn = master.map_or(start, |master: MasterRecord| master.redo_lsn);
