@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use seawall_wal::{Lsn, Result};
 
-use crate::Value;
 use crate::catalogue::TreeInfo;
 use crate::engine::{Engine, Found, ReadAt, View};
 use crate::txn::{CommitCell, SnapshotSlot};
@@ -51,11 +50,6 @@ pub(super) fn resolve(engine: &Engine, found: Option<Found>, out: &mut Vec<u8>) 
             Ok(true)
         }
     }
-}
-
-/// The value in `out`, if there is one.
-pub(super) fn value(is_there: bool, out: Vec<u8>) -> Option<Value> {
-    is_there.then(|| Value::from(out))
 }
 
 impl Drop for Registered {

@@ -8,7 +8,7 @@ use seawall_wal::{Error, Lsn, Result};
 
 use super::core::{Shared, check_key};
 use super::range::{Range, Reader};
-use super::registered::{Registered, value};
+use super::registered::Registered;
 use super::tree::Tree;
 use crate::Value;
 use crate::key_range::{KeyBounds, KeyRange};
@@ -42,7 +42,7 @@ impl Snapshot {
         check_same(&self.shared, tree)?;
         match tree.info.dropped_lsn() {
             Some(dropped) if dropped <= self.lsn() => {
-                Err(Error::NotFound { what: "the tree, which was dropped,".into() })
+                self.shared.core.engine.check_tree(&tree.info)
             }
             _ => Ok(()),
         }
@@ -53,15 +53,15 @@ impl Snapshot {
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn get(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        let mut out = Vec::new();
-        let is_there = self.get_into(tree, key.as_ref(), &mut out)?;
-        Ok(value(is_there, out))
+        Ok(self.read(tree, key.as_ref())?.map(Value::from))
     }
 
-    fn get_into(&self, tree: &Tree, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+    fn read(&self, tree: &Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
         check_key(key)?;
         self.check(tree)?;
-        self.registered.get_into(&tree.info, key, out)
+        let mut out = Vec::new();
+        let is_there = self.registered.get_into(&tree.info, key, &mut out)?;
+        Ok(is_there.then_some(out))
     }
 
     /// Whether a key is there.
@@ -69,7 +69,7 @@ impl Snapshot {
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that reads one moment.
     pub fn contains_key(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.get_with(tree, key, |_| ()).map(|found| found.is_some())
+        Ok(self.read(tree, key.as_ref())?.is_some())
     }
 
     /// Calls `read` with the value of a key.
@@ -82,9 +82,7 @@ impl Snapshot {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        let mut out = Vec::new();
-        let is_there = self.get_into(tree, key.as_ref(), &mut out)?;
-        Ok(is_there.then(|| read(&out)))
+        Ok(self.read(tree, key.as_ref())?.map(|value| read(&value)))
     }
 
     /// The pairs of a range, from either end.

@@ -10,7 +10,7 @@ use seawall_wal::{Error, Lsn, Result};
 use super::core::{LiveState, LiveUnit, Shared, check_key, check_value};
 use super::future::CommitFuture;
 use super::range::{Range, Reader, TrackedReads, TransactionReader};
-use super::registered::{resolve, value};
+use super::registered::resolve;
 use super::snapshot::check_same;
 use super::tree::Tree;
 use crate::engine::{Decision, Unit, UnitMark, check_name};
@@ -195,21 +195,21 @@ impl Transaction {
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that uses a transaction and reads.
     pub fn get(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        let mut out = Vec::new();
-        let is_there = self.get_into(tree, key.as_ref(), &mut out)?;
-        Ok(value(is_there, out))
+        Ok(self.read(tree, key.as_ref())?.map(Value::from))
     }
 
-    fn get_into(&self, tree: &Tree, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+    fn read(&self, tree: &Tree, key: &[u8]) -> Result<Option<Vec<u8>>> {
         check_key(key)?;
         let engine = &self.shared.core.engine;
-        self.with(|unit| {
+        let mut out = Vec::new();
+        let is_there = self.with(|unit| {
             self.check(unit, tree)?;
-            let found = engine.unit_lookup(unit, &tree.info, key, out)?;
-            let is_there = resolve(engine, found, out);
+            let found = engine.unit_lookup(unit, &tree.info, key, &mut out)?;
+            let is_there = resolve(engine, found, &mut out);
             engine.unit_view(unit).check()?;
             is_there
-        })
+        })?;
+        Ok(is_there.then_some(out))
     }
 
     /// Whether a key is there.
@@ -217,7 +217,7 @@ impl Transaction {
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that uses a transaction and reads.
     pub fn contains_key(&self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.get_with(tree, key, |_| ()).map(|found| found.is_some())
+        Ok(self.read(tree, key.as_ref())?.is_some())
     }
 
     /// Calls `read` with the value of a key.
@@ -230,9 +230,7 @@ impl Transaction {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        let mut out = Vec::new();
-        let is_there = self.get_into(tree, key.as_ref(), &mut out)?;
-        Ok(is_there.then(|| read(&out)))
+        Ok(self.read(tree, key.as_ref())?.map(|value| read(&value)))
     }
 
     /// The pairs of a range, from either end.

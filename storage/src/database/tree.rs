@@ -13,7 +13,7 @@ use super::Patience;
 use super::core::{Shared, check_key, check_value};
 use super::future::CommitFuture;
 use super::range::{Range, Reader};
-use super::registered::{Registered, value};
+use super::registered::Registered;
 use super::transaction::Transaction;
 use crate::catalogue::TreeInfo;
 use crate::engine::{CONFLICT_WAIT, Decision, Found, Outcome, View};
@@ -266,7 +266,7 @@ impl Tree {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let mut out = Vec::new();
         let is_there = self.get_into(key.as_ref(), &mut out)?;
-        Ok(value(is_there, out))
+        Ok(is_there.then(|| Value::from(out)))
     }
 
     /// Whether a key is there.
