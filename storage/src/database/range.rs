@@ -11,7 +11,7 @@ use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::AtomicBool;
 use seawall_wal::{Result, TreeId};
 
-use super::core::{Core, Shared};
+use super::core::Shared;
 use super::registered::Registered;
 use crate::Value;
 use crate::catalogue::TreeInfo;
@@ -37,6 +37,13 @@ pub struct Range<'tx> {
     back: VecDeque<Pair>,
     leaf: LeafPairs,
     transaction: PhantomData<&'tx ()>,
+}
+
+/// The end of a range that is read.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Front,
+    Back,
 }
 
 /// Whose view a range has.
@@ -69,32 +76,24 @@ impl TrackedReads {
         Self { reads, tree, whole: whole.clone(), front: None, back: None }
     }
 
-    /// Notes that the range was read from its lower end up to `rest`.
-    fn read_front(&mut self, rest: &Rest) {
-        let upper = match rest {
-            Rest::Done => own(&self.whole.upper),
-            Rest::From(key) => Bound::Excluded(key.clone()),
+    /// Notes that the range was read from `end` to `rest`.
+    fn note(&mut self, end: End, rest: &Rest) {
+        let whole = &self.whole;
+        let (lower, upper) = match (rest, end) {
+            (Rest::Done, _) => (own(&whole.lower), own(&whole.upper)),
+            (Rest::From(key), End::Front) => (own(&whole.lower), Bound::Excluded(key.clone())),
+            (Rest::From(key), End::Back) => (Bound::Included(key.clone()), own(&whole.upper)),
         };
-        let range = ReadRange { tree: self.tree, lower: own(&self.whole.lower), upper };
-        note(&self.reads, &mut self.front, range);
-    }
-
-    /// Notes that the range was read from its upper end down to `rest`.
-    fn read_back(&mut self, rest: &Rest) {
-        let lower = match rest {
-            Rest::Done => own(&self.whole.lower),
-            Rest::From(key) => Bound::Included(key.clone()),
+        let range = ReadRange { tree: self.tree, lower, upper };
+        let index = match end {
+            End::Front => &mut self.front,
+            End::Back => &mut self.back,
         };
-        let range = ReadRange { tree: self.tree, lower, upper: own(&self.whole.upper) };
-        note(&self.reads, &mut self.back, range);
-    }
-}
-
-fn note(reads: &Mutex<ReadSet>, index: &mut Option<usize>, range: ReadRange) {
-    let mut reads = reads.lock();
-    match *index {
-        Some(index) => reads.grow_range(index, range),
-        None => *index = Some(reads.add_range(range)),
+        let mut reads = self.reads.lock();
+        match *index {
+            Some(index) => reads.grow_range(index, range),
+            None => *index = Some(reads.add_range(range)),
+        }
     }
 }
 
@@ -119,10 +118,10 @@ impl Reader {
         }
     }
 
-    fn tracked(&mut self) -> Option<&mut TrackedReads> {
-        match self {
-            Self::Snapshot(_) => None,
-            Self::Transaction(reader) => reader.reads.as_mut(),
+    /// Notes how far the range was read from `end`, where it will be validated.
+    fn note(&mut self, end: End, rest: &Rest) {
+        if let Self::Transaction(TransactionReader { reads: Some(reads), .. }) = self {
+            reads.note(end, rest);
         }
     }
 }
@@ -146,45 +145,44 @@ impl Range<'_> {
         }
     }
 
-    /// Reads the next leaf from the lower end.
-    fn fill_front(&mut self) -> Result<()> {
-        let Some(bounds) = &mut self.rest else { return Ok(()) };
-        let core = &self.shared.core;
-        core.engine.check_open()?;
+    /// Copies the next leaf from `end`. Returns what remains behind it, which [`Range::advance`] is
+    /// told once the pairs are read; `None` when nothing was left.
+    fn copy_leaf(&mut self, end: End) -> Result<Option<Rest>> {
+        let Some(bounds) = &self.rest else { return Ok(None) };
+        let (bounds, at) = (borrow(bounds), self.reader.at());
+        let engine = &self.shared.core.engine;
+        engine.check_open()?;
         self.leaf.clear();
-        let at = self.reader.at();
-        let rest = core.engine.copy_first_leaf(&self.tree, borrow(bounds), at, &mut self.leaf)?;
-        let appended = append_pairs(core, &self.leaf, &mut self.front);
-        self.reader.at().check()?;
-        appended?;
-        if let Some(tracked) = self.reader.tracked() {
-            tracked.read_front(&rest);
-        }
-        match rest {
-            Rest::Done => self.rest = None,
-            Rest::From(key) => bounds.lower = Bound::Included(Value::from(key)),
-        }
-        Ok(())
+        let rest = match end {
+            End::Front => engine.copy_first_leaf(&self.tree, bounds, at, &mut self.leaf)?,
+            End::Back => engine.copy_last_leaf(&self.tree, bounds, at, &mut self.leaf)?,
+        };
+        Ok(Some(rest))
     }
 
-    /// Reads the next leaf from the upper end.
-    fn fill_back(&mut self) -> Result<()> {
-        let Some(bounds) = &mut self.rest else { return Ok(()) };
-        let core = &self.shared.core;
-        core.engine.check_open()?;
-        self.leaf.clear();
-        let at = self.reader.at();
-        let rest = core.engine.copy_last_leaf(&self.tree, borrow(bounds), at, &mut self.leaf)?;
-        let appended = append_pairs(core, &self.leaf, &mut self.back);
+    /// Goes on to what remains behind a leaf that was read from `end`.
+    fn advance(&mut self, end: End, rest: Rest) {
+        self.reader.note(end, &rest);
+        match (rest, &mut self.rest) {
+            (Rest::From(key), Some(bounds)) => match end {
+                End::Front => bounds.lower = Bound::Included(Value::from(key)),
+                End::Back => bounds.upper = Bound::Excluded(Value::from(key)),
+            },
+            _ => self.rest = None,
+        }
+    }
+
+    /// Reads the next leaf from `end`, whose pairs were all taken.
+    fn fill(&mut self, end: End) -> Result<()> {
+        let Some(rest) = self.copy_leaf(end)? else { return Ok(()) };
+        let pairs = match end {
+            End::Front => &mut self.front,
+            End::Back => &mut self.back,
+        };
+        let appended = append_pairs(&self.shared.core.engine, &self.leaf, pairs);
         self.reader.at().check()?;
         appended?;
-        if let Some(tracked) = self.reader.tracked() {
-            tracked.read_back(&rest);
-        }
-        match rest {
-            Rest::Done => self.rest = None,
-            Rest::From(key) => bounds.upper = Bound::Excluded(Value::from(key)),
-        }
+        self.advance(end, rest);
         Ok(())
     }
 
@@ -199,37 +197,23 @@ impl Range<'_> {
         mut self,
         mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<R>,
     ) -> Result<Option<R>> {
-        while let Some(bounds) = &mut self.rest {
-            let engine = &self.shared.core.engine;
-            engine.check_open()?;
-            self.leaf.clear();
-            let at = self.reader.at();
-            let rest = engine.copy_first_leaf(&self.tree, borrow(bounds), at, &mut self.leaf)?;
+        while let Some(rest) = self.copy_leaf(End::Front)? {
             for index in 0..self.leaf.len() {
                 let (key, value, found) = self.leaf.get(index);
                 let flow = match found {
                     Found::Inline => visit(key, value),
                     Found::Overflow => {
-                        let value = engine.read_overflow(value);
+                        let value = self.shared.core.engine.read_overflow(value);
                         self.reader.at().check()?;
                         visit(key, &value?)
                     }
                 };
                 if let ControlFlow::Break(result) = flow {
-                    let read_to = Rest::From(successor(key));
-                    if let Some(tracked) = self.reader.tracked() {
-                        tracked.read_front(&read_to);
-                    }
+                    self.reader.note(End::Front, &Rest::From(successor(key)));
                     return Ok(Some(result));
                 }
             }
-            if let Some(tracked) = self.reader.tracked() {
-                tracked.read_front(&rest);
-            }
-            match rest {
-                Rest::Done => self.rest = None,
-                Rest::From(key) => bounds.lower = Bound::Included(Value::from(key)),
-            }
+            self.advance(End::Front, rest);
         }
         Ok(None)
     }
@@ -240,8 +224,7 @@ fn successor(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 
-fn append_pairs(core: &Core, leaf: &LeafPairs, out: &mut VecDeque<Pair>) -> Result<()> {
-    let engine: &Engine = &core.engine;
+fn append_pairs(engine: &Engine, leaf: &LeafPairs, out: &mut VecDeque<Pair>) -> Result<()> {
     let from = out.len();
     for index in 0..leaf.len() {
         let (key, value, found) = leaf.get(index);
@@ -266,7 +249,7 @@ impl Iterator for Range<'_> {
             if self.rest.is_none() {
                 return self.back.pop_front().map(Ok);
             }
-            if let Err(error) = self.fill_front() {
+            if let Err(error) = self.fill(End::Front) {
                 self.end();
                 return Some(Err(error));
             }
@@ -283,7 +266,7 @@ impl DoubleEndedIterator for Range<'_> {
             if self.rest.is_none() {
                 return self.front.pop_back().map(Ok);
             }
-            if let Err(error) = self.fill_back() {
+            if let Err(error) = self.fill(End::Back) {
                 self.end();
                 return Some(Err(error));
             }
