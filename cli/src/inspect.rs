@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use seawall::catalogue::row;
-use seawall::names::{DOUBLEWRITE_NAME, LOCK_NAME, PAGES_NAME, UNDO_NAME, WAL_NAME};
+use seawall::lock::take_lock;
+use seawall::names::{DOUBLEWRITE_NAME, PAGES_NAME, UNDO_NAME, WAL_NAME};
 use seawall::page::{LeafView, PAGE_BYTES, PageKind, Verified};
 use seawall::pagefile::{PageFile, PageFormat};
 use seawall::recovery::Outlook;
@@ -34,7 +35,7 @@ pub(crate) struct Files {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
     state: ControlState,
-    _lock: Option<Box<dyn DirectoryLock>>,
+    _lock: Box<dyn DirectoryLock>,
 }
 
 /// Lengths of the files, in bytes.
@@ -52,7 +53,7 @@ impl Files {
         database.require()?;
         let dir = database.dir.clone();
         let disk = disk::select(DiskKind::Blocking).map_err(|error| Error::io(&dir, error))?;
-        let lock = lock(&*disk, &dir.join(LOCK_NAME))?;
+        let lock = take_lock(&*disk, &dir, true)?;
         let Some(control) = Control::open(&*disk, &dir, true)? else {
             return Err(database.not_a_database());
         };
@@ -212,18 +213,6 @@ fn name_in(leaf: LeafView<'_>, slot: usize) -> Option<(String, TreeId)> {
     let key = leaf.key_at(slot).to_vec();
     let name = row::name_of(&key).ok().filter(|_| !cell.is_ghost)?;
     Some((name.to_owned(), row::decode_name_value(cell.value).ok()?))
-}
-
-/// Takes the lock of a database; one that has no lock file was never opened where it lies now.
-fn lock(disk: &dyn Disk, path: &Path) -> Result<Option<Box<dyn DirectoryLock>>, Failure> {
-    match disk.lock_to_read(path) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound => Ok(None),
-            io::ErrorKind::WouldBlock => Err(Error::Locked { path: path.to_path_buf() }.into()),
-            _ => Err(Error::io(path, error).into()),
-        },
-    }
 }
 
 /// A database opened for reading only, or why that is not possible.

@@ -59,7 +59,6 @@
 //! [`Options::on_event`] tells what happens, and with the feature `tracing` so do events and spans of
 //! the crate of that name, under the target `seawall`.
 #![deny(unsafe_op_in_unsafe_fn)]
-//! [`Options::on_event`] tells what happens.
 #![deny(unsafe_code)]
 #![cfg_attr(
     loom,
@@ -86,6 +85,9 @@ mod event;
 pub mod fork;
 mod key_range;
 mod limits;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod lock;
 #[doc(hidden)]
 pub mod names;
 #[cfg(not(loom))]

@@ -192,18 +192,40 @@ fn no_command_opens_a_database_that_is_in_use() {
     assert_eq!(place.run("get", &["k"]).text(), "v\n");
 }
 
+/// Those of the commands that change nothing of a clean database.
+fn reading() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    let is_reading = |(command, arguments): &(&str, &[&str])| {
+        !matches!(*command, "del" | "checkpoint" | "backup")
+            && (*command != "recover" || !arguments.is_empty())
+    };
+    COMMANDS.into_iter().filter(is_reading)
+}
+
 #[test]
 fn reading_a_clean_database_changes_no_byte_and_no_time() {
     let place = filled();
     let before = everything(&place.database());
-    let reading = COMMANDS.iter().filter(|(command, arguments)| {
-        !matches!(*command, "del" | "checkpoint" | "backup")
-            && (*command != "recover" || !arguments.is_empty())
-    });
-    for (command, arguments) in reading {
+    for (command, arguments) in reading() {
         run_command(&place, command, arguments).ok();
         assert!(everything(&place.database()) == before, "{command} changed a file");
     }
+}
+
+#[test]
+fn a_database_without_a_lock_file_is_in_use_while_somebody_reads_it() {
+    let place = filled();
+    fs::remove_file(place.database().join("LOCK")).unwrap();
+    let before = everything(&place.database());
+    let reader = seawall::Options::new().read_only(true).open(place.database()).unwrap();
+    for (command, arguments) in reading() {
+        let message = run_command(&place, command, arguments).failed(3);
+        assert!(message.contains("open elsewhere"), "{command}: {message}");
+    }
+    reader.close().unwrap();
+    for (command, arguments) in reading() {
+        run_command(&place, command, arguments).ok();
+    }
+    assert!(everything(&place.database()) == before, "a file was changed");
 }
 
 #[test]

@@ -14,7 +14,6 @@ use crate::names::{DOUBLEWRITE_NAME, LOCK_NAME, PAGES_NAME, UNFINISHED_NAME, WAL
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) dir: PathBuf,
-    pub(crate) lock: PathBuf,
     pub(crate) pages: PathBuf,
     pub(crate) doublewrite: PathBuf,
     pub(crate) wal: PathBuf,
@@ -35,7 +34,6 @@ impl Layout {
     pub(crate) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
-            lock: dir.join(LOCK_NAME),
             pages: dir.join(PAGES_NAME),
             doublewrite: dir.join(DOUBLEWRITE_NAME),
             wal: dir.join(WAL_NAME),
@@ -129,7 +127,7 @@ mod tests {
         assert_eq!(layout.look(&disk).unwrap(), Place::Missing);
         disk.create_dir(&layout.dir).unwrap();
         assert_eq!(layout.look(&disk).unwrap(), Place::Empty);
-        disk.write_file(&layout.lock, b"1");
+        disk.write_file(&layout.dir.join(LOCK_NAME), b"1");
         disk.write_file(&layout.dir.join("control.tmp"), b"");
         assert_eq!(layout.look(&disk).unwrap(), Place::Empty);
         disk.write_file(&layout.pages, b"");

@@ -22,12 +22,11 @@ mod recover;
 mod replay;
 mod sizing;
 
-use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use seawall_wal::control::{CONTROL_NAME, Control, EPOCHS_LONG, EpochEntry, Shutdown};
+use seawall_wal::control::{Control, EPOCHS_LONG, EpochEntry, Shutdown};
 use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
 use seawall_wal::log::{Log, LogOptions, Segments};
 use seawall_wal::{DatabaseId, Error, Result, TreeId};
@@ -36,6 +35,7 @@ use crate::catalogue::Registry;
 use crate::checkpoint::{Checkpointer, Spill};
 use crate::engine::{Engine, Hooks, Parts, Spills, TellingProvider};
 use crate::fork::ForkGuard;
+use crate::lock::take_lock;
 use crate::pagefile::{PageFile, PageFormat};
 use crate::pool::Pool;
 use crate::pool::dirty::DirtyTable;
@@ -94,7 +94,7 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
         // An empty one may be what a creation left that was killed before it had synced any name.
         Place::Missing | Place::Empty => create_dir(disk, dir)?,
     }
-    let lock = take_lock(disk, layout, options.read_only)?;
+    let lock = take_lock(disk, dir, options.read_only)?;
     // Somebody else may have created it between the look and the lock.
     layout.look(disk)?;
     match Control::open(disk, dir, options.read_only)? {
@@ -106,37 +106,6 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
             opening.create(lock)
         }
         Some(control) => opening.recover(control, lock),
-    }
-}
-
-/// Keeps everybody else out.
-///
-/// Where there is no `LOCK`, in a copy that nobody has opened where it lies, who only reads must not
-/// make one: he locks `control` in its place, and looks whether a `LOCK` has come meanwhile. Who has
-/// a `LOCK` looks whether `control` is locked. Of two who come at once one at least sees the other.
-fn take_lock(disk: &dyn Disk, layout: &Layout, to_read: bool) -> Result<Box<dyn DirectoryLock>> {
-    let refused = |path: &Path, error: io::Error| match error.kind() {
-        ErrorKind::WouldBlock => Error::Locked { path: path.to_path_buf() },
-        _ => Error::io(path, error),
-    };
-    let is_missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
-    let (path, control) = (&layout.lock, layout.dir.join(CONTROL_NAME));
-    loop {
-        let lock = if to_read { disk.lock_to_read(path) } else { disk.lock(path) };
-        match lock {
-            Ok(lock) => match disk.lock_to_read(&control) {
-                Err(error) if !is_missing(&error) => return Err(refused(&control, error)),
-                _ => return Ok(lock),
-            },
-            Err(error) if to_read && is_missing(&error) => {}
-            Err(error) => return Err(refused(path, error)),
-        }
-        let lock = disk.lock_to_read(&control).map_err(|error| refused(&control, error))?;
-        match disk.size(path) {
-            Err(error) if is_missing(&error) => return Ok(lock),
-            Err(error) => return Err(refused(path, error)),
-            Ok(_) => {}
-        }
     }
 }
 
