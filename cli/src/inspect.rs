@@ -127,6 +127,11 @@ impl Files {
         Ok(Outlook::make(log, &self.dir.join(WAL_NAME), &self.state, end_lsn)?)
     }
 
+    /// What is wrong with the undo files that recovery would read.
+    pub(crate) fn undo_findings(&self, outlook: &Outlook) -> Vec<Error> {
+        outlook.undo_findings(&*self.disk, &self.dir, self.state.identity.database)
+    }
+
     /// The lowest position that the log still holds.
     pub(crate) fn log_start(&self, log: &LogFiles) -> Lsn {
         let first_epoch = log.epochs()[0].entry;

@@ -201,6 +201,29 @@ impl PageFile {
         })
     }
 
+    /// Refuses the position of a page that lies between the logs of two of these epochs, which are in
+    /// ascending order.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn refuse_newer_than_its_log(
+        &self,
+        page: PageId,
+        page_lsn: Lsn,
+        epochs: &[EpochEntry],
+    ) -> Result<()> {
+        let behind = epochs.partition_point(|epoch| epoch.start_lsn < page_lsn);
+        match epochs.get(behind) {
+            Some(next) if next.skips(page_lsn) => {
+                let end = next.continues_from_lsn;
+                let expected = format!("page {page} at or below {end}, where its log ended");
+                let found = format!("the page at {page_lsn}: log that was durable is gone");
+                Err(Error::corrupt(&self.path, self.offset(page), expected, found))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The disk that it lies on.
     pub(crate) const fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
@@ -259,22 +282,9 @@ impl PageFile {
         })?;
         let verified = page::verify(self.format.seed, page, &self.path, bytes)?;
         if verified != Verified::NeverWritten {
-            self.refuse_newer_than_its_log(page, PageView::new(bytes).page_lsn())?;
+            self.refuse_newer_than_its_log(page, PageView::new(bytes).page_lsn(), &self.epochs)?;
         }
         Ok(verified)
-    }
-
-    fn refuse_newer_than_its_log(&self, page: PageId, page_lsn: Lsn) -> Result<()> {
-        let behind = self.epochs.partition_point(|epoch| epoch.start_lsn < page_lsn);
-        match self.epochs.get(behind) {
-            Some(next) if next.skips(page_lsn) => {
-                let end = next.continues_from_lsn;
-                let expected = format!("page {page} at or below {end}, where its log ended");
-                let found = format!("the page at {page_lsn}: log that was durable is gone");
-                Err(Error::corrupt(&self.path, self.offset(page), expected, found))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

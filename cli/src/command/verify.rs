@@ -1,7 +1,7 @@
 //! `seawall verify`: is everything there, and is it right?
 //!
 //! 1. The files are read as they are, so that a database can be verified that will not open: the log up
-//!    to its end, and every page by itself. Where recovery is due, a damaged page is no finding if
+//!    to its end, the undo files that recovery would read, and every page by itself. Where recovery is due, a damaged page is no finding if
 //!    recovery would put its image back from the doublewrite file, or if redo would give it its whole
 //!    content: a crash tore it, and recovery mends it.
 //!    Of a database whose creation did not finish nothing is looked at: opening makes it anew.
@@ -23,7 +23,7 @@ use seawall::writeback::restore::newest_of_each_page;
 use seawall::{Error, Lsn, VerifyReport};
 use seawall_wal::PageId;
 use seawall_wal::codec::to_u64;
-use seawall_wal::control::LogPosition;
+use seawall_wal::control::{EpochEntry, LogPosition};
 use seawall_wal::disk::AlignedBuf;
 use seawall_wal::log::LogFiles;
 use seawall_wal::log::segment::SEGMENT_HEADER_BYTES;
@@ -167,7 +167,10 @@ fn check_log(files: &Files, slots: &[Slot], findings: &mut Findings) -> Result<L
     };
     let Some(end) = findings.or_add(files.log_end(&log, slots))? else { return Ok(facts) };
     let outlook = findings.or_add(files.outlook(&log, end.end_lsn))?;
-    facts.end = outlook.map(|outlook| (end.end_lsn, outlook));
+    if let Some(outlook) = outlook {
+        files.undo_findings(&outlook).iter().for_each(|finding| findings.add(finding));
+        facts.end = Some((end.end_lsn, outlook));
+    }
     match stopped_lsn {
         // The end is looked for from the last checkpoint on; this is in front of it.
         Some((lsn, finding)) if lsn < end.end_lsn => findings.add(finding),
@@ -244,7 +247,9 @@ fn check_pages(
             let finding = match read {
                 Err(error) => mended.is_left(*page, error, &pages),
                 Ok(Verified::NeverWritten) => None,
-                Ok(Verified::Page(_)) => finding_in(&pages, *page, bytes, end_lsn),
+                Ok(Verified::Page(_)) => {
+                    finding_in(&pages, *page, bytes, &files.state().epochs, end_lsn)
+                }
             };
             if let Some(finding) = finding {
                 findings.add(finding);
@@ -299,16 +304,24 @@ fn beyond(pages: &PageFile, slot: &Slot) -> Option<Error> {
 }
 
 /// What is wrong with a page whose checksum is right.
-fn finding_in(pages: &PageFile, page: PageId, bytes: &[u8], end_lsn: Option<Lsn>) -> Option<Error> {
+fn finding_in(
+    pages: &PageFile,
+    page: PageId,
+    bytes: &[u8],
+    epochs: &[EpochEntry],
+    end_lsn: Option<Lsn>,
+) -> Option<Error> {
     let offset = pages.offset(page);
     if let Err(finding) = page::check(bytes) {
         return Some(finding.in_file(pages.path(), offset));
     }
-    let (page_lsn, end_lsn) = (PageView::new(bytes).page_lsn(), end_lsn?);
-    (page_lsn > end_lsn).then(|| {
-        let expected = format!("a page_lsn up to the end of the log at {end_lsn}");
-        Error::corrupt(pages.path(), offset, expected, page_lsn.to_string())
-    })
+    let page_lsn = PageView::new(bytes).page_lsn();
+    if let Err(finding) = pages.refuse_newer_than_its_log(page, page_lsn, epochs) {
+        return Some(finding);
+    }
+    let end_lsn = end_lsn.filter(|end_lsn| page_lsn > *end_lsn)?;
+    let expected = format!("a page_lsn up to the end of the log at {end_lsn}");
+    Some(Error::corrupt(pages.path(), offset, expected, page_lsn.to_string()))
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use seawall_wal::control::ControlState;
+use seawall_wal::disk::Disk;
 use seawall_wal::log::LogFiles;
-use seawall_wal::{Lsn, PageId, Result, TreeId, TxnId};
+use seawall_wal::{DatabaseId, Error, Lsn, PageId, Result, TreeId, TxnId};
 
+use crate::spill;
 use crate::txn::ActiveTxn;
 use crate::writeback::doublewrite::BatchId;
 
@@ -38,7 +40,7 @@ impl Outlook {
     /// Changes nothing.
     ///
     /// # Errors
-    /// [`Error::Corrupt`](seawall_wal::Error::Corrupt); those of reading.
+    /// [`Error::Corrupt`]; those of reading.
     pub fn make(
         files: &Arc<LogFiles>,
         dir: &Path,
@@ -57,6 +59,17 @@ impl Outlook {
         let loser =
             |txn: &ActiveTxn| Loser { txn: txn.id, is_spilled: !txn.spilled_upto.is_none() };
         losers.map(loser).collect()
+    }
+
+    /// What is wrong with the undo files that would be read, each up to where the checkpoint knows it; of
+    /// a file the first damage.
+    #[must_use]
+    pub fn undo_findings(&self, disk: &dyn Disk, dir: &Path, database: DatabaseId) -> Vec<Error> {
+        let is_read = |txn: &&ActiveTxn| txn.undo_file_bytes > 0 && !txn.undo_next_lsn.is_none();
+        let check = |txn: &ActiveTxn| {
+            spill::check(disk, dir, database, txn.id, txn.undo_file_bytes, |_| Ok(())).err()
+        };
+        self.0.losers.values().filter(is_read).filter_map(check).collect()
     }
 
     /// Batches of the doublewrite file up to this one are left alone: their pages are in place.
