@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::log::{CreditRequest, Purpose};
-use seawall_wal::record::{Body, Cell, CommitInfo, Op, PageRef, TreeDelta, WriteKind};
+use seawall_wal::log::{Credit, CreditRequest, Purpose};
+use seawall_wal::record::{Body, Cell, CommitInfo, Extent, Op, PageRef, TreeDelta, WriteKind};
 use seawall_wal::{Lsn, Result};
 
 use super::Engine;
 use super::append::{Chain, page_lsn};
-use crate::catalogue::TreeInfo;
+use crate::catalogue::{SharedTree, TreeInfo};
 use crate::page::{Incoming, LeafView, PageRead};
 use crate::planted::{Bug, is_planted};
 use crate::pool::ExclusivePage;
 use crate::tree::Seek;
-use crate::txn::{CommitCell, Written};
+use crate::txn::{AppenderGuard, CommitCell, Written};
 use crate::version::{Head, VersionKey};
 use crate::{Durability, Error};
 
@@ -44,6 +44,15 @@ pub(crate) struct Outcome {
     pub(crate) lsn: Lsn,
 }
 
+/// A write that is decided, and is logged next.
+struct Write<'a> {
+    key: &'a VersionKey,
+    op: Op<'a>,
+    writer: Arc<CommitCell>,
+    commit: CommitInfo,
+    is_sync: bool,
+}
+
 /// How one try ended.
 enum Try {
     Done(Outcome),
@@ -51,6 +60,20 @@ enum Try {
     Held(Arc<CommitCell>),
     /// The leaf has no room.
     Full,
+}
+
+impl<'v> Decision<'v> {
+    /// What this does to a key with this live cell, and the cell that the key has then; `None` where
+    /// nothing changes.
+    pub(super) fn write(self, live: Option<Cell<'_>>) -> Option<(WriteKind, Cell<'v>)> {
+        let put_kind = if live.is_some() { WriteKind::Replace } else { WriteKind::Insert };
+        match self {
+            Self::Keep => None,
+            Self::Put(value) => Some((put_kind, Cell::inline(value))),
+            Self::PutLink(link) => Some((put_kind, Cell::overflow(link))),
+            Self::Delete => live.map(|_| (WriteKind::Delete, Cell::GHOST)),
+        }
+    }
 }
 
 impl Engine {
@@ -67,13 +90,7 @@ impl Engine {
         let deadline = Instant::now() + CONFLICT_WAIT;
         let version_key = VersionKey::new(tree.id, key);
         loop {
-            let shared = match tree.share(None) {
-                Err(Error::Conflict) if Instant::now() < deadline => {
-                    self.txns.wait_for_an_end(deadline);
-                    continue;
-                }
-                shared => shared?,
-            };
+            let shared = self.share_until(tree, deadline)?;
             self.check_tree(tree)?;
             match self.try_auto_commit(tree, &version_key, value_bytes_max, durability, &decide)? {
                 Try::Done(outcome) => return Ok(outcome),
@@ -84,6 +101,18 @@ impl Engine {
                         return Err(self.conflict());
                     }
                 }
+            }
+        }
+    }
+
+    /// Shares a tree, and waits for who holds it exclusive, until the deadline.
+    fn share_until(&self, tree: &Arc<TreeInfo>, deadline: Instant) -> Result<SharedTree> {
+        loop {
+            match tree.share(None) {
+                Err(Error::Conflict) if Instant::now() < deadline => {
+                    self.txns.wait_for_an_end(deadline);
+                }
+                shared => return shared,
             }
         }
     }
@@ -114,56 +143,71 @@ impl Engine {
             Head::None | Head::Own => Lsn::NONE,
         };
         let live = cell.filter(|cell| !cell.is_ghost);
-        let (kind, after) = match (decide(live), live) {
-            (Decision::Keep, _) | (Decision::Delete, None) => {
-                return Ok(Try::Done(Outcome { is_written: false, lsn: seen_lsn }));
-            }
-            (Decision::Delete, Some(_)) => (WriteKind::Delete, Cell::GHOST),
-            (Decision::Put(value), live) => (put_kind(live), Cell::inline(value)),
-            (Decision::PutLink(link), live) => (put_kind(live), Cell::overflow(link)),
+        let Some((kind, after)) = decide(live).write(live) else {
+            return Ok(Try::Done(Outcome { is_written: false, lsn: seen_lsn }));
         };
         if !leaf.fits_put(key, &after) {
             return Ok(Try::Full);
         }
 
-        let replaced = live.filter(|cell| cell.is_overflow).map(|cell| cell.value);
-        let freed = replaced.map(|link| self.link_extents(link)).transpose()?.unwrap_or_default();
+        let freed = self.freed_with(live)?;
+        let (writer, commit) = self.enter_auto_commit(tree, version_key, cell, kind, freed);
+        let op = Op::Put { tree: tree.id, key, kind, after, before: None };
+        let write = Write { key: version_key, op, writer, commit, is_sync };
+        let lsn = self.log_auto_commit(&mut appender, &mut credit, &mut page, write);
+        self.counters.commit();
+        Ok(Try::Done(Outcome { is_written: true, lsn }))
+    }
+
+    /// Leaves what others have to find of a commit once it is logged: the extents that it frees, the
+    /// version that it replaces, and the change of the tree's size.
+    fn enter_auto_commit(
+        &self,
+        tree: &TreeInfo,
+        key: &VersionKey,
+        replaced: Option<Cell<'_>>,
+        kind: WriteKind,
+        freed: Vec<Extent>,
+    ) -> (Arc<CommitCell>, CommitInfo) {
         let writer = Arc::new(CommitCell::new());
         self.space.pending().enter(&freed, &writer);
         let is_delete = kind == WriteKind::Delete;
-        self.versions.push(version_key, &writer, cell, is_delete, self.horizon_hint());
+        self.versions.push(key, &writer, replaced, is_delete, self.horizon_hint());
         let deltas = self.push_delta(tree, &writer, kind);
         let mut commit =
             CommitInfo { wall_ms: self.wall_ms(), deltas, freed, ..CommitInfo::default() };
         if is_planted(Bug::CommitDeltaLost) {
             commit.deltas.clear();
         }
-        let op = Op::Put { tree: tree.id, key, kind, after, before: None };
+        (writer, commit)
+    }
+
+    /// Logs a write with its commit. Returns the commit.
+    fn log_auto_commit(
+        &self,
+        appender: &mut AppenderGuard<'_>,
+        credit: &mut Credit,
+        page: &mut ExclusivePage<'_>,
+        write: Write<'_>,
+    ) -> Lsn {
+        let Write { key, op, writer, commit, is_sync } = write;
         let refs = vec![PageRef {
             page: page.id(),
-            page_prev_lsn: page_lsn(&page),
+            page_prev_lsn: page_lsn(page),
             is_init: false,
             ops: Cow::Borrowed(std::slice::from_ref(&op)),
         }];
         let body = Body::AutoCommit { commit, refs };
-        let pass = self.gate.pass(|| Written::keys(std::slice::from_ref(version_key)));
+        let pass = self.gate.pass(|| Written::keys(std::slice::from_ref(key)));
         let mut pending = is_sync.then(|| self.log.begin_sync_commit());
-        let appended = self.append(
-            &mut appender,
-            &mut credit,
-            Chain::NONE,
-            &body,
-            &mut [&mut page],
-            |appended| {
-                writer.commit(appended.end);
-                if let Some(pending) = &mut pending {
-                    pending.set_end(appended.end);
-                }
-            },
-        );
+        let appended = self.append(appender, credit, Chain::NONE, &body, &mut [page], |appended| {
+            writer.commit(appended.end);
+            if let Some(pending) = &mut pending {
+                pending.set_end(appended.end);
+            }
+        });
         drop(pass);
-        self.counters.commit();
-        Ok(Try::Done(Outcome { is_written: true, lsn: appended.end }))
+        appended.end
     }
 
     /// Notes the change of the tree's size by a commit to come.
@@ -173,11 +217,10 @@ impl Engine {
         writer: &Arc<CommitCell>,
         kind: WriteKind,
     ) -> Vec<TreeDelta> {
-        let delta = match kind {
-            WriteKind::Insert => 1,
-            WriteKind::Delete => -1,
-            WriteKind::Replace => return Vec::new(),
-        };
+        let delta = delta_of(kind);
+        if delta == 0 {
+            return Vec::new();
+        }
         tree.size.push(writer, delta, self.fold_limit());
         vec![TreeDelta { tree: tree.id, delta }]
     }
@@ -190,7 +233,11 @@ impl Engine {
     }
 }
 
-/// What a put does to a key with this live cell.
-pub(super) fn put_kind(live: Option<Cell<'_>>) -> WriteKind {
-    if live.is_some() { WriteKind::Replace } else { WriteKind::Insert }
+/// Change of a tree's size by one write.
+pub(super) const fn delta_of(kind: WriteKind) -> i64 {
+    match kind {
+        WriteKind::Insert => 1,
+        WriteKind::Replace => 0,
+        WriteKind::Delete => -1,
+    }
 }

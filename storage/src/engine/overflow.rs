@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use seawall_wal::codec::{DecodeError, Encode, Reader, to_u64};
-use seawall_wal::record::Extent;
+use seawall_wal::record::{Cell, Extent};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::Engine;
@@ -172,6 +172,14 @@ impl Engine {
     /// The extents that a link names.
     pub(super) fn link_extents(&self, link: &[u8]) -> Result<Vec<Extent>> {
         Ok(self.link(link)?.extents)
+    }
+
+    /// The extents that are free once this live cell of a key has been replaced.
+    pub(super) fn freed_with(&self, live: Option<Cell<'_>>) -> Result<Vec<Extent>> {
+        match live {
+            Some(cell) if cell.is_overflow => self.link_extents(cell.value),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Reads the value behind a link. The caller is registered, so that its pages are not freed.

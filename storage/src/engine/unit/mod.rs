@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::record::{Cell, Extent, Stamp, TreeDelta, WriteKind};
+use seawall_wal::record::{Cell, Extent, Stamp, TreeDelta};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::AtomicBool;
 use seawall_wal::{Lsn, Result, TreeId, TxnId};
@@ -242,14 +242,5 @@ impl Engine {
         if let Some(snapshot) = unit.snapshot.take() {
             self.snapshots.release(snapshot.slot);
         }
-    }
-}
-
-/// Change of a tree's size by one write.
-fn delta_of(kind: WriteKind) -> i64 {
-    match kind {
-        WriteKind::Insert => 1,
-        WriteKind::Replace => 0,
-        WriteKind::Delete => -1,
     }
 }

@@ -10,8 +10,8 @@ use seawall_wal::record::Body;
 use seawall_wal::sync::Mutex;
 use seawall_wal::{Lsn, Result};
 
-use super::{Unit, UnitMark, delta_of};
-use crate::engine::auto_commit::CHANGE_RECORD_BYTES;
+use super::{Unit, UnitMark};
+use crate::engine::auto_commit::{CHANGE_RECORD_BYTES, delta_of};
 use crate::engine::{Chain, Engine, Undo};
 use crate::txn::RollbackRoom;
 

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::log::{Credit, CreditRequest, Purpose};
-use seawall_wal::record::{Body, Cell, Extent, Op, WriteKind};
+use seawall_wal::record::{Body, Cell, Extent, Op};
 use seawall_wal::{Lsn, Result};
 
-use super::{Unit, delta_of};
+use super::Unit;
 use crate::Error;
 use crate::catalogue::TreeInfo;
-use crate::engine::auto_commit::{CHANGE_RECORD_BYTES, put_kind};
+use crate::engine::auto_commit::{CHANGE_RECORD_BYTES, delta_of};
 use crate::engine::structure::{LinkedPage, init_ref, page_ref};
 use crate::engine::{Appended, Chain, Decision, Engine};
 use crate::page::{
@@ -128,13 +128,8 @@ impl Engine {
             Head::Own => true,
         };
         let live = before.filter(|cell| !cell.is_ghost);
-        let (kind, mut after) = match (decide(live), live) {
-            (Decision::Put(value), live) => (put_kind(live), Cell::inline(value)),
-            (Decision::PutLink(link), live) => (put_kind(live), Cell::overflow(link)),
-            (Decision::Delete, Some(_)) => (WriteKind::Delete, Cell::GHOST),
-            (Decision::Keep, _) | (Decision::Delete, None) => {
-                return Ok(Try::Done(live.is_some()));
-            }
+        let Some((kind, mut after)) = decide(live).write(live) else {
+            return Ok(Try::Done(live.is_some()));
         };
         after.stamp = unit.stamp(tree.id, before.as_ref(), is_own);
         if !is_planted(Bug::CapacityNotKept) {
@@ -144,8 +139,7 @@ impl Engine {
             return Ok(Try::Full(footprint_bytes(&after)));
         }
 
-        let replaced = live.filter(|cell| cell.is_overflow).map(|cell| cell.value);
-        let freed = replaced.map(|link| self.link_extents(link)).transpose()?.unwrap_or_default();
+        let freed = self.freed_with(live)?;
         let needs_purge = after.is_ghost || after.capacity_bytes > 0;
         match &unit.bulk {
             Some(bulk) if after.stamp.is_some() => bulk.note(tree.id, key, needs_purge),
