@@ -61,6 +61,13 @@ pub(crate) struct Checkpointer {
     earlier_bytes: u64,
 }
 
+/// The tables in the log, as the end record names them.
+struct LoggedChunks {
+    first_lsn: Lsn,
+    count: u64,
+    checksum: u32,
+}
+
 impl Checkpointer {
     /// For a log of `max_wal_bytes`, of which the undo of one transaction may hold
     /// `held_log_bytes`; `earlier_bytes`: log of earlier epochs that recovery has just worked off.
@@ -226,54 +233,59 @@ impl Checkpointer {
         // Should the receiver panic, tree sizes are held until the next checkpoint lets them go.
         tell(begin_lsn);
         engine.appenders.wait_for_appends();
-        let mut active = engine.active_txns();
-        if is_planted(Bug::MissTransactionInCapture) {
-            active.pop();
-        }
-        let parts_lsn = engine.txns.min_parts_lsn();
-        let shards = 0..engine.dirty.shards();
-        let dirty: Vec<_> = shards.flat_map(|index| engine.dirty.copy_shard(index)).collect();
-        let sizes = engine.trees.all();
-        let sizes = sizes.iter().map(|tree| (tree.id, tree.size.at(begin_lsn))).collect();
-        let tables = Tables {
-            active,
-            dirty,
-            pending_frees: match is_planted(Bug::MissPendingFrees) {
-                true => Vec::new(),
-                false => engine.space.pending().as_of(begin_lsn),
-            },
-            sizes,
-            next_tree: engine.trees.peek_next_id(),
-        };
-        let rec_lsns = tables.dirty.iter().map(|dirty| dirty.rec_lsn);
-        let redo_lsn = rec_lsns.fold(begin_lsn, Lsn::min);
-        let undo_lsn = match self.undo_lsn(&tables.active, parts_lsn) {
-            Lsn::MAX => Lsn::NONE,
-            undo_lsn => undo_lsn,
-        };
-        let chunks = tables.encode();
-        let (mut first_chunk_lsn, mut checksum) = (Lsn::NONE, 0);
-        for (chunk, index) in chunks.iter().zip(0..) {
-            let appended = self.append_chunk(chunk, index)?;
-            if index == 0 {
-                first_chunk_lsn = appended.start;
-            }
-            checksum = chunk_checksum(checksum, &chunk.data);
-        }
+        let (tables, parts_lsn) = self.copy_tables(begin_lsn);
+        let chunks = self.log_tables(&tables)?;
+        let undo_lsn = self.undo_lsn(&tables.active, parts_lsn);
         let end = CheckpointEnd {
             begin_lsn,
-            redo_lsn,
-            undo_lsn,
+            redo_lsn: tables.dirty.iter().map(|dirty| dirty.rec_lsn).fold(begin_lsn, Lsn::min),
+            undo_lsn: if undo_lsn == Lsn::MAX { Lsn::NONE } else { undo_lsn },
             deferred_lsn: Lsn::NONE,
-            first_chunk_lsn,
-            chunks: to_u64(chunks.len()),
-            chunks_checksum: checksum,
+            first_chunk_lsn: chunks.first_lsn,
+            chunks: chunks.count,
+            chunks_checksum: chunks.checksum,
             epoch: engine.log.epoch().epoch,
             doublewrite_batch: engine.cleaner.writer().last_synced_batch(),
             wall_ms: engine.wall_floor_ms(),
         };
         let appended = self.append(FENCE_RECORD_BYTES, &Body::CheckpointEnd(end.clone()))?;
         Ok((tables, end, appended))
+    }
+
+    /// Steps 2 and 3, behind the stores of the appends that were under way: the transactions before
+    /// the pages. Returns the tables, and where the parts begin of commits that are still to come.
+    fn copy_tables(&self, begin_lsn: Lsn) -> (Tables, Option<Lsn>) {
+        let engine = &*self.engine;
+        let mut active = engine.active_txns();
+        if is_planted(Bug::MissTransactionInCapture) {
+            active.pop();
+        }
+        let parts_lsn = engine.txns.min_parts_lsn();
+        let shards = 0..engine.dirty.shards();
+        let dirty = shards.flat_map(|index| engine.dirty.copy_shard(index)).collect();
+        let trees = engine.trees.all();
+        let sizes = trees.iter().map(|tree| (tree.id, tree.size.at(begin_lsn))).collect();
+        let pending_frees = match is_planted(Bug::MissPendingFrees) {
+            true => Vec::new(),
+            false => engine.space.pending().as_of(begin_lsn),
+        };
+        let next_tree = engine.trees.peek_next_id();
+        (Tables { active, dirty, pending_frees, sizes, next_tree }, parts_lsn)
+    }
+
+    /// The chunks of step 4.
+    fn log_tables(&self, tables: &Tables) -> Result<LoggedChunks> {
+        let chunks = tables.encode();
+        let mut logged =
+            LoggedChunks { first_lsn: Lsn::NONE, count: to_u64(chunks.len()), checksum: 0 };
+        for (chunk, index) in chunks.iter().zip(0..) {
+            let appended = self.append_chunk(chunk, index)?;
+            if index == 0 {
+                logged.first_lsn = appended.start;
+            }
+            logged.checksum = chunk_checksum(logged.checksum, &chunk.data);
+        }
+        Ok(logged)
     }
 
     /// A transaction that has undone everything back into its undo file needs no log, until it
