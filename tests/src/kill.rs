@@ -1,4 +1,5 @@
-//! The kill loop: real processes on a real directory, killed at random.
+//! The kill loop: real processes on a real directory, killed at random, or by a power cut of the file
+//! system that the directory lies on.
 //!
 //! A child writes with several threads and acknowledges each durable operation by a line on its
 //! standard output; the parent kills it, opens the database, and checks. Each thread numbers its
@@ -27,6 +28,7 @@ use seawall_wal::disk::BlockingDisk;
 
 use crate::ensure;
 use crate::failure::{Failure, Outcome};
+use crate::file_system::LoopMount;
 use crate::log_space::check_bound;
 use crate::random::Random;
 
@@ -152,10 +154,19 @@ fn lines(stdout: ChildStdout) -> Receiver<String> {
     receive
 }
 
+/// What ends a child's life.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// SIGKILL.
+    Kill,
+    /// A power cut of the file system that the database lies on; the child is killed behind it.
+    PowerCut(&'a LoopMount),
+}
+
 /// Counts of a kill loop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kills {
-    /// Children that were killed.
+    /// Children that were killed, or whose power was cut.
     pub kills: u64,
     /// Times the parent opened and compared.
     pub checks: u64,
@@ -168,6 +179,7 @@ pub struct Kills {
 pub struct KillLoop<'a> {
     dir: &'a Path,
     disk: DiskKind,
+    end: End<'a>,
     /// Of each thread, how many operations must be there: everything up to the last acknowledged.
     owed: BTreeMap<u64, u64>,
     random: Random,
@@ -178,12 +190,12 @@ pub struct KillLoop<'a> {
 impl<'a> KillLoop<'a> {
     /// A loop on the database in `dir`.
     #[must_use]
-    pub fn new(dir: &'a Path, disk: DiskKind, seed: u64) -> Self {
+    pub fn new(dir: &'a Path, disk: DiskKind, end: End<'a>, seed: u64) -> Self {
         let (owed, random) = (BTreeMap::new(), Random::new(seed));
-        Self { dir, disk, owed, random, counts: Kills::default() }
+        Self { dir, disk, end, owed, random, counts: Kills::default() }
     }
 
-    /// Starts the child test `child` of this program, kills it, and every other time checks what is
+    /// Starts the child test `child` of this program, ends it, and every other time checks what is
     /// there; the other times, the next child recovers.
     ///
     /// # Errors
@@ -195,11 +207,18 @@ impl<'a> KillLoop<'a> {
         let mut command = Command::new(program);
         command.args([child, "--exact", "--nocapture", "--test-threads=1"]);
         command.env(CHILD_DIR, self.dir).env(CHILD_DISK, disk);
+        if let End::PowerCut(_) = self.end {
+            // It panics when its power goes off, as it should.
+            command.stderr(Stdio::null());
+        }
         let mut process = command.stdout(Stdio::piped()).spawn().map_err(io)?;
-        let heard = self.hear_until_killed(&mut process);
+        let heard = self.hear_until_ended(&mut process);
         process.kill().map_err(io)?;
         process.wait().map_err(io)?;
         let lines = heard?;
+        if let End::PowerCut(mount) = self.end {
+            mount.restart()?;
+        }
         self.counts.kills += 1;
         self.check_log_space()?;
         lines.iter().try_for_each(|line| self.note(line))?;
@@ -210,8 +229,8 @@ impl<'a> KillLoop<'a> {
     }
 
     /// Waits a random time, sometimes from the start, sometimes from the first operation of the
-    /// child, and kills it; gives everything that it said.
-    fn hear_until_killed(&mut self, process: &mut Child) -> Outcome<Vec<String>> {
+    /// child, and ends it; gives everything that it said.
+    fn hear_until_ended(&mut self, process: &mut Child) -> Outcome<Vec<String>> {
         let stdout = process.stdout.take().ok_or_else(|| Failure::new("no standard output"))?;
         let said = lines(stdout);
         let mut heard = Vec::new();
@@ -235,8 +254,17 @@ impl<'a> KillLoop<'a> {
                 break;
             }
         }
-        process.kill().map_err(|error| Failure::new(format!("the child: {error}")))?;
-        heard.extend(said);
+        match self.end {
+            End::Kill => {
+                process.kill().map_err(|error| Failure::new(format!("the child: {error}")))?;
+                heard.extend(said);
+            }
+            // What it says behind that it says too late.
+            End::PowerCut(mount) => {
+                heard.extend(said.try_iter());
+                mount.cut_power(self.random.one_in(2))?;
+            }
+        }
         Ok(heard)
     }
 

@@ -5,7 +5,8 @@
 //! answer with the [`oracle`]; [`transaction`] is its idea of a transaction, and a [`watch`] looks
 //! at every operation of the disk. The [`crash`] runner cuts the power at each of them, the
 //! [`sweep`] has each fail; [`damage`] changes every byte of two databases, and [`rot`] every block
-//! of many. A [`history`] is what many threads saw of each other. A kill loop kills real processes, and [`real_input`] a load of the command line.
+//! of many. A [`history`] is what many threads saw of each other. A kill loop kills real processes,
+//! or cuts the power of the [`file_system`] below them, and [`real_input`] a load of the command line.
 //! [`log_space`] watches the bound of the log's files; [`ring`] says what is left out where there
 //! is no io_uring. The programs of [`mod@measure`] give figures instead of verdicts.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod crash;
 pub mod damage;
 pub mod discard;
 pub mod failure;
+pub mod file_system;
 pub mod generate;
 pub mod history;
 pub mod kill;

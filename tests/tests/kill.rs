@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use seawall::DiskKind;
-use seawall_tests::kill::{CHILD_DIR, CHILD_DISK, KillLoop, options, write_for_ever};
+use seawall_tests::kill::{CHILD_DIR, CHILD_DISK, End, KillLoop, options, write_for_ever};
 use seawall_tests::ring::or_leave_out;
 
 /// Kills for each disk when nobody says how many.
@@ -28,7 +28,7 @@ fn kill(disk: DiskKind) {
     let kills = kills.map_or(KILLS, |text| text.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
-    let mut kill_loop = KillLoop::new(&path, disk, 1);
+    let mut kill_loop = KillLoop::new(&path, disk, End::Kill, 1);
     for round in 0..kills {
         kill_loop.round("child").unwrap_or_else(|why| panic!("{disk:?}, round {round}: {why}"));
     }
