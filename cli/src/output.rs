@@ -118,6 +118,11 @@ pub(crate) fn shortened(value: &[u8]) -> String {
     format!("{}.. ({} bytes)", bytes::show(&value[..SHOWN_BYTES_MAX]), value.len())
 }
 
+/// So many of a thing, in words: `1 byte`, `2 bytes`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A duration as machines get it.
 pub(crate) fn seconds<S: serde::Serializer>(
     duration: &Duration,

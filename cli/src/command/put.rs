@@ -12,7 +12,7 @@ use crate::bytes::BytesArg;
 use crate::database::TreeArg;
 use crate::failure::Failure;
 use crate::format;
-use crate::output::Output;
+use crate::output::{Output, counted};
 
 /// Store a value; database and tree are created where they are missing
 #[derive(Args, Debug)]
@@ -34,7 +34,7 @@ struct Stored {
 
 impl fmt::Display for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stored {} bytes", self.value_bytes)
+        write!(f, "stored {}", counted(self.value_bytes, "byte"))
     }
 }
 

@@ -39,7 +39,7 @@ const BATCH_PAGES: u64 = 64;
 /// Findings that are told one by one.
 const FINDINGS_MAX: usize = 1000;
 
-/// Check the log, every page, and after a clean shutdown the trees; changes nothing
+/// Check the log, undo files, every page, and after a clean shutdown the trees; changes nothing
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
     #[command(flatten)]
@@ -54,7 +54,7 @@ impl Verify {
         out.result(&report)?;
         match report.findings.len() {
             0 => Ok(()),
-            count => Err(Failure::Failed(format!("{count} findings"))),
+            count => Err(Failure::Failed(output::counted(count, "finding"))),
         }
     }
 

@@ -77,10 +77,19 @@ impl<R: BufRead> Iterator for NdjsonReader<R> {
 fn parse(line: &Line<'_>) -> Result<Entry, FormatError> {
     let refuse = |why: String| FormatError::new(line.start, why);
     let loaded: Loaded<'_> =
-        serde_json::from_slice(line.bytes).map_err(|error| refuse(error.to_string()))?;
+        serde_json::from_slice(line.bytes).map_err(|error| refuse(without_line(&error)))?;
     let key = bytes_of("key", loaded.key, loaded.key_base64).map_err(refuse)?;
     let value = bytes_of("value", loaded.value, loaded.value_base64).map_err(refuse)?;
     Entry::new(line.start, key, value, line.end)
+}
+
+/// What is wrong with a line, and where in it: which line it is, is told in front.
+fn without_line(error: &serde_json::Error) -> String {
+    let (why, column) = (error.to_string(), error.column());
+    match why.strip_suffix(&format!(" at line {} column {column}", error.line())) {
+        Some(why) => format!("{why} at column {column}"),
+        None => why,
+    }
 }
 
 fn bytes_of(
@@ -118,6 +127,11 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out, key, value).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_that_is_no_json_is_refused_with_the_column() {
+        assert_eq!(first("x"), Err("expected value at column 1".to_owned()));
     }
 
     #[test]

@@ -75,6 +75,18 @@ fn a_bad_line_is_named_and_what_is_in_front_of_it_stays() {
     assert!(message.contains("line 3 (byte 8)"), "{message}");
     assert!(message.contains("the 2 pairs in front of it are loaded"), "{message}");
     assert_eq!(place.run("scan", &["--keys"]).text(), "a\nb\n");
+    for (input, told) in [
+        (
+            "a 1\n",
+            "seawall: input, line 1 (byte 0): there is no tab between key and value; nothing is loaded\n",
+        ),
+        ("a\t1\nb 2\n", "; the pair in front of it is loaded\n"),
+    ] {
+        let other = Place::new();
+        let arguments = ["-", "--format", "tsv"];
+        let message = other.run_with_stdin("load", &arguments, input.as_bytes()).failed(1);
+        assert!(message.ends_with(told), "{message}");
+    }
 }
 
 #[test]

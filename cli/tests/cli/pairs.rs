@@ -5,7 +5,7 @@ use crate::support::{Place, binary, run};
 #[test]
 fn what_is_put_is_got_until_it_is_deleted() {
     let place = Place::new();
-    assert_eq!(place.run("put", &["k", "v"]).text(), "stored 1 bytes\n");
+    assert_eq!(place.run("put", &["k", "v"]).text(), "stored 1 byte\n");
     assert_eq!(place.run("get", &["k"]).text(), "v\n");
     assert_eq!(place.run("del", &["k"]).text(), "removed\n");
     assert_eq!(place.run("del", &["k"]).text(), "it was not there\n");

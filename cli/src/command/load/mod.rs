@@ -237,8 +237,12 @@ impl Sink<'_> {
 
     fn refused(&self, error: &impl fmt::Display) -> Failure {
         self.bar.finish_and_clear();
-        let pairs = self.loaded.pairs;
-        Failure::Failed(format!("input, {error}; the {pairs} pairs in front of it are loaded"))
+        let loaded = match self.loaded.pairs {
+            0 => "nothing is loaded".to_owned(),
+            1 => "the pair in front of it is loaded".to_owned(),
+            pairs => format!("the {pairs} pairs in front of it are loaded"),
+        };
+        Failure::Failed(format!("input, {error}; {loaded}"))
     }
 
     fn commit(&mut self, batch: &[Entry]) -> Result<(), Failure> {

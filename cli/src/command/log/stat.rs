@@ -13,7 +13,7 @@ use super::end_behind;
 use super::filter::{Filter, Selection};
 use crate::failure::Failure;
 use crate::inspect::{Files, describe_end, undecodable};
-use crate::output::Output;
+use crate::output::{Output, counted};
 
 /// Count the records of the log by kind
 #[derive(Args, Debug)]
@@ -102,8 +102,9 @@ fn count(
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segments, epochs, first_lsn, end_lsn, .. } = self;
-        writeln!(f, "{segments} segments, {epochs} epochs, records from {first_lsn} to {end_lsn}")?;
+        let Self { first_lsn, end_lsn, .. } = self;
+        let (segments, epochs) = (counted(self.segments, "segment"), counted(self.epochs, "epoch"));
+        writeln!(f, "{segments}, {epochs}, records from {first_lsn} to {end_lsn}")?;
         writeln!(f, "{:<18}{:>14}{:>18}", "kind", "records", "bytes")?;
         for (kind, count) in &self.by_kind {
             writeln!(f, "{kind:<18}{:>14}{:>18}", count.records, count.bytes)?;
