@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_ends_a_collector_that_waits_for_the_log() -> Result<()> {
+    fn closing_ends_who_waits_for_the_log_and_the_collector_does_not() -> Result<()> {
         let disk = SimDisk::new();
         let (told, stalled) = std::sync::mpsc::channel();
         let told = Mutex::new(told);
@@ -367,13 +367,17 @@ mod tests {
         let log = &database.shared_core().engine.log;
         let taken = std::iter::from_fn(|| log.credit(&request, &wait).ok());
         let taken: Vec<_> = taken.map(|mut credit| credit.set_aside(4096)).collect();
-        // Emptied leaves are merged as soon as nobody needs what was on them.
+        // Emptied leaves are purged and merged as soon as nobody needs what was on them.
         drop(reader);
-        stalled.recv_timeout(Duration::from_secs(30)).expect("the collector waits");
-        let (done, closed) = std::sync::mpsc::channel();
+        let (done, ended) = std::sync::mpsc::channel();
+        let written = done.clone();
+        std::thread::spawn(move || written.send(tree.insert("key", "waits")));
+        stalled.recv_timeout(Duration::from_secs(30)).expect("the writer waits");
         let other = database.clone();
         std::thread::spawn(move || done.send(other.close()));
-        closed.recv_timeout(Duration::from_secs(30)).expect("it closes")?;
+        let writer = ended.recv_timeout(Duration::from_secs(30)).expect("the writer is told");
+        assert!(matches!(writer, Err(Error::Closed)), "{writer:?}");
+        ended.recv_timeout(Duration::from_secs(30)).expect("it closes")?;
         drop(taken);
         Ok(())
     }

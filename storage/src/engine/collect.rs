@@ -39,7 +39,8 @@ const FREE_PER_STEP: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Collected {
     pub(crate) versions: usize,
-    pub(crate) purged_leaves: usize,
+    /// Keys whose leaves have been looked at.
+    pub(crate) purged_keys: usize,
     pub(crate) swept_leaves: usize,
     pub(crate) freed_extents: usize,
     pub(crate) has_dismantled: bool,
@@ -99,28 +100,45 @@ impl Engine {
         self.fold_cap.store(u64::MAX, Ordering::SeqCst);
     }
 
-    /// One step of the collector: drops versions, then cleans up a few leaves.
+    /// One step of the collector: drops versions, then cleans up a few leaves. What finds no room, in
+    /// the log or on the disk, is left as it is until the next checkpoint: before that there is hardly
+    /// more, and trying would only keep the disk busy.
     pub(crate) fn collect_step(&self) -> Result<Collected> {
         self.reap_slots();
         let horizon = self.refresh_horizon();
         let versions = self.versions.collect(horizon, COLLECT_PER_STEP);
-        let mut purged_leaves = 0;
+        let mut done = Collected { versions, ..Collected::default() };
+        self.reap_bulks(horizon);
+        self.reap_undo_files()?;
+        let checkpoints = self.counters.read().checkpoints;
+        if self.garbage_kept_at.load(Ordering::SeqCst) == checkpoints {
+            return Ok(done);
+        }
+        match self.clean_up(horizon, &mut done) {
+            Err(Error::NoSpace { .. }) => {
+                self.garbage_kept_at.store(checkpoints, Ordering::SeqCst);
+            }
+            cleaned => cleaned?,
+        }
+        Ok(done)
+    }
+
+    /// What a step logs. Whatever fails stays due.
+    fn clean_up(&self, horizon: Lsn, done: &mut Collected) -> Result<()> {
         let mut due = self.versions.take_purgeable(PURGE_PER_STEP).into_iter();
         while let Some(key) = due.next() {
             match self.purge_leaf(&key, horizon) {
-                Ok(purged) => purged_leaves += usize::from(purged.is_done),
+                Ok(_) => done.purged_keys += 1,
                 Err(error) => {
                     self.versions.put_back_purgeable(std::iter::once(key).chain(due));
                     return Err(error);
                 }
             }
         }
-        self.reap_bulks(horizon);
-        let swept_leaves = self.sweep_step(horizon)?;
-        self.reap_undo_files()?;
-        let freed_extents = self.free_step(horizon, FREE_PER_STEP)?;
-        let has_dismantled = self.dismantle_step(horizon)?;
-        Ok(Collected { versions, purged_leaves, swept_leaves, freed_extents, has_dismantled })
+        done.swept_leaves = self.sweep_step(horizon)?;
+        done.freed_extents = self.free_step(horizon, FREE_PER_STEP)?;
+        done.has_dismantled = self.dismantle_step(horizon)?;
+        Ok(())
     }
 
     /// Forgets huge transactions behind whose stamps nobody looks any more, and has their trail swept.
@@ -177,11 +195,7 @@ impl Engine {
             }
         }
         if purged.is_mergeable {
-            match self.merge_sparse(&tree, due.key()) {
-                // A sparse page does no harm, and nobody waits for it to go.
-                Ok(()) | Err(Error::NoSpace { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            self.merge_sparse(&tree, due.key())?;
         }
         Ok(purged)
     }
@@ -192,7 +206,7 @@ impl Engine {
         let mut credit = self.credit(&CreditRequest {
             payload_bytes: CHANGE_RECORD_BYTES + to_u64(ops_bytes_max),
             is_sync_commit: false,
-            purpose: Purpose::Reserve,
+            purpose: Purpose::Garbage,
         })?;
         let mut appender = self.appenders.acquire();
         let mut page: ExclusivePage<'_> = self.descent(tree).leaf(Seek::Key(key))?;
@@ -260,7 +274,9 @@ mod tests {
 
     use seawall_wal::disk::SimDisk;
     use seawall_wal::disk::sim::CrashPlan;
+    use seawall_wal::log::{CreditRequest, CreditWait, Purpose, SetAside};
 
+    use super::Error;
     use crate::{Database, Durability, Options, Result};
 
     fn open(disk: &SimDisk, bulk_budget_bytes: u64) -> Result<Database> {
@@ -321,5 +337,60 @@ mod tests {
         let tree = database.tree("t")?;
         assert_eq!((tree.len()?, tree.range(..)?.count()), (1980, 1980));
         Ok(())
+    }
+
+    /// Takes all the log credit there is for `purpose`.
+    fn take_all(database: &Database, purpose: Purpose) -> Vec<SetAside> {
+        let log = &database.shared_core().engine.log;
+        let give_up = || Some(Error::TransactionTooOld);
+        let wait = CreditWait { give_up: &give_up, ..CreditWait::PATIENT };
+        let sizes = [4096, 64].into_iter();
+        let taken = sizes.flat_map(|payload_bytes| {
+            let request = CreditRequest { payload_bytes, purpose, ..CreditRequest::default() };
+            std::iter::from_fn(move || Some(log.credit(&request, &wait).ok()?.set_aside(u64::MAX)))
+        });
+        taken.collect()
+    }
+
+    #[test]
+    fn garbage_leaves_the_reserve_of_a_full_log_to_checkpoints() -> Result<()> {
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
+        let options = options.manual_background(true).unchecked_limits().page_bytes(4096);
+        let database = options.cache_bytes(8 << 20).max_wal_bytes(4 << 20).open("/db")?;
+        let core = database.shared_core();
+        let tree = database.tree("t")?;
+        let long_key = |i: u32| format!("{i:0400}");
+        for i in 0..6000 {
+            tree.insert_with(long_key(i), "v", Durability::Relaxed)?;
+        }
+        let reader = database.snapshot()?;
+        reader.contains_key(&tree, "k")?;
+        // No leaf is emptied so far that it would be merged.
+        for i in (0..6000).step_by(2) {
+            tree.remove_with(long_key(i), Durability::Relaxed)?;
+        }
+        database.checkpoint()?;
+        let taken = take_all(&database, Purpose::Normal);
+        let reserve_bytes = core.engine.log.room_bytes();
+        drop(reader);
+        while core.collect_step()? {}
+        let left_bytes = core.engine.log.room_bytes();
+        assert!(left_bytes >= reserve_bytes / 2, "{left_bytes} of {reserve_bytes} are left");
+        assert!(!core.collect_step()?, "it is not tried again at once");
+        assert_eq!(core.engine.log.room_bytes(), left_bytes);
+        drop(taken);
+        assert!(!core.collect_step()?, "and not before the next checkpoint");
+        database.checkpoint()?;
+        assert!(core.collect_step()?, "then it goes on");
+        // It fills the log itself, and more than once.
+        for _ in 0..4 {
+            while core.collect_step()? {}
+            database.checkpoint()?;
+        }
+        let due = core.engine.versions.take_purgeable(1);
+        assert!(due.is_empty(), "to the end");
+        assert!(database.verify(|_| {})?.findings.is_empty());
+        assert_eq!(tree.range(..)?.count(), 3000);
+        tree.insert("after", "not poisoned")
     }
 }

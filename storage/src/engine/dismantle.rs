@@ -235,7 +235,7 @@ impl Engine {
             payload_bytes: 2 * CHANGE_RECORD_BYTES
                 + to_u64(VALUES_PER_RECORD * (crate::MAX_KEY_BYTES + 16 * 20)),
             is_sync_commit: false,
-            purpose: Purpose::Reserve,
+            purpose: Purpose::Garbage,
         })
     }
 }

@@ -91,6 +91,9 @@ pub(crate) struct Engine {
     versions_step_at: AtomicU64,
     /// Leaves to be purged.
     sweeps: Mutex<VecDeque<Sweep>>,
+    /// How many checkpoints there were when garbage found no room last; [`u64::MAX`] when it never
+    /// did.
+    garbage_kept_at: AtomicU64,
     pub(crate) snapshots: Snapshots,
     pub(crate) txns: TxnTable,
     pub(crate) appenders: Appenders,
@@ -161,6 +164,7 @@ impl Engine {
             versions_bytes_max: parts.versions_bytes_max,
             versions_step_at: AtomicU64::new(0),
             sweeps: Mutex::default(),
+            garbage_kept_at: AtomicU64::new(u64::MAX),
             snapshots: Snapshots::default(),
             txns: TxnTable::new(first_txn),
             appenders: Appenders::new(),

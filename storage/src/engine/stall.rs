@@ -153,10 +153,14 @@ impl Engine {
         request: &CreditRequest,
         slot: Option<&TxnSlot>,
     ) -> Result<Credit> {
-        if request.purpose == Purpose::Normal {
-            self.hooks.hold_back();
-            self.bound_versions();
-            self.bound_dirty()?;
+        match request.purpose {
+            Purpose::Normal => {
+                self.hooks.hold_back();
+                self.bound_versions();
+                self.bound_dirty()?;
+            }
+            Purpose::Garbage => self.bound_dirty()?,
+            Purpose::Reserve | Purpose::Rollback => {}
         }
         let stall = OnceCell::new();
         let on_full = || {

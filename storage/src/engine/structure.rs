@@ -199,6 +199,12 @@ impl Engine {
 
     /// Merges the sparse page of `level` that holds `key` with a neighbour under the same parent,
     /// and goes on upwards where that leaves the parent sparse.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] where the log is full: a sparse page does no harm, and nobody waits for it to
+    /// go.
+    ///
+    /// [`Error::NoSpace`]: seawall_wal::Error::NoSpace
     pub(crate) fn merge_sparse(&self, tree: &TreeInfo, key: &[u8]) -> Result<()> {
         let mut level = 0;
         let mut pins = Vec::new();
@@ -212,7 +218,7 @@ impl Engine {
     }
 
     fn try_merge(&self, tree: &TreeInfo, key: &[u8], level: u8) -> Result<Merge> {
-        let mut credit = self.structure_credit(None)?;
+        let mut credit = self.merge_credit()?;
         let mut appender = self.appenders.acquire();
         let seek = Seek::Key(key);
         let parent = self.descent(tree).at_level::<ExclusivePage<'_>>(seek, level + 1)?;
@@ -264,7 +270,7 @@ impl Engine {
 
     /// The root takes over the content of its only child.
     fn try_collapse_root(&self, tree: &TreeInfo, level: u8, child: PageId) -> Result<Merge> {
-        let mut credit = self.structure_credit(None)?;
+        let mut credit = self.merge_credit()?;
         let mut appender = self.appenders.acquire();
         let root = self.descent(tree).at_level::<ExclusivePage<'_>>(Seek::Last, level + 1)?;
         let Some(mut root) = root.filter(|page| page.id() == tree.root) else {
@@ -351,16 +357,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Credit for one structure record: two page images and change.
+    /// Credit for one structure record that a write needs.
     fn structure_credit(&self, slot: Option<&TxnSlot>) -> Result<Credit> {
-        let request = CreditRequest {
+        self.credit_for(&self.structure_request(Purpose::Normal), slot)
+    }
+
+    /// Credit for one structure record that nobody waits for.
+    fn merge_credit(&self) -> Result<Credit> {
+        self.credit(&self.structure_request(Purpose::Garbage))
+    }
+
+    /// Two page images and change.
+    fn structure_request(&self, purpose: Purpose) -> CreditRequest {
+        CreditRequest {
             payload_bytes: to_u64(2 * self.page_bytes)
                 + super::auto_commit::CHANGE_RECORD_BYTES
                 + 2 * to_u64(crate::MAX_KEY_BYTES),
             is_sync_commit: false,
-            purpose: Purpose::Normal,
-        };
-        self.credit_for(&request, slot)
+            purpose,
+        }
     }
 }
 

@@ -16,14 +16,16 @@
 //!   frame reserve ([`FRAME_RESERVE`] overheads), and below that not at all ([`Error::NoSpace`]).
 //! * A normal credit must leave both reserves in slack. A credit of [`Purpose::Reserve`] may take all
 //!   of it, and never waits for files: those who would make room ask for it, so nobody else will. One
-//!   of [`Purpose::Rollback`] leaves both reserves.
+//!   of [`Purpose::Rollback`] leaves both reserves. One of [`Purpose::Garbage`] does not wait either,
+//!   and may take a part of the reserve ([`GARBAGE_BYTES_MAX`]): what it leaves is enough for the
+//!   checkpoint that the reserve is made for.
 //!
 //! The same sum is kept over what the segments *own*: the rest of the current one and the spares, files
-//! that exist and are filled. A normal credit leaves both reserves there as well.
+//! that exist and are filled. Every credit but one of [`Purpose::Reserve`] leaves there what it leaves
+//! in slack as well.
 //!
 //! So slack never falls below zero, and the sum of all placed frames never exceeds what the segments
-//! have. What an emptied log needs first (checkpoint, purge, free and compensation records) always
-//! finds the reserve.
+//! have. What empties a full log (checkpoint and compensation records) always finds the reserve.
 //!
 //! A file is *due* to be made while what is owned, beyond the promises and reserves, is less than
 //! [`Room::lead_bytes`]: early enough that nobody who asks for credit has to wait for it.
@@ -43,6 +45,10 @@ use super::frame::FRAME_HEADER_BYTES;
 pub(super) const FRAME_RESERVE: u64 = 64;
 /// Largest overhead of a frame over its payload.
 pub(super) const FRAME_OVERHEAD_MAX: u64 = to_u64(FRAME_HEADER_BYTES + BLOCK_BYTES - RECORD_ALIGN);
+/// Most bytes of the reserve that garbage may take.
+pub(super) const GARBAGE_BYTES_MAX: u64 = 128 << 10;
+/// It takes at most one part in this many, where the reserve is small.
+const GARBAGE_SHARE: u64 = 4;
 /// The unit of charges: parts of a byte.
 const PARTS: u64 = 16;
 /// Charge of one payload byte, in parts.
@@ -57,11 +63,17 @@ pub enum Purpose {
     /// Compensation records of a transaction whose undo information is not in the log any more.
     /// Waits for a checkpoint where the log is full, and does not fail where the disk is.
     Rollback,
-    /// What empties a full log: checkpoint, purge, free and compensation records. Where even the
-    /// reserve is used up it is [`Error::NoSpace`], at once.
+    /// What empties a full log: checkpoint and compensation records. Where even the reserve is used up
+    /// it is [`Error::NoSpace`], at once.
     ///
     /// [`Error::NoSpace`]: crate::Error::NoSpace
     Reserve,
+    /// What takes garbage away: purge, free and merge records. May take a part of the reserve, makes
+    /// a file where those that exist are full, and does not wait for log to be given up: where the
+    /// log or the disk is full it is [`Error::NoSpace`], and tried again after the next checkpoint.
+    ///
+    /// [`Error::NoSpace`]: crate::Error::NoSpace
+    Garbage,
 }
 
 /// What an appender is going to write.
@@ -160,6 +172,11 @@ impl CreditLimits {
         let frames = FRAME_RESERVE * FRAME_OVERHEAD_MAX;
         match purpose {
             Purpose::Normal | Purpose::Rollback => (self.reserve_bytes + frames) * PARTS,
+            Purpose::Garbage => {
+                let share = self.reserve_bytes / GARBAGE_SHARE;
+                let taken = if share < GARBAGE_BYTES_MAX { share } else { GARBAGE_BYTES_MAX };
+                (self.reserve_bytes - taken + frames) * PARTS
+            }
             Purpose::Reserve => 0,
         }
     }
@@ -215,7 +232,7 @@ impl Books {
         }
         match request.purpose {
             _ if self.owned_slack_parts() >= wanted => None,
-            Purpose::Normal | Purpose::Rollback => Some(Shortage::Owned),
+            Purpose::Normal | Purpose::Rollback | Purpose::Garbage => Some(Shortage::Owned),
             Purpose::Reserve => None,
         }
     }
@@ -427,6 +444,30 @@ mod tests {
     }
 
     #[test]
+    fn garbage_leaves_most_of_the_reserve_in_files_that_exist() {
+        for reserve_bytes in [RESERVE, 4 << 20] {
+            let limits = CreditLimits { ring_bytes: RING, reserve_bytes, capacity_bytes: 8 << 20 };
+            let frames = FRAME_RESERVE * FRAME_OVERHEAD_MAX;
+            let (purpose, payload_bytes) = (Purpose::Garbage, 400);
+            let request = CreditRequest { payload_bytes, purpose, ..Default::default() };
+            let full = reserve_bytes + frames;
+            let whole = Room::whole(8 << 20);
+            for (room, shortage) in [
+                (Room { available: full, ..whole }, Shortage::Files),
+                (Room { owned: full, ..whole }, Shortage::Owned),
+            ] {
+                let mut books = Books::new(limits, room);
+                while promise(&mut books, &request) {}
+                assert_eq!(books.shortage(&request), Some(shortage));
+                let left = books.slack_parts().min(books.owned_slack_parts()) / PARTS;
+                assert!(left >= frames + reserve_bytes / 2, "{left}");
+                assert!(left + GARBAGE_BYTES_MAX >= full, "{left}");
+                assert!(left < full, "a part it may take");
+            }
+        }
+    }
+
+    #[test]
     fn a_request_that_an_emptied_log_could_not_grant_is_refused() {
         let books = books(1 << 20);
         let kept = RESERVE + FRAME_RESERVE * FRAME_OVERHEAD_MAX;
@@ -458,7 +499,11 @@ mod tests {
             // Payload that was promised and never spent.
             let mut kept = Vec::new();
             for _ in 0..2000 {
-                let purpose = if random(10) == 0 { Purpose::Reserve } else { Purpose::Normal };
+                let purpose = match random(10) {
+                    0 => Purpose::Reserve,
+                    1 => Purpose::Garbage,
+                    _ => Purpose::Normal,
+                };
                 let is_sync_commit = random(2) == 0;
                 let words = if random(20) == 0 { 20_000 } else { 200 };
                 let payload_bytes = 40 + random(words) * 8;

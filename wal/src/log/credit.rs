@@ -6,9 +6,10 @@
 //!
 //! * Who finds the ring full builds a frame himself, or waits until somebody has.
 //! * Who finds the files full asks for a checkpoint, and waits for log to be given up. A credit of
-//!   [`Purpose::Reserve`] does not wait: those who would make room ask for it. One of
-//!   [`Purpose::Rollback`] goes ahead of all normal waiters: what it undoes does not need the log any
-//!   more, so a checkpoint always helps.
+//!   [`Purpose::Reserve`] does not wait: those who would make room ask for it. Neither does one of
+//!   [`Purpose::Garbage`]: what it is for can be done later. One of [`Purpose::Rollback`] goes ahead
+//!   of all normal waiters: what it undoes does not need the log any more, so a checkpoint always
+//!   helps.
 //! * Who finds the files full that exist makes one, and gets [`Error::NoSpace`] when the file system
 //!   has no room for it: so a full disk is met before anything was appended, and what was appended, its
 //!   rollback included, has its place (invariants W2, T2). A rollback waits for log to be given up
@@ -224,7 +225,7 @@ impl CreditPool {
                 return Err(end.clone());
             }
             let is_next = match (request.purpose, ticket.number) {
-                (Purpose::Reserve | Purpose::Rollback, _) => true,
+                (Purpose::Reserve | Purpose::Garbage | Purpose::Rollback, _) => true,
                 (Purpose::Normal, number) => {
                     state.queue.front().is_none_or(|&first| number == Some(first))
                 }
@@ -244,7 +245,9 @@ impl CreditPool {
                 ticket.number = Some(number);
             }
             match shortage {
-                Some(Shortage::Files) if request.purpose == Purpose::Reserve => {
+                Some(Shortage::Files)
+                    if matches!(request.purpose, Purpose::Reserve | Purpose::Garbage) =>
+                {
                     return Err(self.no_space());
                 }
                 Some(Shortage::Ring) => self.wait_for_ring(state, &mut write)?,
@@ -545,6 +548,28 @@ mod tests {
     }
 
     #[test]
+    fn garbage_waits_for_nobody_and_makes_files_while_it_can() {
+        let pool = pool();
+        let garbage = request(40, Purpose::Garbage);
+        let on_full = || unreachable!("it asks nobody for room");
+        let wait = CreditWait { on_full: &on_full, ..CreditWait::PATIENT };
+        let write = || unreachable!("the ring has room");
+        pool.set_room(Room { owned: RESERVE, ..Room::whole(FILES) });
+        let fail = || Err(pool.no_space());
+        let refused = pool.take(&garbage, write, fail, &wait);
+        assert!(matches!(refused, Err(Error::NoSpace { .. })), "the disk is full");
+        let grow = || {
+            pool.set_room(Room::whole(FILES));
+            Ok(true)
+        };
+        drop(pool.take(&garbage, write, grow, &wait).unwrap());
+        pool.set_room(Room { available: RESERVE, ..Room::whole(FILES) });
+        let grow = || unreachable!("a file would not help");
+        let refused = pool.take(&garbage, write, grow, &wait);
+        assert!(matches!(refused, Err(Error::NoSpace { .. })), "the log is full");
+    }
+
+    #[test]
     fn who_waits_for_log_asks_again_when_there_is_more_and_gives_up_before_it_asks() {
         let pool = pool();
         let full = take(&pool, &request(600 << 10, Purpose::Normal));
@@ -617,7 +642,7 @@ mod tests {
     #[test]
     fn a_request_that_never_fits_is_refused_whatever_it_is_for() {
         let pool = pool();
-        for purpose in [Purpose::Normal, Purpose::Rollback, Purpose::Reserve] {
+        for purpose in [Purpose::Normal, Purpose::Rollback, Purpose::Garbage, Purpose::Reserve] {
             let write = || unreachable!("nothing would help");
             let grow = || unreachable!("nothing would help");
             for bytes in [1 << 30, 1 << 40] {
