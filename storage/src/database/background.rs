@@ -74,12 +74,13 @@ impl Background {
         let on_wal_full = move || {
             signal.is_wal_full.store(true, Ordering::SeqCst);
             signal.ring();
-            if let (true, Some(core)) = (is_manual, weak.upgrade()) {
-                // Nobody else would: the one who waits makes the room.
-                if let Err(error) = core.make_log_room() {
-                    core.engine.log.poison(error);
+            let (true, Some(core)) = (is_manual, weak.upgrade()) else { return Ok(()) };
+            // Nobody else would: the one who waits makes the room, and is told when there is none.
+            core.make_log_room().map(drop).inspect_err(|error| {
+                if !matches!(error, Error::NoSpace { .. }) {
+                    core.engine.log.poison(error.clone());
                 }
-            }
+            })
         };
         let options = core.options.clone();
         let pacing = Arc::clone(&core.pacing);
@@ -403,6 +404,30 @@ mod tests {
         assert_eq!(tree.get("key")?.as_deref(), Some(&b"before"[..]));
         drop(taken);
         tree.insert("other", "free again")
+    }
+
+    #[test]
+    fn a_stepped_database_outlives_a_full_log_that_cannot_be_emptied() -> Result<()> {
+        let database = small(&SimDisk::new()).open("/db")?;
+        let tree = database.tree("t")?;
+        for i in 0..2500_u32 {
+            tree.insert_with(i.to_be_bytes(), [b'a'; 1000], Durability::Relaxed)?;
+        }
+        database.sync()?;
+        let log = &database.shared_core().engine.log;
+        let purpose = Purpose::Reserve;
+        let request = CreditRequest { payload_bytes: 64, purpose, ..CreditRequest::default() };
+        let taken = std::iter::from_fn(|| log.credit(&request, &CreditWait::PATIENT).ok());
+        let taken: Vec<_> = taken.map(|mut credit| credit.set_aside(64)).collect();
+        for _ in 0..2 {
+            let refused = tree.insert("key", "value");
+            assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+        }
+        drop(taken);
+        tree.insert("key", "value")?;
+        assert_eq!(tree.len()?, 2501);
+        assert!(database.verify(|_| {})?.findings.is_empty());
+        database.close()
     }
 
     fn small(disk: &SimDisk) -> Options {

@@ -1,6 +1,6 @@
 //! Log credit, what has to be bounded before it is given, and what is told of those who wait.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -17,7 +17,7 @@ use crate::writeback::cleaner::{CleanerTarget, StepProvider};
 use crate::{Event, StallReason};
 
 type Pause = Box<dyn Fn() -> Duration + Send + Sync>;
-type Act = Box<dyn Fn() + Send + Sync>;
+type Act = Box<dyn Fn() -> Result<()> + Send + Sync>;
 type Tell = Box<dyn Fn(&Event) + Send + Sync>;
 
 /// What is told, and who is asked, when something has to wait.
@@ -54,12 +54,12 @@ impl Drop for Stall<'_> {
 }
 
 impl Hooks {
-    /// Says how long writers are held back for the recovery target, whom to ask for log space, and
-    /// whom to tell of stalls. Once; before, nobody is.
+    /// Says how long writers are held back for the recovery target, whom to ask for log space, who
+    /// fails to make any, and whom to tell of stalls. Once; before, nobody is.
     pub(crate) fn set(
         &self,
         pause: impl Fn() -> Duration + Send + Sync + 'static,
-        on_wal_full: impl Fn() + Send + Sync + 'static,
+        on_wal_full: impl Fn() -> Result<()> + Send + Sync + 'static,
         on_event: impl Fn(&Event) + Send + Sync + 'static,
     ) {
         let is_first = self.pause.set(Box::new(pause)).is_ok()
@@ -163,17 +163,20 @@ impl Engine {
             Purpose::Reserve | Purpose::Rollback => {}
         }
         let stall = OnceCell::new();
+        let no_room = Cell::new(None);
         let on_full = || {
             stall.get_or_init(|| self.hooks.begin_stall(StallReason::WalBound));
             if let Some(on_wal_full) = self.hooks.on_wal_full.get() {
-                on_wal_full();
+                no_room.set(on_wal_full().err());
             }
         };
         let give_up = || match slot {
-            Some(slot) => self.txns.is_doomed(slot).then_some(Error::TransactionTooOld),
+            Some(slot) if self.txns.is_doomed(slot) => Some(Error::TransactionTooOld),
             // What is undone is undone to the end.
-            None if request.purpose == Purpose::Rollback => None,
-            None => self.check_open().err(),
+            None if request.purpose != Purpose::Rollback && self.check_open().is_err() => {
+                Some(Error::Closed)
+            }
+            _ => no_room.take(),
         };
         let wait = CreditWait { on_full: &on_full, give_up: &give_up };
         self.log.credit(request, &wait)

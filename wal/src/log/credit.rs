@@ -57,7 +57,8 @@ pub struct Credit {
 #[derive(Clone, Copy)]
 pub struct CreditWait<'a> {
     /// Called before a wait for file space, outside of all locks of the log: a checkpoint should run.
-    /// Who is asked must try, however long it takes, until there is more room than when he began.
+    /// Who is asked must try, however long it takes, until there is more room than when he began, or
+    /// have `give_up` say why there will be none.
     pub on_full: &'a dyn Fn(),
     /// Asked before each wait: an error ends it. Must not block. See [`Log::recheck_credit`].
     ///
@@ -253,7 +254,7 @@ impl CreditPool {
                 Some(Shortage::Ring) => self.wait_for_ring(state, &mut write)?,
                 Some(Shortage::Owned) if is_next => match self.wait_for_file(state, &grow) {
                     Err(Error::NoSpace { .. }) if request.purpose == Purpose::Rollback => {
-                        self.wait_for_log(wait.on_full);
+                        self.wait_for_log(wait)?;
                     }
                     grown => grown?,
                 },
@@ -338,13 +339,17 @@ impl CreditPool {
     }
 
     /// Asks for log to be given up, and waits until that, or anything else, has changed the books.
-    fn wait_for_log(&self, on_full: &dyn Fn()) {
+    fn wait_for_log(&self, wait: &CreditWait<'_>) -> Result<()> {
         let seen = self.state.lock().changes;
-        on_full();
+        (wait.on_full)();
         let mut state = self.state.lock();
         while state.changes == seen && state.end.is_none() {
+            if let Some(error) = (wait.give_up)() {
+                return Err(error);
+            }
             self.changed.wait(&mut state);
         }
+        Ok(())
     }
 
     /// Lets waiters for ring room look again: a frame can be built now. Called after a fence.
