@@ -50,6 +50,14 @@ pub enum Event {
         /// What failed first.
         error: Error,
     },
+    /// Work in the background has met a damaged page. It leaves what it had to do there, and goes on
+    /// with the rest; who reads the page gets the same error, and
+    /// [`Database::verify`](crate::Database::verify) tells of all damage. Told once for each page, of
+    /// the first 64.
+    Damaged {
+        /// [`Error::Corrupt`], which names the page.
+        error: Error,
+    },
     /// The last handle of the database has gone, and it could not be shut down cleanly: the next
     /// open recovers. (Where [`Database::close`](crate::Database::close) is called, that returns
     /// the error instead.)
@@ -131,6 +139,7 @@ impl fmt::Display for Event {
                 write!(f, "writers go on after {waited:.1?}: {reason}")
             }
             Self::Poisoned { error } => write!(f, "no more writes: {error}"),
+            Self::Damaged { error } => write!(f, "met in the background: {error}"),
             Self::CloseFailed { error } => write!(f, "not shut down cleanly: {error}"),
         }
     }

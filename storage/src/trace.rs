@@ -60,7 +60,7 @@ pub(crate) fn event(event: &Event) {
         Event::StallEnd { reason, waited } => {
             tracing::info!(target: "seawall", %reason, ?waited, "{event}");
         }
-        Event::Poisoned { error } | Event::CloseFailed { error } => {
+        Event::Poisoned { error } | Event::Damaged { error } | Event::CloseFailed { error } => {
             tracing::error!(target: "seawall", %error, "{event}");
         }
     }

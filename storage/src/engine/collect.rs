@@ -13,9 +13,9 @@ use super::Engine;
 use super::append::{Chain, page_lsn};
 use super::auto_commit::CHANGE_RECORD_BYTES;
 use crate::catalogue::TreeInfo;
-use crate::page::{LeafView, PageRead, is_sparse};
+use crate::page::{InnerView, LeafView, PageRead, is_sparse};
 use crate::planted::{Bug, is_planted};
-use crate::pool::ExclusivePage;
+use crate::pool::{ExclusivePage, SharedPage};
 use crate::tree::Seek;
 use crate::version::{KeySpan, VersionKey};
 
@@ -129,6 +129,8 @@ impl Engine {
         while let Some(key) = due.next() {
             match self.purge_leaf(&key, horizon) {
                 Ok(_) => done.purged_keys += 1,
+                // Nobody misses what is left there.
+                Err(error) if self.tell_damage(&error) => done.purged_keys += 1,
                 Err(error) => {
                     self.versions.put_back_purgeable(std::iter::once(key).chain(due));
                     return Err(error);
@@ -162,11 +164,17 @@ impl Engine {
     fn sweep_step(&self, horizon: Lsn) -> Result<usize> {
         let Some(mut sweep) = self.sweeps.lock().pop_front() else { return Ok(0) };
         for leaf in 1..=SWEEP_PER_STEP {
-            match self.purge_leaf(&sweep.next, horizon) {
-                Ok(Purged { rest: Some(rest), .. }) if rest <= sweep.high => {
+            let rest = match self.purge_leaf(&sweep.next, horizon) {
+                Err(error) if self.tell_damage(&error) => self.behind_leaf(&sweep.next),
+                purged => purged.map(|purged| purged.rest),
+            };
+            match rest {
+                Ok(Some(rest)) if rest <= sweep.high => {
                     sweep.next.set_key(&rest);
                 }
                 Ok(_) => return Ok(leaf),
+                // The way to the leaves behind is damaged as well.
+                Err(error) if self.tell_damage(&error) => return Ok(leaf),
                 Err(error) => {
                     self.sweeps.lock().push_front(sweep);
                     return Err(error);
@@ -195,9 +203,21 @@ impl Engine {
             }
         }
         if purged.is_mergeable {
-            self.merge_sparse(&tree, due.key())?;
+            match self.merge_sparse(&tree, due.key()) {
+                Err(error) if self.tell_damage(&error) => {}
+                merged => merged?,
+            }
         }
         Ok(purged)
+    }
+
+    /// Where the leaf behind the key's begins, as the page above says.
+    fn behind_leaf(&self, due: &VersionKey) -> Result<Option<Vec<u8>>> {
+        let Some(tree) = self.trees.get(due.tree()) else { return Ok(None) };
+        let parent = self.descent(&tree).at_level::<SharedPage<'_>>(Seek::Key(due.key()), 1)?;
+        let Some(parent) = parent else { return Ok(None) };
+        let inner = InnerView::new(parent.bytes());
+        Ok(inner.next_separator(inner.slot_for(due.key())).map(|separator| separator.to_vec()))
     }
 
     /// Purges as much of the key's leaf as one record takes.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use seawall_wal::codec::to_u64;
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::{Body, Extent, Op, PageRef};
-use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
+use seawall_wal::{Lsn, PageId, Result, TreeId};
 
 use super::Engine;
 use super::append::{Chain, RECORD_PAGES_MAX, page_lsn};
@@ -25,6 +25,7 @@ use crate::page::{
 };
 use crate::planted::{Bug, is_planted};
 use crate::pool::{ExclusivePage, Pin};
+use crate::space::PendingFree;
 use crate::tree::Seek;
 use crate::version::VersionKey;
 
@@ -70,7 +71,7 @@ impl Engine {
             }
             // Nobody misses the tree; its pages stay taken, and verification names the damage. Its
             // row still says `dropping`, so the next open tries again.
-            Err(Error::Corrupt { .. }) => forget(),
+            Err(error) if self.tell_damage(&error) => forget(),
             Err(error) => return Err(error),
         }
         Ok(true)
@@ -211,23 +212,32 @@ impl Engine {
         while freed < most {
             let horizon = if is_planted(Bug::FreeExtentEarly) { Lsn::MAX } else { horizon };
             let Some(due) = self.space.pending().first_due(horizon) else { break };
-            let bitmap = self.pool.pin(self.space.bitmap_of(due.extent.first))?;
-            let mut credit = self.dismantle_credit()?;
-            // The entry leaves the table under an append sequence: a checkpoint that does not list
-            // it any more has waited for this record, and ends behind it in the log.
-            let fence = self.appenders.acquire();
-            let mut appender = self.appenders.acquire();
-            let mut bitmap = bitmap.exclusive();
-            fence.sequence().begin();
-            self.space.pending().remove(&due);
-            let refs = vec![page_ref(&bitmap, Op::Release(due.extent))];
-            let body = Body::Free { horizon, refs };
-            self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut [&mut bitmap], |_| {});
-            fence.sequence().end();
-            self.space.freed(due.extent.first);
+            match self.free_pending(&due, horizon) {
+                // Checkpoints go on to list it, so the next open tries again.
+                Err(error) if self.tell_damage(&error) => self.space.pending().park(&due),
+                done => done?,
+            }
             freed += 1;
         }
         Ok(freed)
+    }
+
+    fn free_pending(&self, due: &PendingFree, horizon: Lsn) -> Result<()> {
+        let bitmap = self.pool.pin(self.space.bitmap_of(due.extent.first))?;
+        let mut credit = self.dismantle_credit()?;
+        // The entry leaves the table under an append sequence: a checkpoint that does not list it any
+        // more has waited for this record, and ends behind it in the log.
+        let fence = self.appenders.acquire();
+        let mut appender = self.appenders.acquire();
+        let mut bitmap = bitmap.exclusive();
+        fence.sequence().begin();
+        self.space.pending().remove(due);
+        let refs = vec![page_ref(&bitmap, Op::Release(due.extent))];
+        let body = Body::Free { horizon, refs };
+        self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut [&mut bitmap], |_| {});
+        fence.sequence().end();
+        self.space.freed(due.extent.first);
+        Ok(())
     }
 
     fn dismantle_credit(&self) -> Result<seawall_wal::log::Credit> {

@@ -23,6 +23,7 @@ mod armed;
 mod auto_commit;
 mod collect;
 mod counters;
+mod damage;
 mod ddl;
 mod dismantle;
 mod history;
@@ -62,6 +63,7 @@ pub(crate) use auto_commit::{CONFLICT_WAIT, Decision, Outcome};
 pub(crate) use collect::Collected;
 use collect::Sweep;
 pub(crate) use counters::Counters;
+use damage::DamageTold;
 pub(crate) use ddl::check_name;
 use dismantle::Doomed;
 pub(crate) use overflow::OverflowLink;
@@ -94,6 +96,7 @@ pub(crate) struct Engine {
     /// How many checkpoints there were when garbage found no room last; [`u64::MAX`] when it never
     /// did.
     garbage_kept_at: AtomicU64,
+    damage_told: DamageTold,
     pub(crate) snapshots: Snapshots,
     pub(crate) txns: TxnTable,
     pub(crate) appenders: Appenders,
@@ -165,6 +168,7 @@ impl Engine {
             versions_step_at: AtomicU64::new(0),
             sweeps: Mutex::default(),
             garbage_kept_at: AtomicU64::new(u64::MAX),
+            damage_told: DamageTold::default(),
             snapshots: Snapshots::default(),
             txns: TxnTable::new(first_txn),
             appenders: Appenders::new(),

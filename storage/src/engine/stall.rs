@@ -95,7 +95,7 @@ impl Hooks {
         (self.stalls.load(Ordering::Relaxed), Duration::from_nanos(nanos))
     }
 
-    fn emit(&self, event: &Event) {
+    pub(super) fn emit(&self, event: &Event) {
         if let Some(on_event) = self.on_event.get() {
             on_event(event);
         }

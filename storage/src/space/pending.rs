@@ -30,25 +30,36 @@ pub(crate) struct PendingFrees {
 struct Entry {
     extent: Extent,
     writer: Arc<CommitCell>,
+    /// It cannot be freed before the next open.
+    is_parked: bool,
 }
 
 impl PendingFrees {
     /// Enters extents that the commit of `writer` will free.
     pub(crate) fn enter(&self, extents: &[Extent], writer: &Arc<CommitCell>) {
-        let entry = |&extent: &Extent| Entry { extent, writer: Arc::clone(writer) };
+        let entry =
+            |&extent: &Extent| Entry { extent, writer: Arc::clone(writer), is_parked: false };
         self.entries.lock().extend(extents.iter().map(entry));
     }
 
-    /// An extent whose commit is at or below `horizon`. Forgets those of rolled-back writers.
+    /// An extent whose commit is at or below `horizon`, and that is not parked. Forgets those of
+    /// rolled-back writers.
     pub(crate) fn first_due(&self, horizon: Lsn) -> Option<PendingFree> {
         let mut entries = self.entries.lock();
         entries.retain(|entry| entry.writer.fate() != Fate::RolledBack);
         entries.iter().find_map(|entry| match entry.writer.fate() {
-            Fate::Committed(commit_lsn) if commit_lsn <= horizon => {
+            Fate::Committed(commit_lsn) if commit_lsn <= horizon && !entry.is_parked => {
                 Some(PendingFree { extent: entry.extent, commit_lsn })
             }
             _ => None,
         })
+    }
+
+    /// Keeps an extent listed that cannot be freed.
+    pub(crate) fn park(&self, free: &PendingFree) {
+        let mut entries = self.entries.lock();
+        let parked = entries.iter_mut().filter(|entry| entry.extent == free.extent);
+        parked.for_each(|entry| entry.is_parked = true);
     }
 
     /// Removes an extent that is being freed.
