@@ -266,7 +266,9 @@ impl Core {
     /// Cleans pages, spills undo information and takes checkpoints so that log can be given up; ends
     /// the transaction that holds the log back where its undo could not be spilled. Returns whether
     /// there is more room than before. A checkpoint that could give nothing up is not taken: it is
-    /// written to the permanent reserve, and however often this is tried, that must last.
+    /// written to the permanent reserve, and however often this is tried, that must last. Nor is the
+    /// log read again for what to spill, as long as the transaction that was ended last still holds it:
+    /// that will end, and nothing else would help.
     fn make_log_room(self: &Arc<Self>) -> Result<bool> {
         let log = &self.engine.log;
         let room_bytes = log.room_bytes();
@@ -275,7 +277,10 @@ impl Core {
             self.engine.cleaner.reach(CleanerTarget::RedoLsn(reserved))?;
             // Only what is durable can be spilled.
             log.wait_durable(reserved)?;
-            self.checkpointer.spill(Spill::Everything)?;
+            let oldest = self.engine.oldest_undo();
+            if oldest.is_none() || *self.doomed_last.lock() != oldest {
+                self.checkpointer.spill(Spill::Everything)?;
+            }
             if self.checkpointer.can_give_log_up() {
                 self.take_checkpoint(Spill::Everything)?;
                 self.take_checkpoint(Spill::Everything)?;
@@ -306,6 +311,7 @@ mod tests {
     use seawall_wal::disk::SimDisk;
     use seawall_wal::disk::sim::{EIO, Fault, FaultEffect, OperationKind};
     use seawall_wal::log::{CreditRequest, CreditWait, Purpose};
+    use seawall_wal::sync::atomic::AtomicU64;
 
     use super::*;
     use crate::{Durability, Options, StallReason};
@@ -404,6 +410,39 @@ mod tests {
         assert_eq!(tree.get("key")?.as_deref(), Some(&b"before"[..]));
         drop(taken);
         tree.insert("other", "free again")
+    }
+
+    #[test]
+    fn what_is_known_to_be_held_is_not_read_again_while_it_is_waited_for() -> Result<()> {
+        let disk = SimDisk::new();
+        crate::testing::refuse_undo_files(&disk);
+        let database = small(&disk).max_wal_bytes(4 << 20).cache_bytes(256 << 10).open("/db")?;
+        let tree = database.tree("t")?;
+        let mut old = database.begin()?;
+        old.insert(&tree, "old", "never committed")?;
+        for i in 0..3000_u32 {
+            tree.insert_with(i.to_be_bytes(), vec![b'a'; 1000], Durability::Relaxed)?;
+        }
+        let core = database.shared_core();
+        let live = core.live.lock().values().find_map(Weak::upgrade).expect("one is live");
+        let in_a_call = live.lock();
+        let reads = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&reads);
+        disk.set_monitor(Arc::new(move |operation| {
+            if operation.kind == OperationKind::Read && operation.path.starts_with("/db/wal") {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        }));
+        assert!(!core.make_log_room()?, "the log is held from its first segment on");
+        let first = reads.load(Ordering::SeqCst);
+        assert!(first > 0, "that was looked for in the log");
+        for _ in 0..200 {
+            assert!(!core.make_log_room()?);
+        }
+        assert_eq!(reads.load(Ordering::SeqCst), first);
+        drop(in_a_call);
+        assert!(core.make_log_room()?);
+        tree.insert("after", "free again")
     }
 
     #[test]

@@ -14,7 +14,7 @@ use seawall_wal::control::Shutdown;
 use seawall_wal::disk::DirectoryLock;
 use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard};
-use seawall_wal::{Error, Lsn, Result};
+use seawall_wal::{Error, Lsn, Result, TxnId};
 
 use super::background::Background;
 use super::rollbacks::Rollbacks;
@@ -73,6 +73,9 @@ pub(crate) struct Core {
     writes: RwLock<()>,
     pub(super) live: Mutex<BTreeMap<u64, Weak<Mutex<LiveState>>>>,
     pub(super) rollbacks: Rollbacks,
+    /// The transaction that was ended last because its undo holds the log back: from where on, and
+    /// which.
+    pub(super) doomed_last: Mutex<Option<(Lsn, TxnId)>>,
 }
 
 /// The next transaction's number. One count for all databases of the process: a savepoint of another
@@ -112,6 +115,7 @@ impl Shared {
             writes: RwLock::new(()),
             live: Mutex::default(),
             rollbacks: Rollbacks::default(),
+            doomed_last: Mutex::default(),
         });
         let background = Background::start(&core);
         Ok(Arc::new(Self { core, background }))
@@ -212,7 +216,8 @@ impl Core {
     /// gives up where it waits for the log. Returns whether one is rolled back; where there are
     /// threads, that only begins here.
     pub(super) fn doom_oldest(self: &Arc<Self>, lsn: Lsn) -> Result<bool> {
-        let Some(doomed) = self.engine.doom_oldest(lsn) else { return Ok(false) };
+        let Some((needed_lsn, doomed)) = self.engine.doom_oldest(lsn) else { return Ok(false) };
+        *self.doomed_last.lock() = Some((needed_lsn, doomed));
         self.engine.log.recheck_credit();
         let live: Vec<_> = self.live.lock().values().filter_map(Weak::upgrade).collect();
         for unit in live {

@@ -244,13 +244,16 @@ impl Engine {
 
     /// Dooms the active transaction that needs the oldest log, for its undo or for the parts of its
     /// commit, if it needs any below `lsn`.
-    pub(crate) fn doom_oldest(&self, lsn: Lsn) -> Option<TxnId> {
+    pub(crate) fn doom_oldest(&self, lsn: Lsn) -> Option<(Lsn, TxnId)> {
+        let oldest = self.oldest_undo().filter(|(needed_lsn, _)| *needed_lsn < lsn);
+        oldest.inspect(|(_, txn)| self.txns.doom(*txn))
+    }
+
+    /// The active transaction that needs the oldest log, for its undo or for the parts of its commit,
+    /// and from where on.
+    pub(crate) fn oldest_undo(&self) -> Option<(Lsn, TxnId)> {
         let for_undo = self.active_txns().into_iter().map(|txn| (txn.needed_lsn(), txn.id));
-        let (needed_lsn, oldest) = for_undo.chain(self.txns.oldest_parts()).min()?;
-        (needed_lsn < lsn).then(|| {
-            self.txns.doom(oldest);
-            oldest
-        })
+        for_undo.chain(self.txns.oldest_parts()).min()
     }
 
     /// Takes away undo files that nobody needs any more.
@@ -313,7 +316,7 @@ mod tests {
         assert_eq!(engine.doom_oldest(reserved), None);
         let slot = unit.slot().expect("it has written");
         engine.txns.set_parts_lsn(slot, engine.txns.first_lsn(slot));
-        assert_eq!(engine.doom_oldest(reserved), unit.txn());
+        assert_eq!(engine.doom_oldest(reserved).map(|(_, txn)| txn), unit.txn());
         engine.roll_back_unit(unit)
     }
 }
