@@ -209,7 +209,47 @@ impl Engine {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use seawall_wal::TreeId;
+    use seawall_wal::disk::SimDisk;
+
     use super::*;
+    use crate::{Durability, Isolation, Options};
+
+    /// A value as large would take 620 MB: one that is cut into short extents stands for it.
+    #[test]
+    fn a_dropped_tree_with_a_value_under_many_bitmap_pages_is_taken_apart() -> Result<()> {
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
+        let database = options.manual_background(true).page_bytes(4096).open("/db")?;
+        let handle = database.tree("t")?;
+        let engine = &database.shared_core().engine;
+        let tree = engine.trees.get(TreeId::new(1)).expect("made above");
+        let mut unit = Unit::new(Isolation::Snapshot);
+        let (first_lsn, last_lsn) = (Lsn::NONE, Lsn::NONE);
+        let mut link = OverflowLink { length: 0, first_lsn, last_lsn, extents: Vec::new() };
+        for owner in [&b"key"[..]].into_iter().chain([&[][..]; EXTENTS_MAX - 1]) {
+            // No bitmap page has room for another run as long, so each is under one of its own.
+            let run = engine.reserve_run(pages_per_bitmap(engine.page_bytes) - 1, unit.slot())?;
+            let page = run.pages()[0];
+            let payload = vec![7; payload_bytes_max(engine.page_bytes, owner.len())];
+            let image = overflow_page(engine.page_bytes, page, tree.id, owner, &payload);
+            link.last_lsn = engine.log_chunk(&mut unit, &run, &[page], &[image])?;
+            if link.first_lsn.is_none() {
+                link.first_lsn = link.last_lsn;
+            }
+            link.extents.push(Extent { first: page, count: 1 });
+            link.length += payload.len();
+        }
+        let bytes = link.encode();
+        engine.unit_write(&mut unit, &tree, b"key", bytes.len(), |_| Decision::PutLink(&bytes))?;
+        engine.commit_unit(unit, Durability::Sync)?;
+        database.sync()?;
+        assert_eq!(handle.get("key")?.map(|value| value.len()), Some(link.length));
+        assert!(database.drop_tree("t")?);
+        while database.shared_core().collect_step()? {}
+        assert!(engine.trees.get(TreeId::new(1)).is_none(), "it is gone");
+        assert!(database.verify(|_| {})?.findings.is_empty());
+        database.close()
+    }
 
     #[test]
     fn links_round_trip_and_damaged_ones_are_refused() {
