@@ -118,6 +118,38 @@ pub(super) fn no_space(dir: &Path) -> Error {
 struct Ticket<'a> {
     pool: &'a CreditPool,
     number: Option<u64>,
+    /// The count of rises when its holder last asked for room.
+    asked_at: Option<u64>,
+}
+
+impl Ticket<'_> {
+    /// Whether nobody is to be granted a credit before. Only those of normal purpose queue.
+    fn is_next(&self, state: &State, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Reserve | Purpose::Garbage | Purpose::Rollback => true,
+            Purpose::Normal => state.queue.front().is_none_or(|&first| self.number == Some(first)),
+        }
+    }
+
+    /// Takes the last place in the queue, where there is one for the purpose, and keeps it.
+    fn queue_up(&mut self, state: &mut State, purpose: Purpose) {
+        if purpose == Purpose::Normal && self.number.is_none() {
+            let number = state.next_ticket;
+            state.next_ticket += 1;
+            state.queue.push_back(number);
+            self.number = Some(number);
+        }
+    }
+
+    /// Whether to ask for room now, which it notes: once, and again when that has made room and it
+    /// did not suffice.
+    fn asks(&mut self, state: &State, is_next: bool) -> bool {
+        let is_owed = self.asked_at == Some(state.rises) || self.asked_at.is_some() && !is_next;
+        if !is_owed {
+            self.asked_at = Some(state.rises);
+        }
+        !is_owed
+    }
 }
 
 impl Drop for Ticket<'_> {
@@ -217,20 +249,14 @@ impl CreditPool {
         grow: impl Fn() -> Result<bool>,
         wait: &CreditWait<'_>,
     ) -> Result<Credit> {
-        let mut ticket = Ticket { pool: self, number: None };
-        let mut asked_at = None;
+        let mut ticket = Ticket { pool: self, number: None, asked_at: None };
         let mut is_checked = false;
         loop {
             let mut state = self.state.lock();
             if let Some(end) = &state.end {
                 return Err(end.clone());
             }
-            let is_next = match (request.purpose, ticket.number) {
-                (Purpose::Reserve | Purpose::Garbage | Purpose::Rollback, _) => true,
-                (Purpose::Normal, number) => {
-                    state.queue.front().is_none_or(|&first| number == Some(first))
-                }
-            };
+            let is_next = ticket.is_next(&state, request.purpose);
             let shortage = state.books.shortage(request);
             if is_next && shortage.is_none() {
                 return Ok(self.grant(&mut state, request));
@@ -239,12 +265,7 @@ impl CreditPool {
                 state.books.check_possible(request)?;
                 is_checked = true;
             }
-            if request.purpose == Purpose::Normal && ticket.number.is_none() {
-                let number = state.next_ticket;
-                state.next_ticket += 1;
-                state.queue.push_back(number);
-                ticket.number = Some(number);
-            }
+            ticket.queue_up(&mut state, request.purpose);
             match shortage {
                 Some(Shortage::Files)
                     if matches!(request.purpose, Purpose::Reserve | Purpose::Garbage) =>
@@ -262,10 +283,7 @@ impl CreditPool {
                     if let Some(error) = (wait.give_up)() {
                         return Err(error);
                     }
-                    // Once, and again when that has made room and it did not suffice.
-                    let is_owed = asked_at == Some(state.rises) || asked_at.is_some() && !is_next;
-                    if shortage == Some(Shortage::Files) && !is_owed {
-                        asked_at = Some(state.rises);
+                    if shortage == Some(Shortage::Files) && ticket.asks(&state, is_next) {
                         drop(state);
                         (wait.on_full)();
                     } else {
