@@ -22,11 +22,9 @@ use seawall::writeback::doublewrite::Slot;
 use seawall::writeback::restore::newest_of_each_page;
 use seawall::{Error, Lsn, VerifyReport};
 use seawall_wal::PageId;
-use seawall_wal::codec::to_u64;
-use seawall_wal::control::{EpochEntry, LogPosition};
+use seawall_wal::control::EpochEntry;
 use seawall_wal::disk::AlignedBuf;
 use seawall_wal::log::LogFiles;
-use seawall_wal::log::segment::SEGMENT_HEADER_BYTES;
 use seawall_wal::record;
 
 use crate::database::DatabaseArg;
@@ -157,7 +155,8 @@ struct LogFacts {
 fn check_log(files: &Files, slots: &[Slot], findings: &mut Findings) -> Result<LogFacts, Failure> {
     let mut facts = LogFacts::default();
     let Some(log) = findings.or_add(files.log())? else { return Ok(facts) };
-    let headers = damaged_headers(files, &log);
+    let headers =
+        files.state().master.map_or_else(Vec::new, |master| log.damaged_headers(master.segments()));
     if !headers.is_empty() {
         headers.iter().for_each(|finding| findings.add(finding));
         return Ok(facts);
@@ -177,21 +176,6 @@ fn check_log(files: &Files, slots: &[Slot], findings: &mut Findings) -> Result<L
         _ => {}
     }
     Ok(facts)
-}
-
-/// Damaged headers of the segments that recovery begins in: it finds its way by them. Where an epoch
-/// begins with a segment, `control` names the place, and a crash may have left no header.
-fn damaged_headers(files: &Files, log: &LogFiles) -> Vec<Error> {
-    let Some(master) = files.state().master else { return Vec::new() };
-    let first_frame = |segment| LogPosition { segment, offset: to_u64(SEGMENT_HEADER_BYTES) };
-    let begins_epoch =
-        |number| log.epochs().iter().any(|epoch| epoch.first_at() == first_frame(number));
-    let needed = log.segments().range(master.start_at.segment..=master.begin_at.segment);
-    let damaged = needed.filter_map(|(&number, info)| {
-        let damage = info.header.as_ref().err().filter(|_| !begins_epoch(number))?;
-        Some(damage.clone().in_file(&log.path(number), 0))
-    });
-    damaged.collect()
 }
 
 /// Reads every record; where reading stopped and why, if a frame was read in the last epoch.

@@ -6,6 +6,7 @@ use seawall_wal::Error;
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::{Control, ControlState, EPOCHS_LONG, EPOCHS_MAX, Shutdown};
 use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind, SimDisk, SimOperation};
+use seawall_wal::log::segment;
 
 use crate::page::{PageBuf, PageKind, PageRead, PageView, seal, set_page_lsn, verify};
 use crate::writeback::cleaner::CleanerTarget;
@@ -175,6 +176,32 @@ fn a_database_that_is_killed_after_each_of_a_thousand_openings_opens() {
     let database = open(&disk).unwrap();
     assert_eq!(database.tree("t").unwrap().len().unwrap(), 7);
     assert_eq!(database.verify(|_| {}).unwrap().findings, [""; 0]);
+}
+
+#[test]
+fn a_damaged_segment_header_is_refused_before_an_epoch_begins() {
+    let disk = SimDisk::new();
+    let database = open(&disk).unwrap();
+    fill(&database);
+    touch_all(&database, b'b');
+    database.checkpoint().unwrap();
+    database.sync().unwrap();
+    let killed = disk.fork();
+    let before = state(&killed);
+    let master = before.master.unwrap();
+    assert!(master.start_at.segment > before.last_epoch().segment, "the header counts");
+    let path = segment::path(Path::new("/db/wal"), master.start_at.segment);
+    killed.flip_bit(&path, 20, 3);
+    for _ in 0..3 {
+        match open(&killed) {
+            Err(Error::Corrupt { file, .. }) => assert_eq!(file, path),
+            other => panic!("a damaged header was taken for {other:?}"),
+        }
+        assert_eq!(state(&killed).epochs, before.epochs);
+    }
+    killed.flip_bit(&path, 20, 3);
+    let database = open(&killed).unwrap();
+    assert_eq!(database.tree("t").unwrap().len().unwrap(), 3000);
 }
 
 /// Opens the database, and gives the disk as it is when the power goes off as undo is done and before

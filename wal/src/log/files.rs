@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -142,6 +143,20 @@ impl LogFiles {
                 format!("a log that begins at {}", first.entry.start_lsn),
             )
         })
+    }
+
+    /// Damaged headers of these segments. A reader finds its way by them; where an epoch begins with a
+    /// segment, `control` names the place, and a crash may have left no header.
+    #[must_use]
+    pub fn damaged_headers(&self, segments: RangeInclusive<u64>) -> Vec<Error> {
+        let first_frame = |segment| LogPosition { segment, offset: to_u64(SEGMENT_HEADER_BYTES) };
+        let begins_epoch =
+            |number| self.epochs.iter().any(|epoch| epoch.first_at() == first_frame(number));
+        let damaged = self.segments.range(segments).filter_map(|(&number, info)| {
+            let damage = info.header.as_ref().err().filter(|_| !begins_epoch(number))?;
+            Some(damage.clone().in_file(&self.path(number), 0))
+        });
+        damaged.collect()
     }
 
     /// The best place known from headers and entries to begin to read at for `lsn`.
