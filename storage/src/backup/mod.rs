@@ -54,7 +54,7 @@ const MANIFEST_NAME: &str = "manifest";
 /// Copies the database to `dir`; see the module.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] where `dir` is not empty; [`Error::NoSpace`] where the target is
+/// [`Error::InvalidArgument`] where `dir` is not empty, or lies in the database; [`Error::NoSpace`] where the target is
 /// full, or writers needed the log that was held; [`Error::Corrupt`] for damage in the source.
 pub(crate) fn backup(
     engine: &Engine,
@@ -64,6 +64,7 @@ pub(crate) fn backup(
     let started = Instant::now();
     let disk = engine.file.disk();
     let layout = Layout::new(dir);
+    refuse_own_directory(engine, dir)?;
     begin_target(&**disk, &layout)?;
 
     checkpointer.take(Spill::BeyondShare)?;
@@ -97,6 +98,17 @@ pub(crate) fn backup(
     finish_target(&**disk, &layout, state, master)?;
     let bytes = files.iter().map(|file| file.bytes).sum();
     Ok(BackupReport { lsn: end_lsn, bytes, elapsed: started.elapsed() })
+}
+
+/// A copy inside the database would be lost with it, and be in the way of what opens it.
+fn refuse_own_directory(engine: &Engine, dir: &Path) -> Result<()> {
+    let own = engine.wal_dir().parent().expect("the log lies in the database's directory");
+    let absolute = |path| std::path::absolute(path).map_err(|error| Error::io(path, error));
+    if absolute(dir)?.starts_with(absolute(own)?) {
+        let why = format!("{} lies in the database that is to be copied", dir.display());
+        return Err(Error::InvalidArgument(why));
+    }
+    Ok(())
 }
 
 /// Step 1.

@@ -132,6 +132,18 @@ fn a_target_that_is_not_empty_is_refused() {
 }
 
 #[test]
+fn a_target_inside_the_database_is_refused() {
+    let disk = SimDisk::new();
+    let database = open(&disk);
+    for inside in ["/db", "/db/copy", "/db/wal/copy", "/db/./copy"] {
+        let refused = database.backup(inside);
+        assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{inside}: {refused:?}");
+    }
+    database.backup("/db-copy").unwrap();
+    database.close().unwrap();
+}
+
+#[test]
 fn a_crash_at_any_operation_harms_neither_the_source_nor_a_finished_copy() {
     let disk = SimDisk::new();
     let database = open(&disk);

@@ -101,8 +101,9 @@ impl Engine {
     }
 
     /// One step of the collector: drops versions, then cleans up a few leaves. What finds no room, in
-    /// the log or on the disk, is left as it is until the next checkpoint: before that there is hardly
-    /// more, and trying would only keep the disk busy.
+    /// the log or on the disk, or cannot be read, is left as it is until the next checkpoint: before
+    /// that there is hardly more, and trying would only keep the disk busy. (A failed write poisons
+    /// where it happens.)
     pub(crate) fn collect_step(&self) -> Result<Collected> {
         self.reap_slots();
         let horizon = self.refresh_horizon();
@@ -115,7 +116,7 @@ impl Engine {
             return Ok(done);
         }
         match self.clean_up(horizon, &mut done) {
-            Err(Error::NoSpace { .. }) => {
+            Err(Error::NoSpace { .. } | Error::Io { .. }) => {
                 self.garbage_kept_at.store(checkpoints, Ordering::SeqCst);
             }
             cleaned => cleaned?,

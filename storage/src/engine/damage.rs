@@ -52,6 +52,7 @@ mod tests {
 
     use seawall_wal::codec::to_u64;
     use seawall_wal::disk::SimDisk;
+    use seawall_wal::disk::sim::{EIO, Fault, FaultEffect, OperationKind};
     use seawall_wal::{Error, TreeId};
 
     use super::{DamageTold, TOLD_MAX};
@@ -143,6 +144,33 @@ mod tests {
         assert_eq!(tree.get(key(1999))?.as_deref(), Some(&[b'v'; 100][..]));
         let due = database.shared_core().engine.versions.take_purgeable(1);
         assert!(due.is_empty(), "all other leaves are purged, and this one is not tried for ever");
+        database.close()
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_for_a_while_is_collected_later() -> Result<()> {
+        let disk = SimDisk::new();
+        let (database, _told) = filled(&disk)?;
+        let tree = database.tree("t")?;
+        let reader = database.snapshot()?;
+        reader.contains_key(&tree, key(0))?;
+        for i in (0..2000).step_by(2) {
+            tree.remove_with(key(i), Relaxed)?;
+        }
+        database.checkpoint()?;
+        assert!(database.tree("filler")?.range(..)?.count() > 0);
+        let of_pages = |path: &Path| path == Path::new("/db/pages");
+        let fault = Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::Read);
+        disk.add_fault(fault.path(of_pages).lasting());
+        drop(reader);
+        while database.shared_core().collect_step()? {}
+        disk.clear_faults();
+        database.tree("filler")?.insert("after", "not poisoned")?;
+        database.checkpoint()?;
+        while database.shared_core().collect_step()? {}
+        let due = database.shared_core().engine.versions.take_purgeable(1);
+        assert!(due.is_empty(), "everything is purged");
+        assert!(database.verify(|_| {})?.findings.is_empty());
         database.close()
     }
 
