@@ -18,7 +18,7 @@ use seawall_wal::record::{self, Header, Op, PageRef};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::analysis::Analysis;
-use crate::page::{PageRead, PageView, apply, set_page_lsn};
+use crate::page::{ApplyError, PageRead, PageView, PageWrite, apply, set_page_lsn};
 use crate::planted::{Bug, is_planted};
 use crate::pool::{ExclusivePage, Pool};
 
@@ -43,12 +43,15 @@ pub(crate) struct Redone {
     pub(crate) reading: Duration,
 }
 
-/// What workers did, their times added up.
+/// What workers did.
 #[derive(Clone, Copy, Debug, Default)]
 struct Work {
     applied: u64,
+    /// The workers' times added up: for reading pages, and in all.
     reading: Duration,
     busy: Duration,
+    /// How long all of them together took for their batches.
+    elapsed: Duration,
 }
 
 /// A reference that a page may lack, and the record that it is from.
@@ -68,7 +71,6 @@ pub(crate) fn redo(
 ) -> Result<Redone> {
     let workers = workers.min(pool.frames() / FRAMES_PER_WORKER).max(1);
     let redo = Redo { analysis, pool, workers };
-    let started = Instant::now();
     let mut work = Work::default();
     let mut done = 0;
     let mut reader = files.reader(analysis.redo_lsn, None, Some(analysis.end_lsn))?;
@@ -87,9 +89,7 @@ pub(crate) fn redo(
         batch = next?;
         progress(done);
     }
-    let busy = work.busy.as_secs_f64().max(f64::MIN_POSITIVE);
-    let reading = started.elapsed().mul_f64(work.reading.as_secs_f64() / busy);
-    Ok(Redone { applied: work.applied, reading })
+    Ok(Redone { applied: work.applied, reading: work.reading_share() })
 }
 
 /// A record of a batch, its body decompressed.
@@ -138,13 +138,15 @@ impl Redo<'_> {
                 }
             }
         }
+        let started = Instant::now();
         let (own, others) = shares.split_first().expect("there is one worker at least");
-        thread::scope(|scope| {
+        let work = thread::scope(|scope| {
             let others = others.iter().map(|share| spawn(scope, self.pool, || self.share(share)));
             let others = others.collect::<Result<Vec<_>>>()?;
             let own = self.share(own);
-            others.into_iter().map(join).try_fold(own?, |sum, work| Ok(sum.and(work?)))
-        })
+            others.into_iter().map(join).try_fold(own?, |sum, work| Ok::<_, Error>(sum.and(work?)))
+        })?;
+        Ok(Work { elapsed: started.elapsed(), ..work })
     }
 
     /// Applies one worker's share of a batch.
@@ -157,7 +159,7 @@ impl Redo<'_> {
         for (entry, page_ref) in needed {
             applied += u64::from(redo_page(self.pool, page_ref, entry, self.analysis.end_lsn)?);
         }
-        Ok(Work { applied, reading, busy: started.elapsed() })
+        Ok(Work { applied, reading, busy: started.elapsed(), elapsed: Duration::ZERO })
     }
 }
 
@@ -167,7 +169,14 @@ impl Work {
             applied: self.applied + other.applied,
             reading: self.reading + other.reading,
             busy: self.busy + other.busy,
+            elapsed: self.elapsed + other.elapsed,
         }
+    }
+
+    /// The part of the time for batches in which pages were read.
+    fn reading_share(self) -> Duration {
+        let busy = self.busy.as_secs_f64().max(f64::MIN_POSITIVE);
+        self.elapsed.mul_f64(self.reading.as_secs_f64() / busy)
     }
 }
 
@@ -235,20 +244,119 @@ fn redo_page(pool: &Pool, page_ref: &PageRef<'_>, entry: &Entry, log_end: Lsn) -
         pool.dirty().enter(id, || start)
     };
     pool.dirty().touched(mark, end);
+    if let Err(error) = apply_all(&mut page, page_ref, entry) {
+        let expected = format!("page {id} to which the record at {start} applies");
+        return Err(damaged(pool, &page, expected, error.to_string()));
+    }
+    Ok(true)
+}
+
+/// Does to the page all that the reference says, or nothing: while this worker fails, another one may
+/// need a frame, and write the page to get it.
+fn apply_all(
+    page: &mut ExclusivePage<'_>,
+    page_ref: &PageRef<'_>,
+    entry: &Entry,
+) -> Result<(), ApplyError> {
+    // One operation leaves the page unchanged where it fails.
+    let is_divisible = page_ref.ops.len() > 1;
+    let before = is_divisible.then(|| page.bytes().to_vec());
+    let mut page = Undivided { page, before };
     for op in &*page_ref.ops {
         if is_planted(Bug::RedoWithoutSettling) && matches!(op, Op::Settle { .. }) {
             continue;
         }
-        if let Err(error) = apply(&mut page, id, &op.in_record_at(start)) {
-            let expected = format!("page {id} to which the record at {start} applies");
-            return Err(damaged(pool, &page, expected, error.to_string()));
+        apply(page.page, page_ref.page, &op.in_record_at(entry.start))?;
+    }
+    set_page_lsn(page.page, entry.end);
+    page.before = None;
+    Ok(())
+}
+
+/// A page that gets back what it was, by return or by unwinding, unless everything is done.
+struct Undivided<'p, 'l> {
+    page: &'p mut ExclusivePage<'l>,
+    before: Option<Vec<u8>>,
+}
+
+impl Drop for Undivided<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            self.page.write(0, before);
         }
     }
-    set_page_lsn(&mut page, end);
-    Ok(true)
 }
 
 fn damaged(pool: &Pool, page: &ExclusivePage<'_>, expected: String, found: String) -> Error {
     let file = pool.page_file();
     Error::corrupt(file.path(), file.offset(page.id()), expected, found)
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::time::Duration;
+
+    use seawall_wal::record::{Cell, Header, Op, PageRef, WriteKind};
+    use seawall_wal::{Error, Lsn, PageId, TreeId, TxnId};
+
+    use super::{Entry, Work, redo_page};
+    use crate::page::{
+        LeafView, NodeSpec, PageRead, PageView, PageWrite, empty_leaf, set_page_lsn,
+    };
+    use crate::writeback::rig::{PAGE_BYTES, Rig};
+
+    const PAGE: PageId = PageId::new(5);
+    const TREE: TreeId = TreeId::new(1);
+
+    fn put(key: &'static [u8]) -> Op<'static> {
+        let after = Cell { value: b"value", ..Cell::default() };
+        Op::Put { tree: TREE, key, kind: WriteKind::Insert, after, before: None }
+    }
+
+    #[test]
+    fn a_page_that_redo_fails_on_stays_as_it_was() {
+        let rig = Rig::new(8, 16, 4);
+        let end = rig.put(PAGE.get(), 0);
+        {
+            let pin = rig.pool.pin(PAGE).unwrap();
+            let mut page = pin.exclusive();
+            let leaf = empty_leaf(PAGE_BYTES, &NodeSpec::root(PAGE, TREE, 0));
+            page.write(0, leaf.bytes());
+            set_page_lsn(&mut page, end);
+        }
+        rig.clean();
+        let before = rig.pool.pin(PAGE).unwrap().shared().bytes().to_vec();
+        let (start, end) = (rig.log.reserve(), rig.log.reserve());
+        let header = Header {
+            kind: 0,
+            is_lz4: false,
+            length: 0,
+            raw_length: 0,
+            checksum: 0,
+            txn: TxnId::NONE,
+            prev_lsn: Lsn::NONE,
+        };
+        let entry = Entry { start, end, header, body: Vec::new() };
+        let no_such_key = Op::Remove { tree: TREE, key: b"no such key" };
+        let ops = vec![put(b"first"), no_such_key];
+        let page_prev_lsn = PageView::new(&before).page_lsn();
+        let page_ref = PageRef { page: PAGE, page_prev_lsn, is_init: false, ops: ops.into() };
+        let failed = redo_page(&rig.pool, &page_ref, &entry, end);
+        assert!(matches!(failed, Err(Error::Corrupt { .. })), "{failed:?}");
+        // Another worker needs the frame.
+        rig.clean();
+        let pin = rig.pool.pin(PAGE).unwrap();
+        let page = pin.shared();
+        assert_eq!(LeafView::new(page.bytes()).count(), 0);
+        assert_eq!(page.bytes()[4..], before[4..], "all but the checksum");
+    }
+
+    #[test]
+    fn the_time_for_reading_pages_is_a_share_of_that_for_batches() {
+        let seconds = Duration::from_secs;
+        let work = Work { applied: 1, reading: seconds(6), busy: seconds(8), elapsed: seconds(2) };
+        assert_eq!(work.reading_share(), Duration::from_millis(1500));
+        assert_eq!(Work::default().reading_share(), Duration::ZERO);
+    }
 }
