@@ -11,7 +11,9 @@
 //! is no io_uring. The programs of [`mod@measure`] give figures instead of verdicts.
 #![forbid(unsafe_code)]
 
+pub mod campaign;
 pub mod check;
+pub mod counts;
 pub mod crash;
 pub mod damage;
 pub mod discard;

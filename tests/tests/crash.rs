@@ -5,6 +5,7 @@
 //! command, with the operations that are needed in `SEAWALL_KEEP`.
 #![expect(clippy::print_stderr, reason = "counts and failures are shown to whoever runs it")]
 
+use seawall_tests::counts;
 use seawall_tests::crash::{Effort, Report, run};
 use seawall_tests::scenario::{self, Scenario};
 use seawall_tests::shrink;
@@ -26,6 +27,7 @@ fn check(what: &str, report: &Report) {
     eprintln!("  redo equals live: {} pages", report.counts.replayed);
     let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    counts::tell("crash states", report.counts.total());
 }
 
 /// Runs scenarios one after the other, and says what each came to.
@@ -121,6 +123,7 @@ fn random_workloads_recover_from_a_crash_at_every_operation() {
         all.add(report);
     }
     check("random", &all);
+    counts::tell("random workloads cut at every operation", count);
 }
 
 /// These operations of a scenario alone.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use seawall::{Database, DiskKind, Durability, Error, Options, Tree};
 use seawall_tests::check::verify;
+use seawall_tests::counts;
 use seawall_tests::file_system::{FileSystem, LoopMount};
 use seawall_tests::kill::{CHILD_DIR, CHILD_DISK, End, KillLoop, write_for_ever};
 use seawall_tests::random::Random;
@@ -45,6 +46,8 @@ fn cut_power(kind: FileSystem) {
         }
         kill_loop.check().unwrap_or_else(|why| panic!("{kind}, {disk:?}, at the end: {why}"));
         eprintln!("{kind}, {disk:?}, power cuts: {:?}", kill_loop.counts);
+        counts::tell("power cuts of real file systems", kill_loop.counts.kills);
+        counts::tell("commits acknowledged before power cuts", kill_loop.counts.acknowledged);
     }
 }
 

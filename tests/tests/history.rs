@@ -1,13 +1,16 @@
 //! Histories of concurrent transactions with power cuts in between, for two checkers, which are
-//! first shown to find what is planted. `SEAWALL_HISTORIES=N` runs N seeds of each kind.
+//! first shown to find what is planted. `SEAWALL_HISTORIES=N` runs N seeds of each kind,
+//! from `SEAWALL_FIRST_SEED` on.
 
 #![expect(clippy::print_stderr, reason = "counts are shown to whoever runs it")]
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use seawall::Isolation;
+use seawall_tests::counts;
 use seawall_tests::history::checker::{Anomaly, check, counted};
 use seawall_tests::history::workload::Workload;
 use seawall_tests::history::{Ending, History, Kind, Step, Transaction, elle};
+use seawall_wal::codec::to_u64;
 
 /// Seeds of each kind when nobody says how many.
 const HISTORIES: u64 = 25;
@@ -198,25 +201,30 @@ fn registers_are_ordered_by_their_commits() {
 }
 
 fn run(kind: Kind, isolation: Isolation) {
-    let histories = std::env::var("SEAWALL_HISTORIES").ok();
-    let histories = histories.map_or(HISTORIES, |text| text.parse().unwrap());
-    let mut counts = [0; 3];
-    for seed in 1..=histories {
+    let number = |variable: &str| Some(std::env::var(variable).ok()?.parse::<u64>().unwrap());
+    let histories = number("SEAWALL_HISTORIES").unwrap_or(HISTORIES);
+    let first = number("SEAWALL_FIRST_SEED").unwrap_or(1);
+    let mut totals = [0; 3];
+    for seed in first..first + histories {
         let workload = Workload { seed, kind, isolation, threads: 6, lives: 4, transactions: 400 };
         let history = workload.run().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         assert_clean(&history, isolation);
         let endings = [Ending::Committed, Ending::Aborted, Ending::Unknown];
-        for (count, ending) in counts.iter_mut().zip(endings) {
+        for (count, ending) in totals.iter_mut().zip(endings) {
             *count += history.count(ending);
         }
     }
-    let [committed, aborted, unknown] = counts;
+    let [committed, aborted, unknown] = totals;
     // A workload without conflicts, or of conflicts alone, would show nothing.
     assert!(committed > aborted && aborted > 0, "{committed} committed, {aborted} aborted");
     eprintln!(
         "{kind:?}, {isolation:?}: {histories} histories with 3 power cuts each, {committed} \
          transactions committed, {aborted} aborted, {unknown} of unknown end; nothing found"
     );
+    counts::tell("transactions in checked histories", to_u64(committed + aborted + unknown));
+    if kind == Kind::Lists && isolation == Isolation::Serializable {
+        counts::tell("seeds of histories", histories);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use seawall::DiskKind;
+use seawall_tests::counts;
 use seawall_tests::kill::{CHILD_DIR, CHILD_DISK, End, KillLoop, options, write_for_ever};
 use seawall_tests::ring::or_leave_out;
 
@@ -34,6 +35,8 @@ fn kill(disk: DiskKind) {
     }
     kill_loop.check().unwrap_or_else(|why| panic!("{disk:?}, at the end: {why}"));
     eprintln!("{disk:?}: {:?}", kill_loop.counts);
+    counts::tell("kills", kill_loop.counts.kills);
+    counts::tell("commits acknowledged before kills", kill_loop.counts.acknowledged);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! command.
 #![expect(clippy::print_stderr, reason = "counts and failures are shown to whoever runs it")]
 
+use seawall_tests::counts;
 use seawall_tests::failure::Outcome;
 use seawall_tests::generate::Generator;
 use seawall_tests::operation::Operation;
@@ -120,4 +121,7 @@ fn every_answer_is_the_oracles() {
          run twice"
     );
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
+    counts::tell("model seeds", seeds);
+    counts::tell("model operations", operations);
+    counts::tell("pages redone as live", replayed);
 }
