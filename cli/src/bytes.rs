@@ -21,7 +21,7 @@ const HEX_BYTES_MAX: usize = 64;
 
 /// A key or value given as an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BytesArg(pub(crate) Vec<u8>);
+pub struct BytesArg(pub Vec<u8>);
 
 impl BytesArg {
     /// For clap; arguments need not be UTF-8.
@@ -36,8 +36,11 @@ impl AsRef<[u8]> for BytesArg {
     }
 }
 
-/// The bytes that an argument means; a sentence where it means none.
-pub(crate) fn parse(argument: &[u8]) -> Result<BytesArg, String> {
+/// The bytes that an argument means.
+///
+/// # Errors
+/// A sentence where it means none.
+pub fn parse(argument: &[u8]) -> Result<BytesArg, String> {
     if let Some(text) = argument.strip_prefix(TEXT.as_bytes()) {
         return Ok(BytesArg(text.to_vec()));
     }
@@ -51,7 +54,8 @@ pub(crate) fn parse(argument: &[u8]) -> Result<BytesArg, String> {
 }
 
 /// The bytes in the notation of arguments.
-pub(crate) fn show(bytes: &[u8]) -> String {
+#[must_use]
+pub fn show(bytes: &[u8]) -> String {
     match printable(bytes) {
         Some("") => TEXT.to_owned(),
         Some(text) if [TEXT, HEX, BASE64].iter().any(|prefix| text.starts_with(prefix)) => {

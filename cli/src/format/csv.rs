@@ -100,7 +100,7 @@ impl<R: BufRead> Iterator for CsvReader<R> {
 }
 
 /// Writes pairs.
-pub(crate) struct CsvWriter<W: Write>(csv::Writer<W>);
+pub struct CsvWriter<W: Write>(csv::Writer<W>);
 
 impl<W: Write> CsvWriter<W> {
     pub(super) fn new(out: W) -> Self {

@@ -28,7 +28,7 @@ const PAIR_TEXT_BYTES_MAX: u64 = 2 * to_u64(MAX_KEY_BYTES + MAX_VALUE_BYTES) + 6
 /// A format of pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Format {
+pub enum Format {
     /// A line a pair, key TAB value; \t, \n, \r, \\ and \xHH stand for bytes
     Tsv,
     /// A JSON object a line, with key or key_base64, and value or value_base64
@@ -39,20 +39,20 @@ pub(crate) enum Format {
 
 /// A place in the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Position {
+pub struct Position {
     /// Bytes in front of it.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// Line breaks in front of it.
-    pub(crate) lines: u64,
+    pub lines: u64,
 }
 
 /// A pair that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) key: Vec<u8>,
-    pub(crate) value: Vec<u8>,
+pub struct Entry {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
     /// Behind the pair: reading may go on from here.
-    pub(crate) end: Position,
+    pub end: Position,
 }
 
 impl Entry {
@@ -76,10 +76,10 @@ pub(crate) fn check_pair(key: &[u8], value: &[u8]) -> Result<(), String> {
 
 /// Input that is not in the format, or could not be read.
 #[derive(Debug)]
-pub(crate) struct FormatError {
+pub struct FormatError {
     /// Start of the line or pair.
-    pub(crate) at: Position,
-    pub(crate) why: String,
+    pub at: Position,
+    pub why: String,
 }
 
 impl FormatError {
@@ -95,7 +95,7 @@ impl fmt::Display for FormatError {
 }
 
 /// The pairs of an input.
-pub(crate) type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, FormatError>> + 'a>;
+pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, FormatError>> + 'a>;
 
 impl Format {
     /// The format that a file's name suggests.
@@ -109,7 +109,8 @@ impl Format {
     }
 
     /// The pairs of `input`, which begins at `start` of the whole. Nothing follows an error.
-    pub(crate) fn read<'a>(self, input: impl BufRead + 'a, start: Position) -> Entries<'a> {
+    #[must_use]
+    pub fn read<'a>(self, input: impl BufRead + 'a, start: Position) -> Entries<'a> {
         match self {
             Self::Tsv => Box::new(TsvReader::new(input, start)),
             Self::Ndjson => Box::new(NdjsonReader::new(input, start)),
@@ -118,7 +119,7 @@ impl Format {
     }
 
     /// Writes pairs to `out`, which is best buffered.
-    pub(crate) fn writer<W: Write>(self, out: W) -> PairWriter<W> {
+    pub fn writer<W: Write>(self, out: W) -> PairWriter<W> {
         match self {
             Self::Tsv => PairWriter::Tsv(out),
             Self::Ndjson => PairWriter::Ndjson(out),
@@ -128,7 +129,7 @@ impl Format {
 }
 
 /// Writes pairs in one of the formats.
-pub(crate) enum PairWriter<W: Write> {
+pub enum PairWriter<W: Write> {
     Tsv(W),
     Ndjson(W),
     Csv(Box<CsvWriter<W>>),
@@ -136,7 +137,7 @@ pub(crate) enum PairWriter<W: Write> {
 
 impl<W: Write> PairWriter<W> {
     /// Writes one pair.
-    pub(crate) fn write(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         match self {
             Self::Tsv(out) => tsv::write(out, key, value),
             Self::Ndjson(out) => ndjson::write(out, key, value),
@@ -145,7 +146,7 @@ impl<W: Write> PairWriter<W> {
     }
 
     /// Everything is out.
-    pub(crate) fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
         match self {
             Self::Tsv(mut out) | Self::Ndjson(mut out) => out.flush(),
             Self::Csv(mut writer) => writer.finish(),
