@@ -2,10 +2,11 @@
 //!
 //! Quoting is that of RFC 4180: a field in double quotes may hold commas and line breaks, and a
 //! double quote in it is doubled. Fields need not be text. What is written quotes every field and
-//! ends each line with a line feed; a carriage return inside a field stays one.
+//! ends each line with a line feed; a carriage return inside a field stays one. A byte order mark at
+//! the start of the input is skipped.
 
 use std::cell::Cell;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Chain, Read, Write};
 use std::rc::Rc;
 
 use csv::{ByteRecord, ErrorKind, QuoteStyle, ReaderBuilder, WriterBuilder};
@@ -20,10 +21,12 @@ const ALLOWANCE_BYTES: u64 = PAIR_TEXT_BYTES_MAX + to_u64(BUFFER_BYTES);
 
 /// Reads pairs.
 pub(super) struct CsvReader<R> {
-    reader: csv::Reader<Allowance<R>>,
+    reader: csv::Reader<Allowance<Chain<&'static [u8], R>>>,
     left: Rc<Cell<u64>>,
     record: ByteRecord,
     start: Position,
+    /// Empty lines that the parser is given in front of the input, a byte each.
+    lines_in_front: u64,
     is_done: bool,
 }
 
@@ -37,7 +40,7 @@ struct Allowance<R> {
 impl<R: Read> Read for Allowance<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buf)?;
-        let left = self.left.get().checked_sub(seawall_wal::codec::to_u64(count));
+        let left = self.left.get().checked_sub(to_u64(count));
         let too_long = || io::Error::other(format!("longer than {PAIR_TEXT_BYTES_MAX} bytes"));
         self.left.set(left.ok_or_else(too_long)?);
         Ok(count)
@@ -47,19 +50,29 @@ impl<R: Read> Read for Allowance<R> {
 impl<R: BufRead> CsvReader<R> {
     pub(super) fn new(input: R, start: Position) -> Self {
         let left = Rc::new(Cell::new(ALLOWANCE_BYTES));
+        // The parser skips a byte order mark at the start of what it reads. Where reading goes on, the
+        // same bytes are the beginning of a key.
+        let in_front: &[u8] = if start.offset == 0 { b"" } else { b"\n" };
+        let input = in_front.chain(input);
         let reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(BUFFER_BYTES)
             .from_reader(Allowance { input, left: Rc::clone(&left) });
-        Self { reader, left, record: ByteRecord::new(), start, is_done: false }
+        let lines_in_front = to_u64(in_front.len());
+        Self { reader, left, record: ByteRecord::new(), start, lines_in_front, is_done: false }
     }
 
     fn here(&self) -> Position {
-        let within = self.reader.position();
+        self.place(self.reader.position())
+    }
+
+    /// A place in what the parser was given, as one in the whole input.
+    fn place(&self, within: &csv::Position) -> Position {
+        // Before the parser has read anything it stands in front of the line in front.
         Position {
-            offset: self.start.offset + within.byte(),
-            lines: self.start.lines + within.line() - 1,
+            offset: self.start.offset + within.byte().saturating_sub(self.lines_in_front),
+            lines: self.start.lines + (within.line() - 1).saturating_sub(self.lines_in_front),
         }
     }
 
@@ -73,10 +86,7 @@ impl<R: BufRead> CsvReader<R> {
         if !is_there {
             return Ok(None);
         }
-        let at = self.record.position().map_or(at, |within| Position {
-            offset: self.start.offset + within.byte(),
-            lines: self.start.lines + within.line() - 1,
-        });
+        let at = self.record.position().map_or(at, |within| self.place(within));
         match (self.record.get(0), self.record.get(1), self.record.len()) {
             (Some(key), Some(value), 2) => {
                 Entry::new(at, key.to_vec(), value.to_vec(), self.here()).map(Some)

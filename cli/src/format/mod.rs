@@ -222,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn a_csv_load_that_goes_on_at_a_byte_order_mark_keeps_it() {
+        let text = "a,b\n\u{feff}c,d\n".as_bytes();
+        let whole = read(Format::Csv, text, Position::default());
+        assert_eq!(whole[1].key, "\u{feff}c".as_bytes());
+        let end = whole[0].end;
+        let rest = read(Format::Csv, &text[usize::try_from(end.offset).unwrap()..], end);
+        assert_eq!(rest, whole[1..]);
+    }
+
+    #[test]
     fn empty_lines_are_skipped_and_counted() {
         for format in ALL {
             let mut text = b"\n\n".to_vec();
