@@ -21,7 +21,7 @@
 //!
 //! Sixteen bytes at the front stay the same in every format to come, so that a program can always
 //! say that a database is too new for it. A copy is valid if and only if both checksums hold, the
-//! sequence belongs to the slot, and the state decodes.
+//! sequence belongs to the slot and has others behind it, and the state decodes.
 //!
 //! | copies | decision |
 //! |---|---|
@@ -57,6 +57,9 @@ const LENGTH_AT: usize = 24;
 const CHECKSUM_AT: usize = 28;
 const STATE_AT: usize = 32;
 
+/// No state has had a higher sequence.
+const SEQUENCE_MAX: u64 = 1 << 62;
+
 /// Space of one copy of a slot.
 pub(super) const COPY_BYTES: usize = 64 << 10;
 const SLOTS: usize = 2;
@@ -86,6 +89,17 @@ pub(super) fn all_copies() -> [(usize, u64); SLOTS * COPIES] {
 pub(super) fn encode(sequence: u64, state: &ControlState) -> AlignedBuf {
     let mut encoded = Vec::new();
     state.encode(&mut encoded);
+    seal(sequence, &encoded)
+}
+
+/// The copy with these bytes as its state, be they one or not. Fuzzing needs what is behind the
+/// checksum.
+///
+/// # Panics
+/// When they are more than a copy has room for.
+#[doc(hidden)]
+#[must_use]
+pub fn seal(sequence: u64, encoded: &[u8]) -> AlignedBuf {
     let mut copy = AlignedBuf::new((STATE_AT + encoded.len()).next_multiple_of(BLOCK_BYTES));
     let length = u32::try_from(encoded.len()).expect("at most STATE_BYTES_MAX");
     copy[..8].copy_from_slice(&MAGIC);
@@ -94,9 +108,9 @@ pub(super) fn encode(sequence: u64, state: &ControlState) -> AlignedBuf {
     copy[PREAMBLE_CHECKSUM_AT..][..4].copy_from_slice(&preamble_checksum.to_le_bytes());
     copy[SEQUENCE_AT..][..8].copy_from_slice(&sequence.to_le_bytes());
     copy[LENGTH_AT..][..4].copy_from_slice(&length.to_le_bytes());
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&copy[..CHECKSUM_AT]), &encoded);
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&copy[..CHECKSUM_AT]), encoded);
     copy[CHECKSUM_AT..][..4].copy_from_slice(&checksum.to_le_bytes());
-    copy[STATE_AT..][..encoded.len()].copy_from_slice(&encoded);
+    copy[STATE_AT..][..encoded.len()].copy_from_slice(encoded);
     copy
 }
 
@@ -176,8 +190,8 @@ fn decode(bytes: &[u8], slot: usize) -> Result<(u64, ControlState), DecodeError>
         let expected = format!("checksum {computed:#010x}");
         return Err(DecodeError::new(CHECKSUM_AT, expected, format!("{checksum:#010x}")));
     }
-    if slot_of(sequence) != slot {
-        let expected = format!("a sequence of slot {slot}");
+    if slot_of(sequence) != slot || sequence > SEQUENCE_MAX {
+        let expected = format!("a sequence of slot {slot}, at most {SEQUENCE_MAX}");
         return Err(DecodeError::new(SEQUENCE_AT, expected, sequence.to_string()));
     }
     let state = ControlState::decode(encoded)
@@ -373,6 +387,17 @@ mod tests {
         let bytes = encode(4, &sample());
         assert!(matches!(Copy::examine(&bytes, 0), Copy::Valid(4, _)));
         assert!(matches!(Copy::examine(&bytes, 1), Copy::Damaged(_)));
+    }
+
+    #[test]
+    fn a_sequence_behind_which_there_is_none_is_refused() {
+        assert!(matches!(valid(SEQUENCE_MAX), Copy::Valid(SEQUENCE_MAX, _)));
+        for sequence in [SEQUENCE_MAX + 1, u64::MAX] {
+            match valid(sequence) {
+                Copy::Damaged(error) => assert_eq!(error.offset, SEQUENCE_AT, "{error}"),
+                other => panic!("{sequence}: {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -113,6 +113,11 @@ pub struct ControlState {
     pub epochs: Vec<EpochEntry>,
 }
 
+/// No database has had so many epochs.
+const EPOCH_MAX: u64 = 1 << 62;
+/// No epoch begins further up: its log needs room, and so does the next epoch.
+const LSN_MAX: u64 = u64::MAX - (1 << 48);
+
 const CREATING: u64 = 1;
 const OPEN: u64 = 2;
 const CLEAN: u64 = 3;
@@ -239,7 +244,9 @@ impl ControlState {
         self.epochs.drain(..count);
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the encoding.
+    #[doc(hidden)]
+    pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(self.identity.database.as_bytes());
         out.put_u32(self.identity.page_bytes);
@@ -269,7 +276,9 @@ impl ControlState {
         }
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads a state; the checksum in front of it was verified.
+    #[doc(hidden)]
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let id = reader.take(16)?;
         let database = DatabaseId::new(std::array::from_fn(|i| id[i]));
@@ -303,7 +312,7 @@ impl ControlState {
     }
 }
 
-/// Epochs ascend, and so do their logs.
+/// Epochs ascend, and so do their logs; behind the last there is room for another.
 fn check_epochs(epochs: &[EpochEntry]) -> Result<(), DecodeError> {
     for (index, pair) in epochs.windows(2).enumerate() {
         let (one, next) = (&pair[0], &pair[1]);
@@ -316,6 +325,14 @@ fn check_epochs(epochs: &[EpochEntry]) -> Result<(), DecodeError> {
             let found = format!("{} from {}", next.epoch, next.continues_from_lsn);
             return Err(DecodeError::new(at, expected, found));
         }
+    }
+    if let Some(last) = epochs.last()
+        && (last.epoch.get() > EPOCH_MAX || last.start_lsn.get() > LSN_MAX)
+    {
+        let at = EPOCHS_AT + 8 + (epochs.len() - 1) * EpochEntry::ENCODED_BYTES;
+        let expected = format!("an epoch of at most {EPOCH_MAX} from {LSN_MAX} or below");
+        let found = format!("{} from {}", last.epoch, last.start_lsn);
+        return Err(DecodeError::new(at, expected, found));
     }
     Ok(())
 }
@@ -414,6 +431,30 @@ pub(super) mod tests {
             bytes[place] ^= 1;
             let refused = ControlState::decode(&bytes).unwrap_err();
             assert!(refused.expected.contains("a frame's place"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_behind_which_none_can_begin_is_refused() {
+        for (epoch, start_lsn, is_taken) in [
+            (EPOCH_MAX, LSN_MAX, true),
+            (EPOCH_MAX + 1, LSN_MAX, false),
+            (EPOCH_MAX, LSN_MAX + 1, false),
+            (u64::MAX, u64::MAX, false),
+        ] {
+            let mut state = sample();
+            let last = state.epochs.last_mut().unwrap();
+            (last.epoch, last.start_lsn) = (Epoch::new(epoch), Lsn::new(start_lsn));
+            let mut bytes = Vec::new();
+            state.encode(&mut bytes);
+            let decoded = ControlState::decode(&bytes);
+            assert_eq!(decoded.is_ok(), is_taken, "{epoch} {start_lsn}");
+            if let Ok(mut state) = decoded {
+                let (nonce, place) = (EpochNonce::new(1), LogPosition { segment: 1, offset: 4096 });
+                let last = Some(Epoch::new(epoch));
+                // It would have panicked, not failed.
+                assert!(state.start_epoch(nonce, Lsn::new(start_lsn), last, place).is_ok());
+            }
         }
     }
 
