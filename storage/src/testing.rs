@@ -6,10 +6,12 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use seawall_wal::codec::DecodeError;
 use seawall_wal::disk::SimDisk;
 use seawall_wal::disk::sim::{Fault, FaultEffect, OperationKind};
 
 use crate::checkpoint::Spill;
+use crate::checkpoint::tables::Tables;
 use crate::names::UNDO_NAME;
 use crate::{CheckpointReport, Database, Options, Result};
 
@@ -69,4 +71,15 @@ pub fn refuse_undo_files(disk: &SimDisk) {
 pub fn abandon(database: Database) {
     database.shared_core().engine.log.poison(crate::Error::Poisoned { source: None });
     drop(database);
+}
+
+/// Reads a chunk of a checkpoint's tables, and writes what it says again: chunks, each with its
+/// section.
+///
+/// # Errors
+/// Where it is no chunk of this section.
+pub fn recode_chunk(section: u8, data: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, DecodeError> {
+    let mut tables = Tables::default();
+    tables.decode_chunk(section, data)?;
+    Ok(tables.encode().into_iter().map(|chunk| (chunk.section, chunk.data)).collect())
 }

@@ -149,6 +149,16 @@ pub fn run(scenarios: &[Scenario], effort: Effort) -> Report {
     report
 }
 
+/// Runs a scenario, and crashes it before one of its operations of the disk or behind the last: those
+/// are counted round and round until `cut` is reached.
+#[must_use]
+pub fn run_cut(scenario: &Scenario, cut: usize, effort: Effort) -> Report {
+    match contain(|| record(scenario)) {
+        Ok(recorded) => try_cut(&recorded, cut % (recorded.forks.len() + 1), effort),
+        Err(why) => Report { failures: vec![why.at(&scenario.name)], ..Report::default() },
+    }
+}
+
 fn record(scenario: &Scenario) -> Outcome<Recorded<'_>> {
     let disk = SimDisk::new();
     if scenario.is_creation_recorded {

@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use seawall::{Database, Error, Result};
+use seawall_wal::codec::to_u64;
 use seawall_wal::disk::sim::SECTOR_BYTES;
 use seawall_wal::disk::{Disk, SimDisk};
 
@@ -47,6 +48,8 @@ pub struct Specimen {
     disk: SimDisk,
     /// What it contains, last, and what it contained before.
     states: Vec<Contents>,
+    /// The same for each commit before those, from the empty database on.
+    history: Vec<Contents>,
 }
 
 /// A change of a file.
@@ -63,6 +66,15 @@ pub enum Change {
     Cut {
         /// Bytes that are left.
         length: usize,
+    },
+    /// Some bytes are all the same.
+    Fill {
+        /// Of the first byte.
+        offset: usize,
+        /// How many bytes, as far as there are any.
+        length: usize,
+        /// What they are.
+        byte: u8,
     },
     /// It is not there.
     Gone,
@@ -99,9 +111,10 @@ impl Specimen {
     pub fn closed() -> Outcome<Self> {
         let (settings, disk) = (Settings::default(), SimDisk::new());
         let database = settings.open(&disk)?;
-        let states = vec![fill(&database)?];
+        let mut history = Vec::new();
+        let states = vec![fill(&database, &mut history)?];
         database.close()?;
-        Ok(Self { settings, disk, states })
+        Ok(Self { settings, disk, states, history })
     }
 
     /// A database whose process was killed.
@@ -111,7 +124,8 @@ impl Specimen {
     pub fn killed() -> Outcome<Self> {
         let (settings, disk) = (Settings::default(), SimDisk::new());
         let database = settings.open(&disk)?;
-        let mut states = vec![fill(&database)?];
+        let mut history = Vec::new();
+        let mut states = vec![fill(&database, &mut history)?];
         let first = database.tree("first")?;
         let mut loser = database.begin()?;
         loser.insert(&first, "loser", "never")?;
@@ -123,7 +137,7 @@ impl Specimen {
         let killed = disk.fork();
         drop(loser);
         seawall::testing::abandon(database);
-        Ok(Self { settings, disk: killed, states })
+        Ok(Self { settings, disk: killed, states, history })
     }
 
     /// Paths of the database's files, with the changes to try with each.
@@ -138,67 +152,108 @@ impl Specimen {
             .collect()
     }
 
+    /// Paths and lengths of the database's files.
+    #[must_use]
+    pub fn lengths(&self) -> Vec<(PathBuf, u64)> {
+        self.disk.files()
+    }
+
     /// Opens a copy of the database in which a file is changed, and counts what comes of it.
     ///
     /// # Errors
     /// A panic; other answers than the right ones.
     pub fn try_change(&self, path: &Path, change: Change, counts: &mut Counts) -> Outcome {
-        counts.tried += 1;
-        let disk = self.disk.fork();
-        change.apply(&disk, path);
-        let is_flip = matches!(change, Change::Flip { .. });
-        let may_cut = is_flip && path.starts_with(Path::new(PATH).join("wal"));
-        let examined = contain(|| {
-            self.look(&disk, change)?;
-            self.examine(&disk, change, may_cut, counts)
-        });
-        examined.map_err(|why| why.at(format!("{}, {change:?}", path.display())))
+        self.try_changes(&[(path, change)], counts)
     }
 
+    /// The same with several changes at once. Together they may take the log's end and the mark that says
+    /// how far it went: then what was committed last may be gone, as far back as there is a commit, but
+    /// each whole.
+    ///
+    /// # Errors
+    /// A panic; other answers than the right ones.
+    pub fn try_changes(&self, changes: &[(&Path, Change)], counts: &mut Counts) -> Outcome {
+        counts.tried += 1;
+        let disk = self.disk.fork();
+        changes.iter().for_each(|(path, change)| change.apply(&disk, path));
+        let wal = Path::new(PATH).join("wal");
+        let is_gone = changes.iter().any(|(_, change)| *change == Change::Gone);
+        let older = match changes {
+            [(path, Change::Flip { .. })] if path.starts_with(wal) => {
+                self.states.iter().nth_back(1)
+            }
+            _ => None,
+        };
+        let allowed: Vec<_> = match changes {
+            [_] => older.into_iter().chain([self.newest()]).collect(),
+            _ => self.history.iter().chain(&self.states).collect(),
+        };
+        let trial = Trial { specimen: self, disk: &disk, allowed, is_gone };
+        let examined = contain(|| {
+            trial.look()?;
+            trial.examine(counts)
+        });
+        examined.map_err(|why| {
+            let changes =
+                changes.iter().map(|(path, change)| format!("{}, {change:?}", path.display()));
+            why.at(changes.collect::<Vec<_>>().join("; "))
+        })
+    }
+
+    fn newest(&self) -> &Contents {
+        self.states.last().expect("the state it was left in")
+    }
+}
+
+/// A changed copy, and what may be found there.
+struct Trial<'a> {
+    specimen: &'a Specimen,
+    disk: &'a SimDisk,
+    /// What it may contain, the newest state last.
+    allowed: Vec<&'a Contents>,
+    /// Whether a file is not there.
+    is_gone: bool,
+}
+
+impl Trial<'_> {
     /// Opens for reading only: that it must be recovered first is an answer, too.
-    fn look(&self, disk: &SimDisk, change: Change) -> Outcome {
-        match self.settings.options(disk).read_only(true).open(PATH) {
+    fn look(&self) -> Outcome {
+        match self.specimen.settings.options(self.disk).read_only(true).open(PATH) {
             Err(Error::RecoveryNeeded) => Ok(()),
-            Err(error) => expect(&error, change),
+            Err(error) => self.expect(&error),
             Ok(database) => {
                 let read = Reading::of(&database);
                 let sizes = sizes(&read.contents);
-                ensure!(read.is_of(self.newest()), "read only, it contains {sizes:?}");
-                read.error.map_or(Ok(()), |error| expect(&error, change))
+                // Nothing is left out where the database says that it was shut down cleanly.
+                ensure!(read.is_of(self.specimen.newest()), "read only, it contains {sizes:?}");
+                read.error.map_or(Ok(()), |error| self.expect(&error))
             }
         }
     }
 
-    fn examine(
-        &self,
-        disk: &SimDisk,
-        change: Change,
-        may_cut: bool,
-        counts: &mut Counts,
-    ) -> Outcome {
-        let database = match self.settings.open(disk) {
+    fn examine(&self, counts: &mut Counts) -> Outcome {
+        let database = match self.specimen.settings.open(self.disk) {
             Ok(database) => database,
             Err(error) => {
                 counts.refused += 1;
-                return expect(&error, change);
+                return self.expect(&error);
             }
         };
         let read = Reading::of(&database);
-        let is_whole = read.is_of(self.newest());
+        let is_whole = read.is_of(self.specimen.newest());
         if !is_whole {
-            let before = self.states.iter().nth_back(1).filter(|_| may_cut);
-            let is_cut = before.is_some_and(|before| read.is_of(before));
+            let is_cut = self.allowed.iter().any(|state| read.is_of(state));
             ensure!(is_cut, "it contains {:?} {:?}", sizes(&read.contents), read.error);
             counts.cut += 1;
         }
         let used = match read.error {
             Some(error) => Err(error),
-            None => self.go_on(database, disk, read.contents)?,
+            None => self.go_on(database, read.contents)?,
         };
         match used {
             Err(error) => {
                 counts.reported += 1;
-                expect(&error, change)?;
+                self.expect(&error)?;
             }
             Ok(findings) if findings > 0 => counts.reported += 1,
             Ok(_) => counts.harmless += u64::from(is_whole),
@@ -206,18 +261,9 @@ impl Specimen {
         Ok(())
     }
 
-    fn newest(&self) -> &Contents {
-        self.states.last().expect("the state it was left in")
-    }
-
-    /// Verifies and writes, and opens again: what was there and what was written must still be there.
-    /// Gives how many findings there were.
-    fn go_on(
-        &self,
-        database: Database,
-        disk: &SimDisk,
-        mut expected: Contents,
-    ) -> Outcome<Result<usize>> {
+    /// Verifies and writes, and opens again: what was there and what was written must still be there;
+    /// then drops every tree. Gives how many findings there were.
+    fn go_on(&self, database: Database, mut expected: Contents) -> Outcome<Result<usize>> {
         let report = match database.verify(|_| ()) {
             Ok(report) => report,
             Err(error) => return Ok(Err(error)),
@@ -225,14 +271,37 @@ impl Specimen {
         if let Err(error) = write(&database, &mut expected).and_then(|()| database.close()) {
             return Ok(Err(error));
         }
-        let database = match self.settings.open(disk) {
+        let database = match self.specimen.settings.open(self.disk) {
             Ok(database) => database,
             Err(error) => return Ok(Err(error)),
         };
         let again = Reading::of(&database);
         ensure!(again.is_of(&expected), "after a write it contains {:?}", sizes(&again.contents));
-        Ok(again.error.map_or(Ok(report.findings.len()), Err))
+        let dropped = again.error.map_or(Ok(()), Err).and_then(|()| drop_all(database));
+        Ok(dropped.map(|()| report.findings.len()))
     }
+
+    /// Whether an error says what is wrong.
+    fn expect(&self, error: &Error) -> Outcome {
+        let is_expected = match error {
+            Error::Corrupt { .. } => true,
+            Error::Poisoned { source: Some(source) } => return self.expect(source),
+            // A file that is not there cannot be opened; without `control` it is no database.
+            Error::Io { .. } | Error::InvalidArgument(_) => self.is_gone,
+            _ => false,
+        };
+        ensure!(is_expected, "{error:?}");
+        Ok(())
+    }
+}
+
+/// Drops every tree and takes it apart, down to its last page.
+fn drop_all(database: Database) -> Result<()> {
+    for name in database.tree_names()? {
+        database.drop_tree(&name)?;
+    }
+    while seawall::testing::collect_step(&database)? {}
+    database.close()
 }
 
 /// Writes to every tree, small and large values; notes what must be there then.
@@ -292,25 +361,19 @@ fn sizes(contents: &Contents) -> Vec<(&str, usize)> {
     contents.iter().map(|(name, pairs)| (name.as_str(), pairs.len())).collect()
 }
 
-/// Whether an error says what is wrong.
-fn expect(error: &Error, change: Change) -> Outcome {
-    let is_expected = match error {
-        Error::Corrupt { .. } => true,
-        Error::Poisoned { source: Some(source) } => return expect(source, change),
-        // A file that is not there cannot be opened; without `control` it is no database.
-        Error::Io { .. } | Error::InvalidArgument(_) => change == Change::Gone,
-        _ => false,
-    };
-    ensure!(is_expected, "{error:?}");
-    Ok(())
-}
-
 impl Change {
+    /// Changes the file, as far as changes before this one have left it.
     fn apply(self, disk: &SimDisk, path: &Path) {
-        let bytes = disk.read_file(path).expect("the file to change is there");
+        let Ok(mut bytes) = disk.read_file(path) else { return };
         match self {
+            Self::Flip { offset, .. } if offset >= to_u64(bytes.len()) => {}
             Self::Flip { offset, bit } => disk.flip_bit(path, offset, bit),
-            Self::Cut { length } => disk.write_file(path, &bytes[..length]),
+            Self::Cut { length } => disk.write_file(path, &bytes[..length.min(bytes.len())]),
+            Self::Fill { offset, length, byte } => {
+                let behind = bytes.iter_mut().skip(offset).take(length);
+                behind.for_each(|there| *there = byte);
+                disk.write_file(path, &bytes);
+            }
             Self::Gone => disk.remove_file(path).expect("the file to remove is there"),
         }
     }
@@ -349,10 +412,17 @@ fn offsets(bytes: &[u8]) -> Vec<u64> {
     offsets
 }
 
-/// Two trees, one with large values, and one that is dropped, so that pages are free.
-fn fill(database: &Database) -> Outcome<Contents> {
-    let (first, second) = (database.tree("first")?, database.tree("second")?);
+/// Two trees, one with large values, and one that is dropped, so that pages are free. Notes what was
+/// there after each commit but the last.
+fn fill(database: &Database, history: &mut Vec<Contents>) -> Outcome<Contents> {
+    let mut note = || contents(database).map(|now| history.push(now));
+    note()?;
+    let first = database.tree("first")?;
+    note()?;
+    let second = database.tree("second")?;
+    note()?;
     let dropped = database.tree("dropped")?;
+    note()?;
     database.transact(|transaction| {
         for number in 0..KEYS {
             transaction.insert(&first, format!("key {number:03}"), [7; 100])?;
@@ -360,7 +430,9 @@ fn fill(database: &Database) -> Outcome<Contents> {
         }
         transaction.insert(&second, "large", vec![b'L'; LARGE_VALUE_BYTES])
     })?;
+    note()?;
     database.drop_tree("dropped")?;
+    note()?;
     while seawall::testing::collect_step(database)? {}
     database.checkpoint()?;
     database.transact(|transaction| {
@@ -369,6 +441,7 @@ fn fill(database: &Database) -> Outcome<Contents> {
         }
         transaction.remove(&first, "key 001")
     })?;
+    note()?;
     second.insert("larger", vec![b'M'; 2 * LARGE_VALUE_BYTES])?;
     contents(database)
 }

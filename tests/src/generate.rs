@@ -29,20 +29,36 @@ impl Generator {
 
     /// A workload.
     pub fn workload(&mut self, length: usize) -> Vec<Operation> {
-        let mut operations: Vec<_> = (0..TREES - 1).map(Operation::CreateTree).collect();
+        let mut operations = first_trees();
         while operations.len() < length {
-            if self.random.one_in(25) {
-                self.burst(&mut operations);
-            } else if self.random.one_in(25) {
-                self.meeting(&mut operations);
-            } else {
-                let operation = self.operation();
-                operations.push(operation);
-            }
+            self.one(&mut operations);
         }
         operations.push(Operation::CompareAll);
         operations.push(Operation::Reopen);
         operations
+    }
+
+    /// Creates the trees, and then does what each of these numbers means, whatever was in front of it.
+    #[must_use]
+    pub fn by_numbers(&mut self, numbers: impl IntoIterator<Item = u64>) -> Vec<Operation> {
+        let mut operations = first_trees();
+        for number in numbers {
+            self.random = Random::new(number);
+            self.one(&mut operations);
+        }
+        operations
+    }
+
+    /// Draws an operation, or a few that belong together.
+    fn one(&mut self, operations: &mut Vec<Operation>) {
+        if self.random.one_in(25) {
+            self.burst(operations);
+        } else if self.random.one_in(25) {
+            self.meeting(operations);
+        } else {
+            let operation = self.operation();
+            operations.push(operation);
+        }
     }
 
     /// Many inserts or removes of neighbours, so that trees grow and shrink.
@@ -185,4 +201,9 @@ impl Generator {
             _ => Step::RollbackTo(u8::from(self.random.one_in(3))),
         }
     }
+}
+
+/// Creates all trees but the last.
+fn first_trees() -> Vec<Operation> {
+    (0..TREES - 1).map(Operation::CreateTree).collect()
 }

@@ -7,8 +7,9 @@
 //! [`sweep`] has each fail; [`damage`] changes every byte of two databases, and [`rot`] every block
 //! of many. A [`history`] is what many threads saw of each other. A kill loop kills real processes,
 //! or cuts the power of the [`file_system`] below them, and [`real_input`] a load of the command line.
-//! [`log_space`] watches the bound of the log's files; [`ring`] says what is left out where there
-//! is no io_uring. The programs of [`mod@measure`] give figures instead of verdicts.
+//! [`mod@fuzz`] has functions that a fuzzer calls. [`log_space`] watches the bound of the log's files;
+//! [`ring`] says what is left out where there is no io_uring. The programs of [`mod@measure`] give
+//! figures instead of verdicts.
 #![forbid(unsafe_code)]
 
 pub mod campaign;
@@ -19,6 +20,7 @@ pub mod damage;
 pub mod discard;
 pub mod failure;
 pub mod file_system;
+pub mod fuzz;
 pub mod generate;
 pub mod history;
 pub mod kill;

@@ -212,6 +212,25 @@ impl DoublewriteFile<'_> {
         })
     }
 
+    /// Gives whatever stands in `bytes` the checksums of a header, of slots and of raw images, where
+    /// those would be. Fuzzing needs what is behind them.
+    #[doc(hidden)]
+    pub fn seal(&self, bytes: &mut [u8]) {
+        let seed = self.database.checksum_seed();
+        let Some((header, _)) = bytes.split_at_mut_checked(BLOCK_BYTES) else { return };
+        let sum = crc32c::crc32c_append(seed, &header[CHECKED..]);
+        header[CHECKSUM..CHECKED].copy_from_slice(&sum.to_le_bytes());
+        let Ok(geometry) = Geometry::decode(header, self.database, self.page_bytes) else { return };
+        for offset in (0..AREAS).map(|index| to_usize(geometry.area_offset(index))) {
+            let mut area = bytes.get_mut(offset..).unwrap_or_default();
+            for _ in 0..geometry.slots {
+                let format = PageFormat::new(self.database, self.page_bytes);
+                let Some(sealed) = SlotHeader::seal(area, format) else { break };
+                area = &mut area[sealed..];
+            }
+        }
+    }
+
     fn open_file(&self, mode: OpenMode) -> Result<(Arc<dyn DiskFile>, Geometry)> {
         let path = self.path;
         let io = |error| Error::io(path, error);

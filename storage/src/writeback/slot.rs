@@ -20,6 +20,7 @@ use std::fmt;
 use seawall_wal::codec::{DecodeError, Encode, Reader, to_usize};
 use seawall_wal::{Epoch, Lsn, PageId};
 
+use crate::page::{self, PageView};
 use crate::pagefile::PageFormat;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"DWSL");
@@ -155,6 +156,25 @@ impl SlotHeader {
         }
         let checked = bytes.get(CHECKED..SLOT_HEADER_BYTES + header.payload_bytes)?;
         (crc32c::crc32c_append(format.seed, checked) == stored).then_some(header)
+    }
+
+    /// Gives what stands at the start of `bytes` the checksums of a slot and of a raw image, and
+    /// returns the length of the slot. `None` where its payload would not fit.
+    pub(super) fn seal(bytes: &mut [u8], format: PageFormat) -> Option<usize> {
+        let mut reader = Reader::new(bytes.get(..SLOT_HEADER_BYTES)?);
+        reader.take(PAGE).ok()?;
+        let page = PageId::new(reader.u64().ok()?);
+        reader.take(PAYLOAD_BYTES - PAGE_LSN).ok()?;
+        let payload_bytes = to_usize(u64::from(reader.u32().ok()?));
+        let slot_bytes = SLOT_HEADER_BYTES.checked_add(payload_bytes)?;
+        let slot = bytes.get_mut(..slot_bytes)?;
+        let image = &mut slot[SLOT_HEADER_BYTES..];
+        if payload_bytes == format.page_bytes && PageView::new(image).page_id() == page {
+            page::seal(format.seed, page, image);
+        }
+        let sum = crc32c::crc32c_append(format.seed, &slot[CHECKED..]);
+        slot[CHECKSUM..CHECKED].copy_from_slice(&sum.to_le_bytes());
+        Some(slot_bytes)
     }
 
     /// The page in the payload.
