@@ -2,7 +2,7 @@
 //!
 //! `text:`, `hex:` and `base64:` say how the rest is meant; without one of them it is text. What is
 //! shown is in the same notation, so that it can be given back: text where the bytes are UTF-8
-//! without control characters, `hex:` for the rest up to [`HEX_BYTES_MAX`], `base64:` beyond.
+//! without control characters, `hex:` for the rest up to 64 bytes, `base64:` beyond.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

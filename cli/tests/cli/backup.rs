@@ -70,7 +70,7 @@ fn a_target_that_is_not_empty_is_refused_and_not_touched() {
     let names: Vec<_> = copy.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["letter.txt"]);
     let onto_itself = place.run("backup", &[argument(&place.database())]).failed(1);
-    assert!(onto_itself.contains("is not empty"), "{onto_itself}");
+    assert!(onto_itself.contains("lies in the database"), "{onto_itself}");
 }
 
 #[test]
