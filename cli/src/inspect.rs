@@ -109,11 +109,13 @@ impl Files {
 
     /// The log.
     pub(crate) fn log(&self) -> Result<Arc<LogFiles>, Failure> {
-        let ControlState { identity, epochs, .. } = &self.state;
+        let ControlState { identity, epochs, master, .. } = &self.state;
         let record_bytes_max = record_bytes_max(self.page_bytes());
         let disk = Arc::clone(&self.disk);
         let dir = self.dir.join(WAL_NAME);
-        Ok(LogFiles::open(disk, &dir, identity.database, epochs, record_bytes_max)?)
+        let files = LogFiles::open(disk, &dir, identity.database, epochs, record_bytes_max)?;
+        master.iter().for_each(|master| files.know(master));
+        Ok(files)
     }
 
     /// Where the log ends, by the decision that recovery makes as well: with what these images of

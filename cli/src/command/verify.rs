@@ -155,12 +155,6 @@ struct LogFacts {
 fn check_log(files: &Files, slots: &[Slot], findings: &mut Findings) -> Result<LogFacts, Failure> {
     let mut facts = LogFacts::default();
     let Some(log) = findings.or_add(files.log())? else { return Ok(facts) };
-    let headers =
-        files.state().master.map_or_else(Vec::new, |master| log.damaged_headers(master.segments()));
-    if !headers.is_empty() {
-        headers.iter().for_each(|finding| findings.add(finding));
-        return Ok(facts);
-    }
     let Some(stopped_lsn) = findings.or_add(read_log(files, &log, &mut facts))? else {
         return Ok(facts);
     };

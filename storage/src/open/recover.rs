@@ -134,20 +134,16 @@ impl Opening<'_> {
         if self.options.manual_background { 1 } else { WORKERS }
     }
 
-    /// Steps 1 and 2. What would stop a later step is looked for here, before an epoch begins: an open
-    /// that is tried again and again must not fill the history of epochs.
+    /// Steps 1 and 2.
     pub(super) fn plan(&self, state: &ControlState, sizing: &Sizing) -> Result<Plan> {
         let database = state.identity.database;
         let record_max = record_bytes_max(sizing.page_bytes);
         let disk = Arc::clone(&self.disk);
         let files = LogFiles::open(disk, &self.layout.wal, database, &state.epochs, record_max)?;
+        state.master.iter().for_each(|master| files.know(master));
         let slots = self.doublewrite(database, sizing).scan()?;
         let end = find_log_end(&files, state, &slots)?;
         let master = state.master.as_ref();
-        let damaged = master.map(|master| files.damaged_headers(master.segments()));
-        if let Some(damage) = damaged.into_iter().flatten().next() {
-            return Err(damage);
-        }
         let analysis = analyse(&files, &self.layout.wal, master, FIRST_TREE, end.end_lsn)?;
         Ok(Plan { files, end, slots, analysis })
     }

@@ -73,8 +73,7 @@ pub(crate) fn analyse(
             analysis.redo_lsn
         }
     };
-    let hint = master.filter(|master| master.undo_lsn.is_none()).map(|master| master.start_at);
-    let mut reader = files.reader(analysis.redo_lsn, hint, Some(end_lsn))?;
+    let mut reader = files.reader(analysis.redo_lsn, None, Some(end_lsn))?;
     let mut parts = RecordReader::new(Arc::clone(files));
     while let Some(found) = reader.next_record()? {
         let damaged = |error: DecodeError| damaged(dir, found.lsn, error);

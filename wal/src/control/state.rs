@@ -17,7 +17,6 @@
 //! | 48 each | epochs in ascending order, see [`EpochEntry`] |
 
 use std::io;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, Encode, Reader, to_usize};
@@ -134,12 +133,6 @@ impl MasterRecord {
     #[must_use]
     pub fn start_lsn(&self) -> Lsn {
         if self.undo_lsn.is_none() { self.redo_lsn } else { self.redo_lsn.min(self.undo_lsn) }
-    }
-
-    /// The segments from there to the one in which the checkpoint began.
-    #[must_use]
-    pub const fn segments(&self) -> RangeInclusive<u64> {
-        self.start_at.segment..=self.begin_at.segment
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

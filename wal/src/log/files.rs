@@ -7,12 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::codec::{DecodeError, to_u64};
-use crate::control::{EpochEntry, LogPosition};
+use crate::control::{EpochEntry, LogPosition, MasterRecord};
 use crate::disk::{Access, AlignedBuf, Disk, DiskFile, OpenMode};
 use crate::record::header::epoch_seed;
 use crate::{DatabaseId, Error, Lsn, Result};
@@ -57,6 +56,8 @@ pub struct LogFiles {
     record_bytes_max: usize,
     epochs: Vec<LogEpoch>,
     segments: BTreeMap<u64, SegmentInfo>,
+    /// A frame that begins at or below a position, as the master record knows it.
+    known: OnceLock<(Lsn, LogPosition)>,
 }
 
 impl LogFiles {
@@ -84,6 +85,7 @@ impl LogFiles {
             record_bytes_max,
             epochs: epochs.collect(),
             segments: BTreeMap::new(),
+            known: OnceLock::new(),
         };
         let names = files.disk.list(dir).map_err(|error| Error::io(dir, error))?;
         for number in names.iter().filter_map(|name| segment::parse_name(name)) {
@@ -145,21 +147,13 @@ impl LogFiles {
         })
     }
 
-    /// Damaged headers of these segments. A reader finds its way by them; where an epoch begins with a
-    /// segment, `control` names the place, and a crash may have left no header.
-    #[must_use]
-    pub fn damaged_headers(&self, segments: RangeInclusive<u64>) -> Vec<Error> {
-        let first_frame = |segment| LogPosition { segment, offset: to_u64(SEGMENT_HEADER_BYTES) };
-        let begins_epoch =
-            |number| self.epochs.iter().any(|epoch| epoch.first_at() == first_frame(number));
-        let damaged = self.segments.range(segments).filter_map(|(&number, info)| {
-            let damage = info.header.as_ref().err().filter(|_| !begins_epoch(number))?;
-            Some(damage.clone().in_file(&self.path(number), 0))
-        });
-        damaged.collect()
+    /// Tells where recovery begins to read by the master record: so that a lost or damaged header of
+    /// that segment is in nobody's way, in analysis, redo and undo alike. The first one told counts.
+    pub fn know(&self, master: &MasterRecord) {
+        self.known.get_or_init(|| (master.start_lsn(), master.start_at));
     }
 
-    /// The best place known from headers and entries to begin to read at for `lsn`.
+    /// The best place known from headers, entries and the master record to begin to read at for `lsn`.
     pub(super) fn start_for(&self, lsn: Lsn) -> Result<LogPosition> {
         let epoch = &self.epochs[self.epoch_of_lsn(lsn)?];
         let begun_inside =
@@ -168,10 +162,12 @@ impl LogFiles {
                     header.identity == epoch.identity && header.first_lsn <= lsn
                 })
             });
-        Ok(begun_inside.map_or_else(
+        let begun = begun_inside.map_or_else(
             || epoch.first_at(),
             |(&number, _)| LogPosition { segment: number, offset: to_u64(SEGMENT_HEADER_BYTES) },
-        ))
+        );
+        let known = self.known.get().filter(|(known_lsn, _)| *known_lsn <= lsn);
+        Ok(known.map_or(begun, |(_, at)| begun.max(*at)))
     }
 
     /// Opens a segment's file; `None` where there is none.
