@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fsync, ftruncate};
 use rustix::io::Errno;
@@ -19,6 +20,8 @@ use tempfile::TempDir;
 
 use crate::failure::{Failure, Outcome};
 
+/// How long a killed process's rings may keep their files open.
+const RINGS_CLOSE: Duration = Duration::from_secs(10);
 /// A ballast takes the space in steps, each half as long as the one before that found no room.
 const BALLAST_STEP_BYTES_MAX: u64 = 64 << 20;
 /// The last of them.
@@ -127,7 +130,13 @@ impl LoopMount {
     /// # Errors
     /// When the file system is in use, or does not come up.
     pub fn restart(&self) -> Outcome {
-        run(Command::new("umount").arg(self.path()))?;
+        // The kernel closes the rings of a killed process a little after the process is gone.
+        let end = Instant::now() + RINGS_CLOSE;
+        while let Err(why) = run(Command::new("umount").arg(self.path())) {
+            if Instant::now() >= end {
+                return Err(why);
+            }
+        }
         self.mount()
     }
 

@@ -35,9 +35,9 @@ use crate::random::Random;
 /// Threads that write in the child.
 pub const THREADS: u64 = 4;
 /// Set in a child, to the directory of the database.
-pub const CHILD_DIR: &str = "SEAWALL_KILL_DIR";
+const CHILD_DIR: &str = "SEAWALL_KILL_DIR";
 /// Set in a child, to the disk's name.
-pub const CHILD_DISK: &str = "SEAWALL_KILL_DISK";
+const CHILD_DISK: &str = "SEAWALL_KILL_DISK";
 /// Longest time between the first operation of a child and its end.
 const LIFE_MS: u64 = 160;
 /// How long a child may take until it writes.
@@ -82,11 +82,25 @@ fn tell(line: &str) -> Outcome {
     told.map_err(|error| Failure::new(format!("standard output: {error}")))
 }
 
+/// What a child test does: it writes where the kill loop has started it, and nothing elsewhere.
+///
+/// # Panics
+/// When something goes wrong; then the parent fails as well.
+pub fn child() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let disk = match std::env::var(CHILD_DISK).as_deref() {
+        Ok("auto") => DiskKind::Auto,
+        Ok("uring") => DiskKind::Uring,
+        _ => DiskKind::Blocking,
+    };
+    write_for_ever(Path::new(&dir), disk).unwrap_or_else(|why| panic!("{why}"));
+}
+
 /// The child: writes until it is killed.
 ///
 /// # Errors
 /// Whatever goes wrong; then the parent fails as well.
-pub fn write_for_ever(dir: &Path, disk: DiskKind) -> Outcome {
+fn write_for_ever(dir: &Path, disk: DiskKind) -> Outcome {
     let database = options(disk).open(dir)?;
     let (first, second) = (database.tree("first")?, database.tree("second")?);
     std::thread::scope(|scope| {
@@ -203,7 +217,11 @@ impl<'a> KillLoop<'a> {
     pub fn round(&mut self, child: &str) -> Outcome {
         let io = |error: std::io::Error| Failure::new(format!("the child: {error}"));
         let program = std::env::current_exe().map_err(io)?;
-        let disk = if self.disk == DiskKind::Uring { "uring" } else { "blocking" };
+        let disk = match self.disk {
+            DiskKind::Auto => "auto",
+            DiskKind::Uring => "uring",
+            _ => "blocking",
+        };
         let mut command = Command::new(program);
         command.args([child, "--exact", "--nocapture", "--test-threads=1"]);
         command.env(CHILD_DIR, self.dir).env(CHILD_DISK, disk);

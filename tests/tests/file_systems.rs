@@ -5,13 +5,11 @@
 #![expect(clippy::print_stderr, reason = "counts are shown to whoever runs it")]
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-use std::path::Path;
-
 use seawall::{Database, DiskKind, Durability, Error, Options, Tree};
 use seawall_tests::check::verify;
 use seawall_tests::counts;
 use seawall_tests::file_system::{FileSystem, LoopMount};
-use seawall_tests::kill::{CHILD_DIR, CHILD_DISK, End, KillLoop, write_for_ever};
+use seawall_tests::kill::{self, End, KillLoop};
 use seawall_tests::random::Random;
 
 /// Power cuts for each file system and disk when nobody says how many.
@@ -24,12 +22,7 @@ const FULL_ROUNDS: u64 = 8;
 /// Does nothing unless the kill loop starts it.
 #[test]
 fn child() {
-    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
-    let disk = match std::env::var(CHILD_DISK).as_deref() {
-        Ok("uring") => DiskKind::Uring,
-        _ => DiskKind::Blocking,
-    };
-    write_for_ever(Path::new(&dir), disk).unwrap_or_else(|why| panic!("{why}"));
+    kill::child();
 }
 
 fn cut_power(kind: FileSystem) {

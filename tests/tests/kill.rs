@@ -3,11 +3,9 @@
 #![expect(clippy::print_stderr, reason = "counts are shown to whoever runs it")]
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-use std::path::Path;
-
 use seawall::DiskKind;
 use seawall_tests::counts;
-use seawall_tests::kill::{CHILD_DIR, CHILD_DISK, End, KillLoop, options, write_for_ever};
+use seawall_tests::kill::{self, End, KillLoop, options};
 use seawall_tests::ring::or_leave_out;
 
 /// Kills for each disk when nobody says how many.
@@ -16,15 +14,10 @@ const KILLS: u64 = 50;
 /// Does nothing unless the kill loop starts it.
 #[test]
 fn child() {
-    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
-    let disk = match std::env::var(CHILD_DISK).as_deref() {
-        Ok("uring") => DiskKind::Uring,
-        _ => DiskKind::Blocking,
-    };
-    write_for_ever(Path::new(&dir), disk).unwrap_or_else(|why| panic!("{why}"));
+    kill::child();
 }
 
-fn kill(disk: DiskKind) {
+fn kill_on(disk: DiskKind) {
     let kills = std::env::var("SEAWALL_KILLS").ok();
     let kills = kills.map_or(KILLS, |text| text.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
@@ -41,7 +34,7 @@ fn kill(disk: DiskKind) {
 
 #[test]
 fn killed_writers_leave_everything_acknowledged_on_the_blocking_disk() {
-    kill(DiskKind::Blocking);
+    kill_on(DiskKind::Blocking);
 }
 
 #[test]
@@ -49,6 +42,6 @@ fn killed_writers_leave_everything_acknowledged_on_the_ring_disk() {
     let dir = tempfile::tempdir().unwrap();
     let opened = options(DiskKind::Uring).open(dir.path().join("db"));
     if or_leave_out("kills on the ring disk", opened).is_some() {
-        kill(DiskKind::Uring);
+        kill_on(DiskKind::Uring);
     }
 }
