@@ -129,6 +129,8 @@ pub enum Window {
     WorkingOutHorizon,
     /// A transaction was validated, and has not committed; in builds with planted bugs.
     Validated,
+    /// A reader without a latch is about to copy a value; in builds with planted bugs.
+    CellSeen,
 }
 
 /// What is done in a window.

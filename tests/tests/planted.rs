@@ -97,6 +97,8 @@ fn check(bug: Bug) -> Check {
         Bug::HorizonAfterScan => Crash(scenario::working_out_horizon()),
         Bug::ValidateWithoutRanges => Crash(scenario::serializable_reads()),
         Bug::ValidateWithoutRecent => Crash(scenario::validated()),
+        Bug::ReadWithoutValidation => Crash(scenario::read_meets_write()),
+        Bug::TrustHint => Crash(scenario::overflow_values()),
     }
 }
 

@@ -79,11 +79,15 @@ pub enum Bug {
     ValidateWithoutRanges,
     /// What commits during a validation is not compared.
     ValidateWithoutRecent,
+    /// A read without a latch counts though its leaf has changed meanwhile (breaks T3).
+    ReadWithoutValidation,
+    /// A hint to a frame is believed without a look at the page that the frame holds (breaks P4).
+    TrustHint,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::AcknowledgeBeforeSync,
         Self::SkipDirectorySync,
         Self::SkipSegmentHeaderSync,
@@ -119,6 +123,8 @@ impl Bug {
         Self::HorizonAfterScan,
         Self::ValidateWithoutRanges,
         Self::ValidateWithoutRecent,
+        Self::ReadWithoutValidation,
+        Self::TrustHint,
     ];
 }
 
@@ -131,6 +137,8 @@ pub enum Point {
     WorkingOutHorizon,
     /// A transaction was validated, and does not hold the gate yet.
     Validated,
+    /// A reader without a latch knows which version of a cell it sees, and has not copied it yet.
+    CellSeen,
 }
 
 /// Whether `bug` is switched on.

@@ -5,6 +5,7 @@
 //! beyond the end they give 0, so that a view over bytes that an optimistic reader copied in the
 //! middle of a change gives a wrong answer, which that reader throws away, and never a panic.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
@@ -13,6 +14,66 @@ pub trait PageRead {
     /// The whole page, header first. The length is the database's page size.
     fn bytes(&self) -> &[u8];
 }
+
+/// Bytes of a page that may change while they are loaded: whoever loads them finds out afterwards
+/// whether the answers belong together. Behind the page there are zeros.
+pub trait PageLoad {
+    /// Length of the page.
+    fn page_bytes(&self) -> usize;
+
+    /// Eight bytes, little-endian; `offset` may be anything.
+    fn load_u64(&self, offset: usize) -> u64;
+
+    /// Two bytes, little-endian.
+    #[inline]
+    fn load_u16(&self, offset: usize) -> u16 {
+        let [a, b, ..] = self.load_u64(offset).to_le_bytes();
+        u16::from_le_bytes([a, b])
+    }
+
+    /// One byte.
+    #[inline]
+    fn load_u8(&self, offset: usize) -> u8 {
+        self.load_u64(offset).to_le_bytes()[0]
+    }
+
+    /// Appends `length` bytes from `offset` on to `out`, or as many as the page has.
+    #[inline]
+    fn append_to(&self, offset: usize, length: usize, out: &mut Vec<u8>) {
+        let length = length.min(self.page_bytes().saturating_sub(offset));
+        out.reserve(length);
+        let mut at = offset;
+        let end = offset + length;
+        while end - at >= WORD {
+            out.extend_from_slice(&self.load_u64(at).to_le_bytes());
+            at += WORD;
+        }
+        if at < end {
+            out.extend_from_slice(&self.load_u64(at).to_le_bytes()[..end - at]);
+        }
+    }
+
+    /// Compares `length` bytes from `offset` on with `key`, as slices compare.
+    #[inline]
+    fn compare(&self, offset: usize, length: usize, key: &[u8]) -> Ordering {
+        // The page's end cuts off what a torn length promised.
+        let length = length.min(self.page_bytes().saturating_sub(offset));
+        let (words, rest) = key[..length.min(key.len())].as_chunks::<WORD>();
+        let mut at = offset;
+        for &word in words {
+            let (ours, theirs) = (self.load_u64(at).swap_bytes(), u64::from_be_bytes(word));
+            if ours != theirs {
+                return ours.cmp(&theirs);
+            }
+            at += WORD;
+        }
+        let ours = self.load_u64(at).to_le_bytes();
+        ours[..rest.len()].cmp(rest).then(length.cmp(&key.len()))
+    }
+}
+
+/// Bytes that are loaded at once.
+const WORD: usize = size_of::<u64>();
 
 /// Bytes of a page that may be changed.
 ///

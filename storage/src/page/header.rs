@@ -125,6 +125,17 @@ impl PageKind {
     }
 }
 
+/// What a page says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeLabel {
+    /// What the page is for.
+    pub kind: PageKind,
+    /// 0 for leaves.
+    pub level: u8,
+    /// The tree.
+    pub tree: TreeId,
+}
+
 /// The header of a page. Copying it copies a reference.
 #[derive(Clone, Copy, Debug)]
 pub struct PageView<'a> {
@@ -144,6 +155,13 @@ impl<'a> PageView<'a> {
     #[must_use]
     pub const fn bytes(self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// Kind, level and tree.
+    #[inline]
+    #[must_use]
+    pub fn label(self) -> NodeLabel {
+        NodeLabel { kind: self.kind(), level: self.level(), tree: self.tree() }
     }
 
     /// What the page is for; [`PageKind::Free`] when the number is unknown, which no verified page

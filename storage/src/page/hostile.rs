@@ -87,6 +87,14 @@ fn look_at_everything(bytes: &[u8], key: &[u8]) {
         black_box(bitmap.is_allocated(from));
     }
     black_box(bitmap.count());
+    let page = PageBuf::copy_of(bytes);
+    let node = OptimisticNode::new(&page);
+    for key in [key, b"", &[0xff; 2000]] {
+        black_box((node.label(), node.child_for(key), node.child_below(key), node.last_child()));
+        if let Some(cell) = node.cell(key) {
+            node.append_value(&cell, &mut Vec::new());
+        }
+    }
 }
 
 /// Everything that may be done to a verified page.

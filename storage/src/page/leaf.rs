@@ -22,8 +22,8 @@ use super::header::{PageKind, PageView};
 use super::key::Key;
 use super::node::{NodeView, SLOT_BYTES, cell_bytes_max, content_bytes};
 
-const VALUE_LEN: usize = 0;
-const CELL_FLAGS: usize = VALUE_LEN + 2;
+pub(super) const VALUE_LEN: usize = 0;
+pub(super) const CELL_FLAGS: usize = VALUE_LEN + 2;
 /// Bytes of a cell between its key and its stamp or value.
 pub(super) const TAIL_HEAD_BYTES: usize = CELL_FLAGS + 1;
 /// Bytes of a stamp.
@@ -31,9 +31,9 @@ pub const STAMP_BYTES: usize = 16;
 
 const _: () = assert!(TAIL_HEAD_BYTES == 3);
 
-const GHOST: u8 = 1;
-const OVERFLOW: u8 = 2;
-const STAMPED: u8 = 4;
+pub(super) const GHOST: u8 = 1;
+pub(super) const OVERFLOW: u8 = 2;
+pub(super) const STAMPED: u8 = 4;
 const CAPACITY: u8 = 8;
 
 /// The first byte of a longer capacity has this bit.
@@ -206,7 +206,8 @@ impl<'a> LeafView<'a> {
     }
 }
 
-fn stamp_len(flags: u8) -> usize {
+/// Bytes of the stamp of a cell with these flags.
+pub(super) const fn stamp_len(flags: u8) -> usize {
     if flags & STAMPED == 0 { 0 } else { STAMP_BYTES }
 }
 

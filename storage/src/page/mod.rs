@@ -12,8 +12,10 @@
 //! | `bytes` | the seam to the memory that holds a page, [`PageBuf`] |
 //! | `header` | the header's table, [`PageView`], the checksum |
 //! | `key` | a key in two pieces |
-//! | `node` | slots, fences, prefix, search: what leaves and inner nodes share |
+//! | `search` | the search among sorted slots |
+//! | `node` | slots, fences, prefix: what leaves and inner nodes share |
 //! | `leaf`, `inner`, `bitmap`, `overflow` | the four kinds of pages |
+//! | `optimistic` | leaves and inner nodes that may be changing |
 //! | `build` | new contents, images, root growth |
 //! | `split` | where nodes split and which merge, and why a split always succeeds |
 //! | `verify`, `check` | what a read checks, and what else must hold |
@@ -53,8 +55,9 @@
 //!   also after splits and merges, which move footprints whole (invariant T2). Only `Settle` and
 //!   `Remove` make it smaller.
 //! * A split always succeeds, for any keys and any fences: the proof is in the file `split`.
-//! * Views panic on no bytes. On bytes that were copied while a writer was at work they give wrong
-//!   answers, which an optimistic reader throws away; on a verified page they say what was written.
+//! * Views panic on no bytes, optimistic nodes on none that change under them: these give wrong answers
+//!   then, which their reader throws away. On a verified page that stays as it is both say what was
+//!   written.
 //!   [`apply()`], splits and merges want a verified page.
 //! * Every byte that nothing uses is zero.
 #![forbid(unsafe_code)]
@@ -73,7 +76,9 @@ mod leaf;
 #[cfg(test)]
 mod model;
 mod node;
+mod optimistic;
 mod overflow;
+mod search;
 mod space;
 mod split;
 mod verify;
@@ -84,10 +89,11 @@ pub use build::{
     NodeSpec, collapse_root, empty_bitmap, empty_leaf, grow_root, image_of, inner_with_child,
     overflow_page, right_half,
 };
-pub use bytes::{PageBuf, PageRead, PageWrite};
+pub use bytes::{PageBuf, PageLoad, PageRead, PageWrite};
 pub use check::{Finding, check};
 pub use header::{
-    HEADER_BYTES, IMAGE_START, PAGE_BYTES, PageKind, PageView, checksum, seal, set_page_lsn,
+    HEADER_BYTES, IMAGE_START, NodeLabel, PAGE_BYTES, PageKind, PageView, checksum, seal,
+    set_page_lsn,
 };
 pub use inner::{Child, InnerView, children_min};
 pub use key::Key;
@@ -96,6 +102,7 @@ pub use leaf::{
     kept_capacity_bytes,
 };
 pub use node::{MAX_KEY_BYTES, NodeView, cell_bytes_max, content_bytes};
+pub use optimistic::{OptimisticCell, OptimisticNode};
 pub use overflow::{OverflowView, payload_bytes_max};
 pub use split::{Incoming, SplitPlan, can_merge, is_sparse, split_plan};
 pub use verify::{Verified, verify};

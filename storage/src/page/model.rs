@@ -79,6 +79,7 @@ impl Level {
         assert!(self.pages[index] == self.replica[index], "redo differs after {op:?}");
         let found = check(self.pages[index].bytes());
         assert_eq!(found, Ok(()), "after {op:?}");
+        optimistic::check_agrees(&self.pages[index]);
     }
 
     /// Splits a page as the tree does.

@@ -11,8 +11,8 @@
 //! The node's keys lie in `[low fence, high fence)`; without a high fence there is no upper bound.
 //! The prefix is what both fences begin with (nothing without a high fence), hence what every key
 //! between them begins with; keys are stored without it. It changes only when a fence does. A key
-//! head is the first four bytes of the suffix, padded with zeros: most steps of a search compare
-//! heads, which lie side by side, and look at no cell.
+//! head is the first four bytes of the suffix, padded with zeros: most steps of a search (`search`)
+//! compare heads, which lie side by side, and look at no cell.
 //!
 //! Space is counted by content: a node's *free bytes* are what would be contiguous after compaction.
 //! Whether an operation fits depends on them alone, never on where the cells lie.
@@ -27,6 +27,7 @@ use super::header::{
     PageKind, PageView, RIGHT_SIBLING, SLOT_COUNT,
 };
 use super::key::Key;
+use super::search::{Slots, search};
 use super::{inner, leaf};
 
 pub use crate::limits::MAX_KEY_BYTES;
@@ -181,47 +182,7 @@ impl<'a> NodeView<'a> {
             Ordering::Greater => return Err(self.count()),
             Ordering::Equal => {}
         }
-        self.search_suffix(first, suffix)
-    }
-
-    #[inline]
-    fn search_suffix(self, first: usize, suffix: &[u8]) -> Result<usize, usize> {
-        let head = head_of(suffix);
-        let slots = self.slots();
-        let mut base = first.min(slots.len());
-        let mut len = slots.len() - base;
-        // The position moves by a number, not by a jump: the branch would be mispredicted every
-        // second time.
-        while len > 1 {
-            let half = len / 2;
-            base += if slot_head(slots, base + half - 1) < head { half } else { 0 };
-            len -= half;
-        }
-        base += usize::from(len == 1 && slot_head(slots, base) < head);
-
-        // Usually one slot has this head. Where many do, they are searched by their suffixes.
-        let same_head = |slot: &[u8; SLOT_BYTES]| u32_be_at(slot, 0) == head;
-        if !slots.get(base).is_some_and(same_head) {
-            return Err(base);
-        }
-        match self.suffix(base).cmp(suffix) {
-            Ordering::Equal => return Ok(base),
-            Ordering::Greater => return Err(base),
-            Ordering::Less => base += 1,
-        }
-        if !slots.get(base).is_some_and(same_head) {
-            return Err(base);
-        }
-        let mut end = base + slots[base..].partition_point(same_head);
-        while base < end {
-            let middle = base.midpoint(end);
-            match self.suffix(middle).cmp(suffix) {
-                Ordering::Less => base = middle + 1,
-                Ordering::Greater => end = middle,
-                Ordering::Equal => return Ok(middle),
-            }
-        }
-        Err(base)
+        search(&ViewSlots { node: self, slots: self.slots() }, first, suffix)
     }
 
     pub(super) const fn bytes(self) -> &'a [u8] {
@@ -301,7 +262,25 @@ impl<'a> NodeView<'a> {
     }
 }
 
-#[inline]
-fn slot_head(slots: &[[u8; SLOT_BYTES]], slot: usize) -> u32 {
-    slots.get(slot).map_or(0, |slot| u32_be_at(slot, 0))
+/// The slots of a page that does not change.
+struct ViewSlots<'a> {
+    node: NodeView<'a>,
+    slots: &'a [[u8; SLOT_BYTES]],
+}
+
+impl Slots for ViewSlots<'_> {
+    #[inline]
+    fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[inline]
+    fn head(&self, slot: usize) -> u32 {
+        self.slots.get(slot).map_or(0, |slot| u32_be_at(slot, 0))
+    }
+
+    #[inline]
+    fn compare(&self, slot: usize, suffix: &[u8]) -> Ordering {
+        self.node.suffix(slot).cmp(suffix)
+    }
 }

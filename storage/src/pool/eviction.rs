@@ -121,11 +121,11 @@ impl Pool {
         let frames = self.arena.frames();
         (0..frames * FrameState::visits_max()).find_map(|_| {
             let index = self.clock.hand.fetch_add(1, Ordering::Relaxed) % frames;
-            let state = &self.frames[index];
+            let frame = FrameIndex::try_from(index).expect("frames are numbered by FrameIndex");
+            let state = self.state(frame);
             if state.is_held() || !state.cool() {
                 return None;
             }
-            let frame = FrameIndex::try_from(index).expect("frames are numbered by FrameIndex");
             self.evict(frame).then_some(frame)
         })
     }

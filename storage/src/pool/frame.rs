@@ -15,9 +15,8 @@ const CLAIMED: u32 = 1 << 31;
 /// Visits of the clock that a page in demand survives.
 const HEAT_MAX: u8 = 3;
 
-/// State of a frame, on a cache line of its own.
+/// State of a frame.
 #[derive(Debug)]
-#[repr(align(64))]
 pub struct FrameState {
     pins: AtomicU32,
     heat: AtomicU8,

@@ -31,7 +31,7 @@ impl<'p> Pin<'p> {
         self.page
     }
 
-    /// The frame, as a hint for [`Pool::optimistic`] and [`Pool::pin_hinted`].
+    /// The frame, as a hint for [`Pool::optimistic_hinted`] and [`Pool::pin_hinted`].
     #[must_use]
     pub const fn frame(&self) -> FrameIndex {
         self.frame

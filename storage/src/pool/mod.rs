@@ -1,8 +1,8 @@
 //! The buffer pool: pages of the page file in a fixed arena of frames.
 //!
-//! What it owns: the frames and their latches (`arena`, `latch`), the page table (`table`), the
-//! choice of the frame to use next (`eviction`), and the table of pages that are newer here than on
-//! disk (`dirty`). It reads pages and never writes one: that is `writeback::writer`.
+//! What it owns: the frames and their latches (`arena`, `latch`), the page table (`table`) and the
+//! hints that save the way to it (`hints`), the choice of the frame to use next (`eviction`), and
+//! the table of pages that are newer here than on disk (`dirty`). It reads pages and never writes one: that is `writeback::writer`.
 //!
 //! What must hold:
 //!
@@ -25,6 +25,8 @@ pub mod frame;
 mod guard;
 mod hash;
 mod held;
+mod hints;
+mod hits;
 pub mod latch;
 mod table;
 
@@ -39,6 +41,7 @@ use std::sync::{Arc, OnceLock};
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::AlignedBuf;
+use seawall_wal::planted::{Bug, is_planted};
 use seawall_wal::sync::Mutex;
 use seawall_wal::{Error, PageId, Result};
 
@@ -49,6 +52,8 @@ use self::arena::{Arena, FrameIndex, OptimisticPage};
 use self::dirty::DirtyTable;
 use self::eviction::{ClaimedFrame, Clock};
 use self::frame::FrameState;
+use self::hints::FrameHints;
+use self::hits::Hits;
 use self::table::{Found, LoadTicket, PageTable};
 
 pub use self::eviction::FrameProvider;
@@ -63,13 +68,25 @@ pub const LOAD_BATCH_MAX: usize = 64;
 pub struct Pool {
     page_file: Arc<PageFile>,
     arena: Arena,
-    frames: Box<[FrameState]>,
     table: PageTable,
+    hints: FrameHints,
+    hits: Hits,
     clock: Clock,
     dirty: Arc<DirtyTable>,
     provider: OnceLock<Box<dyn FrameProvider>>,
     /// Buffers that pages are read into and verified in.
     buffers: Mutex<Vec<AlignedBuf>>,
+}
+
+/// What became of a look at a page without pin or latch.
+#[derive(Debug)]
+pub enum Optimistic<'p> {
+    /// The page, to be validated.
+    Page(OptimisticPage<'p>),
+    /// It is being changed, or moved just now.
+    Busy,
+    /// It is not resident.
+    Missing,
 }
 
 /// Figures of a pool.
@@ -102,8 +119,9 @@ impl Pool {
         Ok(Self {
             page_file,
             arena,
-            frames: (0..frames).map(|_| FrameState::new()).collect(),
             table: PageTable::new(),
+            hints: FrameHints::new(frames),
+            hits: Hits::new(),
             clock: Clock::new(count),
             dirty,
             provider: OnceLock::new(),
@@ -152,7 +170,7 @@ impl Pool {
     pub fn stats(&self) -> PoolStats {
         let counts = self.table.counts();
         PoolStats {
-            hits: counts.hits,
+            hits: counts.hits + self.hits.count(),
             misses: counts.misses,
             resident: to_u64(counts.resident),
             frames: to_u64(self.frames()),
@@ -184,7 +202,14 @@ impl Pool {
     /// Pins a page that is resident. Neither reads nor waits, so it may be called with a latch
     /// held.
     pub fn pin_resident(&self, page: PageId) -> Option<Pin<'_>> {
-        self.table.find(page, |frame| self.pin_frame(page, frame))
+        let hinted = self.hints.find(page).and_then(|hint| self.pin_hinted(hint, page));
+        if hinted.is_some() {
+            self.hits.add(1);
+            return hinted;
+        }
+        let pin = self.table.find(page, |frame| self.pin_frame(page, frame))?;
+        self.hints.note(page, pin.frame());
+        Some(pin)
     }
 
     /// Pins pages, in order, reading those that are not resident side by side. Not with a latch
@@ -223,16 +248,37 @@ impl Pool {
         Ok(pins)
     }
 
-    /// Reads `page` without pin or latch where a hint says it was; `None` where it is not there any
-    /// more or is being changed. The answers count only once they are validated.
+    /// Reads a resident page without pin or latch; the answers count only once they are validated.
+    /// Like [`Self::pin_resident`] it neither reads nor waits. [`Self::count_hits`] counts what was
+    /// found, at the end of the way.
+    #[inline]
     #[must_use]
-    pub fn optimistic(&self, hint: FrameIndex, page: PageId) -> Option<OptimisticPage<'_>> {
+    pub fn optimistic(&self, page: PageId) -> Optimistic<'_> {
+        let hinted = self.hints.find(page).and_then(|hint| self.optimistic_hinted(hint, page));
+        if let Some(page) = hinted {
+            return Optimistic::Page(page);
+        }
+        let Some(frame) = self.hint(page) else { return Optimistic::Missing };
+        self.hints.note(page, frame);
+        self.optimistic_hinted(frame, page).map_or(Optimistic::Busy, Optimistic::Page)
+    }
+
+    /// Counts pages that were found by [`Self::optimistic`].
+    #[inline]
+    pub fn count_hits(&self, pages: u64) {
+        self.hits.add(pages);
+    }
+
+    /// Reads `page` without pin or latch where a hint says it was; `None` where it is not there any
+    /// more or is being changed.
+    #[must_use]
+    pub fn optimistic_hinted(&self, hint: FrameIndex, page: PageId) -> Option<OptimisticPage<'_>> {
         let found = self.arena.optimistic(hint, page)?;
         self.state(hint).warm();
         Some(found)
     }
 
-    /// Where a resident page is, as a hint for [`Self::optimistic`].
+    /// Where a resident page is, as a hint for [`Self::optimistic_hinted`].
     #[must_use]
     pub fn hint(&self, page: PageId) -> Option<FrameIndex> {
         self.table.find(page, |frame| frame)
@@ -241,14 +287,19 @@ impl Pool {
     /// Pins `page` by a hint, without the page table; `None` where it is not there any more.
     #[must_use]
     pub fn pin_hinted(&self, hint: FrameIndex, page: PageId) -> Option<Pin<'_>> {
-        let state = self.frames.get(seawall_wal::codec::to_usize(u64::from(hint)))?;
-        if !state.try_pin() {
+        // A look first: a pin of a frame that has another page would write its line in vain.
+        if !self.is_in(hint, page) || !self.state(hint).try_pin() {
             return None;
         }
         let pin = Pin::pinned(self, page, hint);
-        state.warm();
+        self.state(hint).warm();
         // Pinned frames keep their page, so the answer is final.
-        (self.arena.page(hint) == Some(page)).then_some(pin)
+        self.is_in(hint, page).then_some(pin)
+    }
+
+    fn is_in(&self, hint: FrameIndex, page: PageId) -> bool {
+        seawall_wal::codec::to_usize(u64::from(hint)) < self.frames()
+            && (self.arena.page(hint) == Some(page) || is_planted(Bug::TrustHint))
     }
 
     fn pin_or<'p>(
@@ -339,11 +390,12 @@ impl Pool {
         drop(bytes);
         ticket.publish(frame, || self.state(frame).publish());
         claimed.published();
+        self.hints.note(page, frame);
         Pin::pinned(self, page, frame)
     }
 
     fn state(&self, frame: FrameIndex) -> &FrameState {
-        &self.frames[seawall_wal::codec::to_usize(u64::from(frame))]
+        self.arena.state(frame)
     }
 
     fn take_buffer(&self) -> AlignedBuf {

@@ -10,7 +10,7 @@ use seawall_wal::disk::sim::{EIO, Fault, FaultEffect, OperationKind};
 use seawall_wal::{Error, PageId};
 
 use super::{LOAD_BATCH_MAX, Pool};
-use crate::page::{PageRead, PageView};
+use crate::page::{PageLoad, PageRead, PageView};
 use crate::writeback::rig::{PAGE_BYTES, Rig, open_pages, value_of};
 
 fn page(number: u64) -> PageId {
@@ -155,12 +155,12 @@ fn a_hint_finds_its_page_until_it_is_evicted() {
     assert!(rig.pool.pin_hinted(frame, page(1)).is_some());
     assert!(rig.pool.pin_hinted(frame, page(2)).is_none());
     assert!(rig.pool.pin_hinted(99, page(1)).is_none());
-    let optimistic = rig.pool.optimistic(frame, page(1)).unwrap();
+    let optimistic = rig.pool.optimistic_hinted(frame, page(1)).unwrap();
     for number in 2..40 {
         rig.pool.pin(page(number)).unwrap();
     }
     assert!(!optimistic.validate());
-    assert!(rig.pool.optimistic(frame, page(1)).is_none());
+    assert!(rig.pool.optimistic_hinted(frame, page(1)).is_none());
     assert!(rig.pool.pin_hinted(frame, page(1)).is_none());
     // The failed pins have let go: every frame can still be used.
     let pins: Vec<_> = (1..5).map(|number| rig.pool.pin(page(number)).unwrap()).collect();
@@ -223,11 +223,11 @@ fn threads_on_a_small_pool_lose_no_change_and_see_no_mixture() {
                             // Without the pin, so that the frame may get another page.
                             let frame = pin.frame();
                             drop(pin);
-                            let Some(read) = rig.pool.optimistic(frame, page(number)) else {
+                            let Some(read) = rig.pool.optimistic_hinted(frame, page(number)) else {
                                 continue;
                             };
-                            let mut bytes = vec![0; PAGE_BYTES];
-                            read.copy_to(0, &mut bytes);
+                            let mut bytes = Vec::new();
+                            read.append_to(0, PAGE_BYTES, &mut bytes);
                             if read.validate() {
                                 assert_eq!(PageView::new(&bytes).page_id(), page(number));
                                 assert!(value_of(&bytes).is_ok());

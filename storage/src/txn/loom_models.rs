@@ -12,7 +12,9 @@ use seawall_wal::sync::thread;
 use seawall_wal::{Lsn, TreeId, TxnId};
 
 use super::{Appenders, CommitCell, CommitGate, Fate, Snapshots, TxnTable, Written};
-use crate::version::{Bulk, BulkTable, Head, Reader, Seen, VersionKey, VersionStore};
+use crate::page::Key;
+use crate::pool::latch::{Latch, Parking};
+use crate::version::{Bulk, BulkTable, Head, KeyHash, Reader, Seen, VersionKey, VersionStore};
 
 /// Context switches forced upon a model: three find every bug that was planted here.
 const PREEMPTIONS: usize = 3;
@@ -113,6 +115,53 @@ fn no_version_that_a_registered_reader_needs_is_collected() {
         }
         snapshots.release(slot);
         collector.join().unwrap();
+    });
+}
+
+/// Pages are read without a latch: what a rollback has undone, and whose version it has dropped, must
+/// not pass for what stands in the page.
+#[test]
+fn a_reader_without_a_latch_takes_no_value_that_was_rolled_back() {
+    struct Leaf {
+        latch: Latch,
+        parking: Parking,
+        value: AtomicU64,
+    }
+    impl Leaf {
+        fn put(&self, before: impl FnOnce(), value: u64) {
+            self.latch.exclusive(&self.parking);
+            before();
+            self.value.store(value, Ordering::Relaxed);
+            self.latch.release_exclusive(&self.parking);
+        }
+    }
+    model(|| {
+        let leaf = Arc::new(Leaf {
+            latch: Latch::new(),
+            parking: Parking::new(),
+            value: AtomicU64::new(1),
+        });
+        let versions = Arc::new(VersionStore::new());
+        let writer = {
+            let (leaf, versions) = (Arc::clone(&leaf), Arc::clone(&versions));
+            thread::spawn(move || {
+                let key = VersionKey::new(TreeId::new(1), b"k");
+                let writer = Arc::new(CommitCell::new());
+                let before = Some(Cell::inline(b"1"));
+                leaf.put(|| versions.push(&key, &writer, before, false, Lsn::NONE), 2);
+                leaf.put(|| {}, 1);
+                versions.remove_head(&key, &writer);
+                writer.roll_back();
+            })
+        };
+        if let Some(version) = leaf.latch.version() {
+            let value = leaf.value.load(Ordering::Relaxed);
+            let hash = KeyHash::new(TreeId::new(1), Key::whole(b"k"));
+            if !versions.may_have(hash) && leaf.latch.validate(version) {
+                assert_eq!(value, 1, "an uncommitted value without a version");
+            }
+        }
+        writer.join().unwrap();
     });
 }
 

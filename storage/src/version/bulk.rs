@@ -10,7 +10,9 @@
 //! * the rollback has put every before-image back: then no page has a stamp to ask about, and who
 //!   still holds one, having copied it from a page, looks at the page again.
 //!
-//! A stamp is looked up under the latch of its leaf, where the entry cannot go before the stamp.
+//! A stamp is looked up under the latch of its leaf, where the entry cannot go before the stamp; or
+//! by one who validates the leaf afterwards: what the table does not know any more because of a
+//! rollback, it forgot after the leaf was changed, and the look into the table is an `Acquire` of that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

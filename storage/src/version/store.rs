@@ -3,8 +3,10 @@
 //! a key's chain is also its write lock: a head whose writer is active belongs to that writer.
 //!
 //! Everything about one key happens under the latch of its leaf: a writer pushes its head while it
-//! holds the leaf exclusively, and a reader takes cell and version under one shared latch. The shard
-//! mutex ranks below latches and nothing is waited for under it (invariant L1).
+//! holds the leaf exclusively, and a reader takes cell and version under one shared latch, or under
+//! one version of the leaf that it validates afterwards. The shard mutex ranks below latches and
+//! nothing is waited for under it (invariant L1). Of most keys a reader knows without it that there
+//! are no versions (`filter`).
 //!
 //! A version is dropped once its writer's commit is at or below the collection horizon, or when its
 //! writer has been rolled back and the page shows the before-image again. A key without a chain is
@@ -21,6 +23,7 @@ use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 
 use super::cell::CellBuf;
+use super::filter::{Filter, KeyHash};
 use super::key::VersionKey;
 use crate::txn::{CommitCell, Fate};
 
@@ -70,6 +73,8 @@ struct Shard {
 #[derive(Debug)]
 pub(crate) struct VersionStore {
     shards: Box<[Mutex<Shard>]>,
+    /// Counts every version that a chain has.
+    filter: Filter,
     bytes: AtomicU64,
 }
 
@@ -141,14 +146,20 @@ impl VersionStore {
     pub(crate) fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
+            filter: Filter::new(),
             bytes: AtomicU64::new(0),
         }
     }
 
     fn shard(&self, key: &[u8]) -> &Mutex<Shard> {
-        let hash = crc32c::crc32c(key);
-        let count = u32::try_from(self.shards.len()).expect("a small constant");
-        &self.shards[seawall_wal::codec::to_usize(u64::from(hash % count))]
+        &self.shards[KeyHash::of_bytes(key).choose(self.shards.len())]
+    }
+
+    /// Whether a key may have versions. `false` says that it has none, to one who holds the leaf's
+    /// latch, or validates the leaf afterwards: then the cell is what everybody sees.
+    #[inline]
+    pub(crate) fn may_have(&self, hash: KeyHash) -> bool {
+        self.filter.may_have(hash)
     }
 
     /// Memory taken, in bytes, estimated.
@@ -219,7 +230,9 @@ impl VersionStore {
         needs_purge: bool,
         horizon: Lsn,
     ) {
-        let mut shard = self.shard(key.as_bytes()).lock();
+        let hash = KeyHash::of_bytes(key.as_bytes());
+        let mut shard = self.shards[hash.choose(self.shards.len())].lock();
+        self.filter.add(hash);
         let version =
             Version { writer: Arc::clone(writer), before: before.map(CellBuf::from), needs_purge };
         let bytes = version.bytes() + key.as_bytes().len() + VERSION_BYTES;
@@ -276,6 +289,7 @@ impl VersionStore {
             return;
         };
         let version = chain.remove(at);
+        self.filter.remove(KeyHash::of_bytes(key));
         let bytes = version.bytes() + key.len() + VERSION_BYTES;
         self.bytes.fetch_sub(to_u64(bytes), Ordering::Relaxed);
         if chain.is_empty() {

@@ -250,3 +250,18 @@ pub fn validated() -> Scenario {
     ];
     scenario("validated", [insert(0, 100), insert(16, 100)], operations)
 }
+
+/// A commit comes in while a reader of the same key copies the value without a latch.
+#[must_use]
+pub fn read_meets_write() -> Scenario {
+    let operations = [
+        begin(0),
+        Do(0, Step::Get(0, 0)),
+        insert_during(Window::CellSeen, 16, 50),
+        Do(0, Step::Get(0, 16)),
+        insert_during(Window::CellSeen, 16, 700),
+        Operation::Get(0, 16),
+        commit(0),
+    ];
+    scenario("read meets write", [insert(0, 100), insert(16, 100)], operations)
+}

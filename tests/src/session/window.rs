@@ -68,6 +68,7 @@ impl Windows {
             Point::RegisteringSnapshot => Window::RegisteringSnapshot,
             Point::WorkingOutHorizon => Window::WorkingOutHorizon,
             Point::Validated => Window::Validated,
+            Point::CellSeen => Window::CellSeen,
         });
     }
 
