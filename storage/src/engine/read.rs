@@ -106,7 +106,8 @@ pub(crate) enum Found {
     Overflow,
 }
 
-/// Pairs copied out of one leaf.
+/// Pairs copied out of one leaf: the page as a whole where every cell of it is seen, or else value by
+/// value.
 #[derive(Debug, Default)]
 pub(crate) struct LeafPairs {
     bytes: Vec<u8>,
@@ -120,6 +121,9 @@ struct PairAt {
     /// `None` while it is not known whether there is a value.
     found: Option<Found>,
 }
+
+/// From so many cells on a page is copied whole: it takes as long as some of its values do.
+const WHOLE_COPY_MIN: usize = 4;
 
 /// What remains of a range after one of its leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +156,18 @@ impl LeafPairs {
         leaf.key_at(slot).append_to(&mut self.bytes);
         let end = self.bytes.len();
         self.pairs.push(PairAt { key: start..end, value: end..end, found: None });
+    }
+
+    /// Copies a page with the cells of `slots` that are no ghosts.
+    fn copy_page(&mut self, page: &[u8], slots: Range<usize>) {
+        debug_assert!(self.bytes.is_empty(), "the places in the copy are those in the page");
+        self.bytes.extend_from_slice(page);
+        for (key, value, is_link) in LeafView::new(page).live_cells(slots) {
+            let start = self.bytes.len();
+            key.append_to(&mut self.bytes);
+            let found = if is_link { Found::Overflow } else { Found::Inline };
+            self.pairs.push(PairAt { key: start..self.bytes.len(), value, found: Some(found) });
+        }
     }
 
     fn set_value(&mut self, index: usize, value: &[u8], found: Found) {
@@ -502,6 +518,12 @@ impl Engine {
     ) -> Vec<(usize, Behind)> {
         let leaf = LeafView::new(page.bytes());
         let mut all_behind = Vec::new();
+        let is_all_seen =
+            page_lsn(page) <= at.low_lsn || self.versions.is_empty() && self.bulks.is_empty();
+        if is_all_seen && slots.len() >= WHOLE_COPY_MIN {
+            out.copy_page(page.bytes(), slots);
+            return all_behind;
+        }
         for slot in slots {
             let index = out.len();
             let show = |value: &[u8], found| {

@@ -13,6 +13,8 @@
 //! It lies inside what it counts, so a cell that gives up *n* bytes and keeps them as capacity has
 //! exactly its old length: a delete never needs space.
 
+use std::ops::Range;
+
 use seawall_wal::codec::DecodeError;
 use seawall_wal::record::{Cell, Stamp};
 use seawall_wal::{Lsn, PageId, TxnId};
@@ -20,7 +22,7 @@ use seawall_wal::{Lsn, PageId, TxnId};
 use super::bytes::{short_at, slice_at, u8_at, u64_at};
 use super::header::{PageKind, PageView};
 use super::key::Key;
-use super::node::{NodeView, SLOT_BYTES, cell_bytes_max, content_bytes};
+use super::node::{NodeView, SLOT_BYTES, Slot, cell_bytes_max, content_bytes};
 
 pub(super) const VALUE_LEN: usize = 0;
 pub(super) const CELL_FLAGS: usize = VALUE_LEN + 2;
@@ -148,6 +150,28 @@ impl<'a> LeafView<'a> {
     pub fn cell_at(self, slot: usize) -> Cell<'a> {
         let slot = self.node.slot(slot);
         decode_tail(self.node.bytes(), slot.offset + slot.suffix_len)
+    }
+
+    /// The cells of `slots` that are no ghosts: key, place of the value in the page, and whether that
+    /// is the link to an overflow value. Stamps and kept capacity are passed over.
+    pub fn live_cells(
+        self,
+        slots: Range<usize>,
+    ) -> impl Iterator<Item = (Key<'a>, Range<usize>, bool)> {
+        let (bytes, prefix) = (self.node.bytes(), self.node.prefix());
+        let slots = self.node.slots().get(slots).unwrap_or_default();
+        slots.iter().filter_map(move |slot| {
+            let slot = Slot::decode(slot);
+            let tail = slot.offset + slot.suffix_len;
+            let flags = u8_at(bytes, tail + CELL_FLAGS);
+            if flags & GHOST != 0 {
+                return None;
+            }
+            let start = tail + TAIL_HEAD_BYTES + stamp_len(flags);
+            let value = start..start + short_at(bytes, tail + VALUE_LEN);
+            let suffix = slice_at(bytes, slot.offset..tail);
+            Some((Key { prefix, suffix }, value, flags & OVERFLOW != 0))
+        })
     }
 
     /// The cell of `key`.

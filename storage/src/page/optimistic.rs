@@ -209,6 +209,13 @@ pub(super) fn check_agrees(page: &super::PageBuf) {
     assert_eq!(node.label(), header.label());
     assert_eq!(node.page_lsn(), header.page_lsn());
     let (leaf, inner) = (LeafView::new(bytes), InnerView::new(bytes));
+    if header.kind() == PageKind::Leaf {
+        let live = leaf.live_cells(0..leaf.count());
+        let live = live.map(|(key, value, link)| (key.to_vec(), bytes[value].to_vec(), link));
+        let cells = (0..leaf.count()).map(|slot| (leaf.key_at(slot).to_vec(), leaf.cell_at(slot)));
+        let cells = cells.filter(|(_, cell)| !cell.is_ghost);
+        assert!(live.eq(cells.map(|(key, cell)| (key, cell.value.to_vec(), cell.is_overflow))));
+    }
     let mut keys: Vec<_> = (0..leaf.count()).map(|slot| leaf.key_at(slot).to_vec()).collect();
     keys.extend(leaf.high_fence().map(super::Key::to_vec));
     keys.push(leaf.low_fence().to_vec());

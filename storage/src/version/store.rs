@@ -167,6 +167,11 @@ impl VersionStore {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether no key has versions; holds for the keys of a leaf under its latch.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
     /// What a reader sees who finds a cell without a stamp in the page, or none. `sees` answers for
     /// the stamps of replaced cells. The caller holds the leaf's latch.
     pub(crate) fn see(

@@ -12,9 +12,9 @@ use crate::settings::Settings;
 
 pub use meeting::{
     backup, change_meets_page_write, checkpoint_meets_page_write, commit_before_checkpoint,
-    commit_meets_master_record, frees_before_checkpoint, late_first_write, registering_snapshot,
-    serializable_reads, settled_values, shortened_values, snapshots, validated,
-    working_out_horizon,
+    commit_meets_master_record, frees_before_checkpoint, late_first_write, read_meets_write,
+    registering_snapshot, serializable_reads, settled_values, shortened_values, snapshots,
+    validated, working_out_horizon,
 };
 
 use Durability::{Relaxed, Sync};
