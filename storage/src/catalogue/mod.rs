@@ -5,4 +5,4 @@ pub mod row;
 mod size;
 
 pub(crate) use registry::{ExclusiveTree, Registry, SharedTree, TreeInfo};
-pub(crate) use row::{CATALOGUE_ROOT, TreeRow, TreeState};
+pub(crate) use row::{CATALOGUE_ROOT, TrailRow, TreeRow, TreeState};

@@ -275,7 +275,8 @@ impl Database {
     pub fn sync(&self) -> Result<Lsn> {
         let engine = &self.shared.core.engine;
         engine.check_open()?;
-        let lsn = engine.log.contiguous_lsn();
+        // What was given out as committed may lie behind a record that is still being copied.
+        let lsn = engine.log.reserved_lsn();
         engine.log.wait_durable(lsn)?;
         Ok(lsn)
     }
@@ -287,7 +288,7 @@ impl Database {
     pub fn sync_async(&self) -> Result<CommitFuture> {
         let engine = &self.shared.core.engine;
         engine.check_open()?;
-        Ok(CommitFuture::new(&self.shared, engine.log.contiguous_lsn(), true))
+        Ok(CommitFuture::new(&self.shared, engine.log.reserved_lsn(), true))
     }
 
     /// Writes every page that lacks a change up to now, takes a checkpoint and recycles the log.
@@ -383,5 +384,36 @@ impl BackOff {
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Database").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use seawall_wal::TxnId;
+    use seawall_wal::disk::SimDisk;
+    use seawall_wal::log::{CreditRequest, CreditWait};
+    use seawall_wal::record::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_sync_covers_a_commit_behind_a_record_that_is_still_being_copied() -> Result<()> {
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
+        let database = options.manual_background(true).open("/db")?;
+        let tree = database.tree("t")?;
+        let engine = &database.shared_core().engine;
+        let request = CreditRequest { payload_bytes: 256, ..CreditRequest::default() };
+        let mut credit = engine.log.credit(&request, &CreditWait::PATIENT)?;
+        let mut appender = engine.appenders.acquire();
+        let record = appender.encoder.encode(TxnId::NONE, Lsn::NONE, &Body::CheckpointBegin);
+        let being_copied = engine.log.reserve(&mut credit, record.padded_length());
+        let commit = tree.insert_async("key", "value")?;
+        let sync = database.sync_async()?;
+        assert!(sync.lsn() >= commit.lsn(), "{} and {}", sync.lsn(), commit.lsn());
+        engine.log.publish(being_copied, record);
+        sync.wait()?;
+        commit.wait()?;
+        Ok(())
     }
 }

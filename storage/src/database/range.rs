@@ -15,14 +15,23 @@ use super::core::Shared;
 use super::registered::Registered;
 use crate::Value;
 use crate::catalogue::TreeInfo;
-use crate::engine::{Engine, Found, LeafPairs, ReadAt, Rest};
+use crate::engine::{Found, LeafPairs, ReadAt, Rest};
 use crate::key_range::KeyBounds;
 use crate::txn::{CommitCell, ReadRange, ReadSet};
 
 type Pair = (Value, Value);
 
-/// An iterator over the pairs of a range, in key order, from both ends. It reads one leaf at a time
-/// and sees one moment of the database (in a transaction, also the transaction's own writes).
+/// A pair as it was copied from its leaf: of a large value only the link, which is followed when the
+/// pair is taken. A leaf can link to far more than memory holds.
+struct Copied {
+    key: Value,
+    value: Value,
+    found: Found,
+}
+
+/// An iterator over the pairs of a range, in key order, from both ends. It reads one leaf at a time, and
+/// a large value when its pair is taken; it sees one moment of the database (in a transaction, also the
+/// transaction's own writes).
 ///
 /// An error ends it. It keeps old versions from being collected while it lives, never the log.
 /// Where that takes too much memory for too long it is revoked, and ends with
@@ -33,8 +42,8 @@ pub struct Range<'tx> {
     reader: Reader,
     /// What has not been read yet; `None` when everything has.
     rest: Option<KeyBounds>,
-    front: VecDeque<Pair>,
-    back: VecDeque<Pair>,
+    front: VecDeque<Copied>,
+    back: VecDeque<Copied>,
     leaf: LeafPairs,
     transaction: PhantomData<&'tx ()>,
 }
@@ -154,10 +163,12 @@ impl Range<'_> {
         engine.check_open()?;
         self.leaf.clear();
         let rest = match end {
-            End::Front => engine.copy_first_leaf(&self.tree, bounds, at, &mut self.leaf)?,
-            End::Back => engine.copy_last_leaf(&self.tree, bounds, at, &mut self.leaf)?,
+            End::Front => engine.copy_first_leaf(&self.tree, bounds, at, &mut self.leaf),
+            End::Back => engine.copy_last_leaf(&self.tree, bounds, at, &mut self.leaf),
         };
-        Ok(Some(rest))
+        // A tree that was dropped since may be gone, and its pages others'.
+        self.reader.at().check()?;
+        rest.map(Some)
     }
 
     /// Goes on to what remains behind a leaf that was read from `end`.
@@ -179,11 +190,59 @@ impl Range<'_> {
             End::Front => &mut self.front,
             End::Back => &mut self.back,
         };
-        let appended = append_pairs(&self.shared.core.engine, &self.leaf, pairs);
-        self.reader.at().check()?;
-        appended?;
+        pairs.extend((0..self.leaf.len()).map(|index| {
+            let (key, value, found) = self.leaf.get(index);
+            Copied { key: Value::from(key), value: Value::from(value), found }
+        }));
         self.advance(end, rest);
         Ok(())
+    }
+
+    /// Takes the next pair from `end`, its value not looked for.
+    fn pop(&mut self, end: End) -> Option<Result<Copied>> {
+        loop {
+            let (first, other) = match end {
+                End::Front => (self.front.pop_front(), &mut self.back),
+                End::Back => (self.back.pop_back(), &mut self.front),
+            };
+            if let Some(copied) = first {
+                return Some(Ok(copied));
+            }
+            if self.rest.is_none() {
+                let last = match end {
+                    End::Front => other.pop_front(),
+                    End::Back => other.pop_back(),
+                };
+                return last.map(Ok);
+            }
+            if let Err(error) = self.fill(end) {
+                self.end();
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// The next key, whose value is not looked for.
+    pub(super) fn next_key(&mut self) -> Option<Result<Value>> {
+        self.pop(End::Front).map(|taken| taken.map(|copied| copied.key))
+    }
+
+    fn next_from(&mut self, end: End) -> Option<Result<Pair>> {
+        let taken = self.pop(end)?;
+        let pair = taken.and_then(|Copied { key, value, found }| match found {
+            Found::Inline => Ok((key, value)),
+            Found::Overflow => Ok((key, Value::from(self.large_value(&value)?))),
+        });
+        Some(pair.inspect_err(|_| self.end()))
+    }
+
+    /// The value behind a link that was copied.
+    fn large_value(&self, link: &[u8]) -> Result<Vec<u8>> {
+        let engine = &self.shared.core.engine;
+        engine.check_open()?;
+        let value = engine.read_overflow(link);
+        self.reader.at().check()?;
+        value
     }
 
     fn end(&mut self) {
@@ -198,15 +257,13 @@ impl Range<'_> {
         mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<R>,
     ) -> Result<Option<R>> {
         while let Some(rest) = self.copy_leaf(End::Front)? {
+            // Before anything of the leaf is shown: the closure may panic.
+            self.reader.note(End::Front, &rest);
             for index in 0..self.leaf.len() {
                 let (key, value, found) = self.leaf.get(index);
                 let flow = match found {
                     Found::Inline => visit(key, value),
-                    Found::Overflow => {
-                        let value = self.shared.core.engine.read_overflow(value);
-                        self.reader.at().check()?;
-                        visit(key, &value?)
-                    }
+                    Found::Overflow => visit(key, &self.large_value(value)?),
                 };
                 if let ControlFlow::Break(result) = flow {
                     self.reader.note(End::Front, &Rest::From(successor(key)));
@@ -224,53 +281,17 @@ fn successor(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 
-fn append_pairs(engine: &Engine, leaf: &LeafPairs, out: &mut VecDeque<Pair>) -> Result<()> {
-    let from = out.len();
-    for index in 0..leaf.len() {
-        let (key, value, found) = leaf.get(index);
-        let value = match found {
-            Found::Inline => Value::from(value),
-            Found::Overflow => Value::from(engine.read_overflow(value)?),
-        };
-        out.push_back((Value::from(key), value));
-    }
-    debug_assert_eq!(out.len() - from, leaf.len());
-    Ok(())
-}
-
 impl Iterator for Range<'_> {
     type Item = Result<Pair>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(pair) = self.front.pop_front() {
-                return Some(Ok(pair));
-            }
-            if self.rest.is_none() {
-                return self.back.pop_front().map(Ok);
-            }
-            if let Err(error) = self.fill(End::Front) {
-                self.end();
-                return Some(Err(error));
-            }
-        }
+        self.next_from(End::Front)
     }
 }
 
 impl DoubleEndedIterator for Range<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(pair) = self.back.pop_back() {
-                return Some(Ok(pair));
-            }
-            if self.rest.is_none() {
-                return self.front.pop_back().map(Ok);
-            }
-            if let Err(error) = self.fill(End::Back) {
-                self.end();
-                return Some(Err(error));
-            }
-        }
+        self.next_from(End::Back)
     }
 }
 

@@ -138,9 +138,13 @@ impl Transaction {
         let mut removed = 0;
         loop {
             let mut keys = Vec::new();
-            for pair in self.bounded(tree, bounds.clone())?.take(REMOVE_BATCH) {
-                keys.push(pair?.0);
+            let mut range = self.bounded(tree, bounds.clone())?;
+            while keys.len() < REMOVE_BATCH
+                && let Some(key) = range.next_key()
+            {
+                keys.push(key?);
             }
+            drop(range);
             for key in &keys {
                 removed += u64::from(self.remove(tree, key)?);
             }
@@ -293,15 +297,15 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that uses a transaction and writes;
-    /// [`Error::InvalidArgument`] for a savepoint of another transaction. After any but the last,
-    /// roll back: part of it may be undone.
+    /// [`Error::InvalidArgument`] for a savepoint of another transaction, and for one behind a
+    /// savepoint that was gone back to. After any but the last, roll back: part of it may be undone.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
         if savepoint.live_id != self.live_id {
             let why = "the savepoint is of another transaction";
             return Err(Error::InvalidArgument(why.into()));
         }
         let _writing = self.shared.core.admit_write()?;
-        self.with(|unit| self.shared.core.engine.undo_unit_to_mark(unit, &savepoint.mark))
+        self.with(|unit| self.shared.core.engine.undo_unit_to_mark(unit, savepoint.mark))
     }
 
     /// Undoes everything, as dropping does, and tells of errors.

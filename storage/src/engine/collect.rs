@@ -7,25 +7,22 @@ use seawall_wal::codec::to_u64;
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::{Body, Op, PageRef};
 use seawall_wal::sync::atomic::Ordering;
-use seawall_wal::{Error, Lsn, Result, TreeId};
+use seawall_wal::{Error, Lsn, Result};
 
 use super::Engine;
 use super::append::{Chain, page_lsn};
 use super::auto_commit::CHANGE_RECORD_BYTES;
 use crate::catalogue::TreeInfo;
-use crate::page::{InnerView, LeafView, PageRead, is_sparse};
+use crate::page::{LeafView, PageRead, is_sparse};
 use crate::planted::{Bug, is_planted};
-use crate::pool::{ExclusivePage, SharedPage};
+use crate::pool::ExclusivePage;
 use crate::tree::Seek;
-use crate::version::{KeySpan, VersionKey};
+use crate::version::VersionKey;
 
 /// Entries of a shard of the version store that one step looks at.
 const COLLECT_PER_STEP: usize = 256;
 /// Keys whose leaves one step purges.
 const PURGE_PER_STEP: usize = 64;
-
-/// Leaves on the trail of a huge transaction that one step purges.
-const SWEEP_PER_STEP: usize = 64;
 /// Most bytes of the operations of a purge record, in pages. Keys are whole in it, and shortened in the
 /// page, so those of a leaf may need several records.
 const PURGE_PAGES: usize = 2;
@@ -46,13 +43,6 @@ pub(crate) struct Collected {
     pub(crate) has_dismantled: bool,
 }
 
-/// Leaves to be purged on the trail of a huge transaction.
-#[derive(Debug)]
-pub(crate) struct Sweep {
-    next: VersionKey,
-    high: Vec<u8>,
-}
-
 /// A cell that can be purged.
 struct Purgeable {
     is_ghost: bool,
@@ -63,13 +53,15 @@ struct Purgeable {
 
 /// What became of a leaf.
 #[derive(Debug, Default)]
-struct Purged {
+pub(super) struct Purged {
     is_done: bool,
     /// One record did not take everything.
     has_more: bool,
     is_mergeable: bool,
+    /// A change of the catalogue holds the tree: what is due there stays due.
+    pub(super) is_held: bool,
     /// Where the leaf behind it begins.
-    rest: Option<Vec<u8>>,
+    pub(super) rest: Option<Vec<u8>>,
 }
 
 impl Engine {
@@ -126,9 +118,11 @@ impl Engine {
 
     /// What a step logs. Whatever fails stays due.
     fn clean_up(&self, horizon: Lsn, done: &mut Collected) -> Result<()> {
+        self.take_up_aside();
         let mut due = self.versions.take_purgeable(PURGE_PER_STEP).into_iter();
         while let Some(key) = due.next() {
             match self.purge_leaf(&key, horizon) {
+                Ok(purged) if purged.is_held => self.set_key_aside(key),
                 Ok(_) => done.purged_keys += 1,
                 // Nobody misses what is left there.
                 Err(error) if self.tell_damage(&error) => done.purged_keys += 1,
@@ -144,57 +138,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets huge transactions behind whose stamps nobody looks any more, and has their trail swept.
-    pub(crate) fn reap_bulks(&self, horizon: Lsn) {
-        for bulk in self.bulks.reap(horizon) {
-            let spans = bulk.take_spans().into_iter();
-            self.sweep_all(spans.filter(|(_, span)| span.needs_purge));
-        }
-    }
-
-    /// Has the leaves of these keys purged: those that a huge transaction deleted or shortened, or
-    /// inserted before it was rolled back.
-    pub(crate) fn sweep_all(&self, spans: impl IntoIterator<Item = (TreeId, KeySpan)>) {
-        let sweeps = spans
-            .into_iter()
-            .map(|(tree, span)| Sweep { next: VersionKey::new(tree, &span.low), high: span.high });
-        self.sweeps.lock().extend(sweeps);
-    }
-
-    /// Purges the next leaves of the oldest sweep. Returns how many it has looked at.
-    fn sweep_step(&self, horizon: Lsn) -> Result<usize> {
-        let Some(mut sweep) = self.sweeps.lock().pop_front() else { return Ok(0) };
-        for leaf in 1..=SWEEP_PER_STEP {
-            let rest = match self.purge_leaf(&sweep.next, horizon) {
-                Err(error) if self.tell_damage(&error) => self.behind_leaf(&sweep.next),
-                purged => purged.map(|purged| purged.rest),
-            };
-            match rest {
-                Ok(Some(rest)) if rest <= sweep.high => {
-                    sweep.next.set_key(&rest);
-                }
-                Ok(_) => return Ok(leaf),
-                // The way to the leaves behind is damaged as well.
-                Err(error) if self.tell_damage(&error) => return Ok(leaf),
-                Err(error) => {
-                    self.sweeps.lock().push_front(sweep);
-                    return Err(error);
-                }
-            }
-        }
-        self.sweeps.lock().push_front(sweep);
-        Ok(SWEEP_PER_STEP)
-    }
-
     /// Removes every ghost on the key's leaf that nobody needs, and settles cells that keep capacity
     /// for a rollback that cannot come any more. Stamps that everybody sees go with them.
-    fn purge_leaf(&self, due: &VersionKey, horizon: Lsn) -> Result<Purged> {
+    pub(super) fn purge_leaf(&self, due: &VersionKey, horizon: Lsn) -> Result<Purged> {
         let Some(tree) = self.trees.get(due.tree()).filter(|tree| tree.dropped_lsn().is_none())
         else {
             return Ok(Purged::default());
         };
         // A drop that comes now finds the tree held, and takes it as any other conflict.
-        let Ok(_shared) = tree.share(None) else { return Ok(Purged::default()) };
+        let Ok(_shared) = tree.share(None) else {
+            return Ok(Purged { is_held: true, ..Purged::default() });
+        };
         let mut purged = Purged::default();
         loop {
             let round = self.purge_some(&tree, due.key(), horizon)?;
@@ -210,15 +164,6 @@ impl Engine {
             }
         }
         Ok(purged)
-    }
-
-    /// Where the leaf behind the key's begins, as the page above says.
-    fn behind_leaf(&self, due: &VersionKey) -> Result<Option<Vec<u8>>> {
-        let Some(tree) = self.trees.get(due.tree()) else { return Ok(None) };
-        let parent = self.descent(&tree).at_level::<SharedPage<'_>>(Seek::Key(due.key()), 1)?;
-        let Some(parent) = parent else { return Ok(None) };
-        let inner = InnerView::new(parent.bytes());
-        Ok(inner.next_separator(inner.slot_for(due.key())).map(|separator| separator.to_vec()))
     }
 
     /// Purges as much of the key's leaf as one record takes.
@@ -252,7 +197,8 @@ impl Engine {
             let body = Body::Purge { horizon, refs: vec![page_ref] };
             self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut [&mut page], |_| {});
         }
-        Ok(Purged { is_done, has_more, is_mergeable: is_sparse(page.bytes()), rest })
+        let is_mergeable = is_sparse(page.bytes());
+        Ok(Purged { is_done, has_more, is_mergeable, is_held: false, rest })
     }
 
     /// Cells of a leaf that nobody needs as they are.

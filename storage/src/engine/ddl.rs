@@ -14,6 +14,7 @@ use crate::catalogue::row::{decode_name_value, encode_name_value, name_key, tree
 use crate::catalogue::{TreeInfo, TreeRow, TreeState};
 use crate::limits::MAX_TREE_NAME_BYTES;
 use crate::page::{NodeSpec, empty_leaf};
+use crate::version::VersionKey;
 
 /// Bound of a catalogue row's value.
 const ROW_BYTES_MAX: usize = 32;
@@ -56,8 +57,16 @@ impl Engine {
         name: &str,
     ) -> Result<Option<Arc<TreeInfo>>> {
         check_name(name)?;
+        if unit.is_serializable() {
+            unit.reads.lock().add_point(VersionKey::new(TreeId::CATALOGUE, &name_key(name)));
+        }
         let at: ReadAt<'_> = self.unit_view(unit);
-        self.find_tree(name, View::At(at))
+        let found = self.find_tree(name, View::At(at))?;
+        // Since the unit's snapshot: who runs it again finds none, or another one.
+        if found.as_ref().is_some_and(|tree| tree.dropped_lsn().is_some()) {
+            return Err(self.conflict());
+        }
+        Ok(found)
     }
 
     /// The tree of this name, created where it is missing.
@@ -65,6 +74,10 @@ impl Engine {
         if let Some(tree) = self.unit_find_tree(unit, name)? {
             return Ok(tree);
         }
+        self.unit_whole(unit, |unit| self.unit_create_tree(unit, name))
+    }
+
+    fn unit_create_tree(&self, unit: &mut Unit, name: &str) -> Result<Arc<TreeInfo>> {
         let id = self.trees.next_id();
         let catalogue = &self.catalogue;
         let name_value = encode_name_value(id);
@@ -92,10 +105,12 @@ impl Engine {
         let Some(tree) = self.unit_find_tree(unit, name)? else { return Ok(false) };
         unit.exclude(&tree)?;
         let catalogue = &self.catalogue;
-        self.unit_write(unit, catalogue, &name_key(name), 0, |_| Decision::Delete)?;
-        let row = TreeRow { state: TreeState::Dropping, root: tree.root }.encode();
-        let put_row = |_: Option<Cell<'_>>| Decision::Put(&row[..]);
-        self.unit_write(unit, catalogue, &tree_key(tree.id), ROW_BYTES_MAX, put_row)?;
+        self.unit_whole(unit, |unit| {
+            self.unit_write(unit, catalogue, &name_key(name), 0, |_| Decision::Delete)?;
+            let row = TreeRow { state: TreeState::Dropping, root: tree.root }.encode();
+            let put_row = |_: Option<Cell<'_>>| Decision::Put(&row[..]);
+            self.unit_write(unit, catalogue, &tree_key(tree.id), ROW_BYTES_MAX, put_row)
+        })?;
         unit.drop_at_commit(&tree);
         Ok(true)
     }
@@ -114,9 +129,11 @@ impl Engine {
         unit.exclude(&tree)?;
         let catalogue = &self.catalogue;
         let value = encode_name_value(tree.id);
-        self.unit_write(unit, catalogue, &name_key(from), 0, |_| Decision::Delete)?;
-        let put_name = |_: Option<Cell<'_>>| Decision::Put(&value[..]);
-        self.unit_write(unit, catalogue, &name_key(to), ROW_BYTES_MAX, put_name)?;
+        self.unit_whole(unit, |unit| {
+            self.unit_write(unit, catalogue, &name_key(from), 0, |_| Decision::Delete)?;
+            let put_name = |_: Option<Cell<'_>>| Decision::Put(&value[..]);
+            self.unit_write(unit, catalogue, &name_key(to), ROW_BYTES_MAX, put_name)
+        })?;
         Ok(true)
     }
 }

@@ -227,7 +227,7 @@ impl Engine {
         let mut credit = self.dismantle_credit()?;
         // The entry leaves the table under an append sequence: a checkpoint that does not list it any
         // more has waited for this record, and ends behind it in the log.
-        let fence = self.appenders.acquire();
+        let fence = self.appenders.fence();
         let mut appender = self.appenders.acquire();
         let mut bitmap = bitmap.exclusive();
         fence.sequence().begin();

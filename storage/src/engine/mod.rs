@@ -32,19 +32,20 @@ mod read;
 mod spill;
 mod stall;
 mod structure;
+mod sweep;
 mod undo;
 mod unit;
 mod validate;
 mod version_memory;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use seawall_wal::log::{Log, RecordReader};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use seawall_wal::{Error, Lsn, PageId, Result};
+use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
 
 use crate::catalogue::{Registry, TreeInfo};
 use crate::fork::ForkGuard;
@@ -61,7 +62,6 @@ pub(crate) use append::{Appended, Chain};
 pub(crate) use armed::Armed;
 pub(crate) use auto_commit::{CONFLICT_WAIT, Decision, Outcome};
 pub(crate) use collect::Collected;
-use collect::Sweep;
 pub(crate) use counters::Counters;
 use damage::DamageTold;
 pub(crate) use ddl::check_name;
@@ -70,6 +70,7 @@ pub(crate) use overflow::OverflowLink;
 pub(crate) use read::{Behind, Found, LeafPairs, ReadAt, Rest, View};
 pub(crate) use spill::{Spills, UndoFile};
 pub(crate) use stall::{Hooks, TellingProvider};
+use sweep::{Aside, Sweep};
 pub(crate) use undo::Undo;
 pub(crate) use unit::{Unit, UnitMark};
 
@@ -93,6 +94,8 @@ pub(crate) struct Engine {
     versions_step_at: AtomicU64,
     /// Leaves to be purged.
     sweeps: Mutex<VecDeque<Sweep>>,
+    /// Garbage in trees that a change of the catalogue holds.
+    aside: Mutex<BTreeMap<TreeId, Aside>>,
     /// How many checkpoints there were when garbage found no room last; [`u64::MAX`] when it never
     /// did.
     garbage_kept_at: AtomicU64,
@@ -167,6 +170,7 @@ impl Engine {
             versions_bytes_max: parts.versions_bytes_max,
             versions_step_at: AtomicU64::new(0),
             sweeps: Mutex::default(),
+            aside: Mutex::default(),
             garbage_kept_at: AtomicU64::new(u64::MAX),
             damage_told: DamageTold::default(),
             snapshots: Snapshots::default(),

@@ -95,9 +95,11 @@ impl Engine {
         key: &[u8],
         value: &[u8],
     ) -> Result<()> {
-        let link = self.write_overflow(unit, tree, key, value)?.encode();
-        self.unit_write(unit, tree, key, link.len(), |_| Decision::PutLink(&link))?;
-        Ok(())
+        self.unit_whole(unit, |unit| {
+            let link = self.write_overflow(unit, tree, key, value)?.encode();
+            self.unit_write(unit, tree, key, link.len(), |_| Decision::PutLink(&link))?;
+            Ok(())
+        })
     }
 
     /// Writes the pages of a value in extents as long as can be had, a few pages a record. Each

@@ -231,24 +231,31 @@ impl Engine {
             return self.try_collapse_root(tree, level, child);
         }
         let slot = inner.slot_for(key);
-        let left_slot = if slot + 1 < inner.count() { slot } else { slot.saturating_sub(1) };
-        if left_slot + 1 >= inner.count() {
-            return Ok(Merge::None);
+        // With the right neighbour, or, where that is too full, with the left one.
+        let pairs = [(slot + 1 < inner.count()).then_some(slot), slot.checked_sub(1)];
+        let mut pair = None;
+        for left_slot in pairs.into_iter().flatten() {
+            let children = [left_slot, left_slot + 1].map(|slot| inner.child_page(slot));
+            let Some(left) = self.pool.pin_resident(children[0]) else {
+                return Ok(Merge::Missing(children[0]));
+            };
+            let left = left.into_exclusive();
+            let Some(right) = self.pool.pin_resident(children[1]) else {
+                return Ok(Merge::Missing(children[1]));
+            };
+            let right = right.into_exclusive();
+            let sparse = if left_slot == slot { left.bytes() } else { right.bytes() };
+            if !is_sparse(sparse) {
+                return Ok(Merge::None);
+            }
+            if can_merge(left.bytes(), right.bytes()) {
+                pair = Some((left_slot, left, right));
+                break;
+            }
         }
-        let (left_id, right_id) = (inner.child_page(left_slot), inner.child_page(left_slot + 1));
+        let Some((left_slot, mut left, right)) = pair else { return Ok(Merge::None) };
+        let right_id = right.id();
         let separator = inner.separator(left_slot + 1).to_vec();
-        let Some(left) = self.pool.pin_resident(left_id) else {
-            return Ok(Merge::Missing(left_id));
-        };
-        let mut left = left.into_exclusive();
-        let Some(right) = self.pool.pin_resident(right_id) else {
-            return Ok(Merge::Missing(right_id));
-        };
-        let right = right.into_exclusive();
-        let sparse = if left_slot == slot { left.bytes() } else { right.bytes() };
-        if !is_sparse(sparse) || !can_merge(left.bytes(), right.bytes()) {
-            return Ok(Merge::None);
-        }
         let bitmap_id = self.space.bitmap_of(right_id);
         let Some(bitmap) = self.pool.pin_resident(bitmap_id) else {
             return Ok(Merge::Missing(bitmap_id));

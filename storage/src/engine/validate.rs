@@ -37,13 +37,21 @@ impl Engine {
             return Ok(None);
         }
         let validation = self.gate.validate();
-        for key in reads.points() {
-            if self.is_point_changed(key, at)? {
+        let rows: Vec<_> = reads.tree_rows().collect();
+        for key in rows.iter().chain(reads.points()) {
+            let is_changed = self.is_point_changed(key, at);
+            at.check()?;
+            if is_changed? {
                 return Err(self.conflict());
             }
         }
         for range in reads.ranges() {
-            if !is_planted(Bug::ValidateWithoutRanges) && !self.is_range_unchanged(range, at)? {
+            if is_planted(Bug::ValidateWithoutRanges) {
+                continue;
+            }
+            let is_unchanged = self.is_range_unchanged(range, at);
+            at.check()?;
+            if !is_unchanged? {
                 return Err(self.conflict());
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use seawall_wal::codec::to_u64;
+use seawall_wal::codec::{DecodeError, to_u64};
 use seawall_wal::control::{Control, ControlState, Shutdown};
 use seawall_wal::disk::{AlignedBuf, DirectoryLock, OpenMode};
 use seawall_wal::log::{
@@ -16,8 +16,8 @@ use seawall_wal::{Error, PageId, Result, TreeId};
 use super::create::FIRST_TREE;
 use super::sizing::Sizing;
 use super::{Base, Opened, Opening};
-use crate::catalogue::row::tree_of;
-use crate::catalogue::{CATALOGUE_ROOT, Registry, TreeInfo, TreeRow, TreeState};
+use crate::catalogue::row::{trail_of, tree_of};
+use crate::catalogue::{CATALOGUE_ROOT, Registry, TrailRow, TreeInfo, TreeRow, TreeState};
 use crate::checkpoint::Spill;
 use crate::checkpoint::pacing::measured;
 use crate::engine::{Engine, Undo};
@@ -114,6 +114,12 @@ impl Opening<'_> {
                 engine.doom_once(tree);
             }
         }
+        visit_rows(&engine.pool, |key, value| {
+            if let Some((tree, txn)) = trail_of(key) {
+                engine.sweep_noted(tree, txn, TrailRow::decode(value)?);
+            }
+            Ok(())
+        })?;
         opened.report.undo = started.elapsed();
 
         self.progress(RecoveryPhase::Checkpoint, 0, 1);
@@ -241,24 +247,37 @@ impl Plan {
 /// Every tree's row as it stands on the pages, committed or not: undo needs the roots of trees
 /// whose creation it is about to undo.
 fn read_rows(pool: &Pool) -> Result<Vec<(TreeId, TreeRow)>> {
-    let descent = Descent { pool, tree: TreeId::CATALOGUE, root: CATALOGUE_ROOT };
     let mut rows = Vec::new();
+    visit_rows(pool, |key, value| {
+        if let Some(id) = tree_of(key) {
+            rows.push((id, TreeRow::decode(value)?));
+        }
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Calls `take` with each key and value of the catalogue.
+fn visit_rows(
+    pool: &Pool,
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), DecodeError>,
+) -> Result<()> {
+    let descent = Descent { pool, tree: TreeId::CATALOGUE, root: CATALOGUE_ROOT };
     let mut from = Vec::new();
     loop {
         let page: SharedPage<'_> = descent.leaf(Seek::Key(&from))?;
         let leaf = LeafView::new(page.bytes());
         for slot in 0..leaf.count() {
             let (key, cell) = (leaf.key_at(slot).to_vec(), leaf.cell_at(slot));
-            if let (Some(id), false) = (tree_of(&key), cell.is_ghost) {
+            if !cell.is_ghost {
                 let file = pool.page_file();
-                let row = TreeRow::decode(cell.value)
+                take(&key, cell.value)
                     .map_err(|error| error.in_file(file.path(), file.offset(page.id())))?;
-                rows.push((id, row));
             }
         }
         match leaf.high_fence() {
             Some(fence) => from = fence.to_vec(),
-            None => return Ok(rows),
+            None => return Ok(()),
         }
     }
 }

@@ -4,11 +4,13 @@
 //! no position of its own; the commit decides both at once. It leaves when a redo-only record has
 //! marked its pages as free, once the collection horizon has passed the commit.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
-use seawall_wal::Lsn;
 use seawall_wal::record::Extent;
 use seawall_wal::sync::Mutex;
+use seawall_wal::{Lsn, PageId};
 
 use crate::txn::{CommitCell, Fate};
 
@@ -23,7 +25,15 @@ pub(crate) struct PendingFree {
 /// The extents.
 #[derive(Debug, Default)]
 pub(crate) struct PendingFrees {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Entries>,
+}
+
+/// By their first pages. Of those with the same one only the last was not rolled back.
+#[derive(Debug, Default)]
+struct Entries {
+    by_page: BTreeMap<PageId, Entry>,
+    /// The search for one that is due goes on behind this: where many are, each is found at once.
+    searched: PageId,
 }
 
 #[derive(Debug)]
@@ -39,32 +49,46 @@ impl PendingFrees {
     pub(crate) fn enter(&self, extents: &[Extent], writer: &Arc<CommitCell>) {
         let entry =
             |&extent: &Extent| Entry { extent, writer: Arc::clone(writer), is_parked: false };
-        self.entries.lock().extend(extents.iter().map(entry));
+        let entries = extents.iter().map(|extent| (extent.first, entry(extent)));
+        self.entries.lock().by_page.extend(entries);
     }
 
     /// An extent whose commit is at or below `horizon`, and that is not parked. Forgets those of
     /// rolled-back writers.
     pub(crate) fn first_due(&self, horizon: Lsn) -> Option<PendingFree> {
         let mut entries = self.entries.lock();
-        entries.retain(|entry| entry.writer.fate() != Fate::RolledBack);
-        entries.iter().find_map(|entry| match entry.writer.fate() {
+        let Entries { by_page, searched } = &mut *entries;
+        let from = *searched;
+        let mut undone = Vec::new();
+        let mut due = |(&page, entry): (&PageId, &Entry)| match entry.writer.fate() {
             Fate::Committed(commit_lsn) if commit_lsn <= horizon && !entry.is_parked => {
+                *searched = page;
                 Some(PendingFree { extent: entry.extent, commit_lsn })
             }
-            _ => None,
-        })
+            Fate::RolledBack => {
+                undone.push(page);
+                None
+            }
+            Fate::Active | Fate::Committed(_) => None,
+        };
+        let behind = by_page.range((Bound::Excluded(from), Bound::Unbounded)).find_map(&mut due);
+        let found = behind.or_else(|| by_page.range(..=from).find_map(&mut due));
+        for page in undone {
+            by_page.remove(&page);
+        }
+        found
     }
 
     /// Keeps an extent listed that cannot be freed.
     pub(crate) fn park(&self, free: &PendingFree) {
-        let mut entries = self.entries.lock();
-        let parked = entries.iter_mut().filter(|entry| entry.extent == free.extent);
-        parked.for_each(|entry| entry.is_parked = true);
+        if let Some(parked) = self.entries.lock().by_page.get_mut(&free.extent.first) {
+            parked.is_parked = true;
+        }
     }
 
     /// Removes an extent that is being freed.
     pub(crate) fn remove(&self, free: &PendingFree) {
-        self.entries.lock().retain(|entry| entry.extent != free.extent);
+        self.entries.lock().by_page.remove(&free.extent.first);
     }
 
     /// Every extent whose commit has been decided, and not been undone.
@@ -75,7 +99,7 @@ impl PendingFrees {
     /// Extents whose commit is at or below `lsn`, for a checkpoint.
     pub(crate) fn as_of(&self, lsn: Lsn) -> Vec<PendingFree> {
         let entries = self.entries.lock();
-        let freed = entries.iter().filter_map(|entry| match entry.writer.fate() {
+        let freed = entries.by_page.values().filter_map(|entry| match entry.writer.fate() {
             Fate::Committed(commit_lsn) if commit_lsn <= lsn => {
                 Some(PendingFree { extent: entry.extent, commit_lsn })
             }
@@ -87,8 +111,28 @@ impl PendingFrees {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
-    use seawall_wal::PageId;
+
+    #[test]
+    fn each_of_many_extents_that_are_due_is_found_without_a_look_at_the_others() {
+        let frees = PendingFrees::default();
+        let writer = Arc::new(CommitCell::new());
+        let count = 100_000;
+        let extents: Vec<_> =
+            (0..count).map(|i| Extent { first: PageId::new(3 * i), count: 2 }).collect();
+        frees.enter(&extents, &writer);
+        writer.commit(Lsn::new(10));
+        let started = Instant::now();
+        let mut freed = 0;
+        while let Some(due) = frees.first_due(Lsn::new(10)) {
+            frees.remove(&due);
+            freed += 1;
+        }
+        assert_eq!(freed, count);
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
 
     #[test]
     fn an_extent_is_due_when_the_horizon_passes_the_commit_that_freed_it() {

@@ -29,6 +29,8 @@ struct Appender {
 pub(crate) struct Appenders {
     appenders: Box<[Appender]>,
     next: AtomicUsize,
+    /// For what has to happen in one with the append of a record: see [`Appenders::fence`].
+    fence: Appender,
 }
 
 /// An appender in use.
@@ -43,7 +45,8 @@ impl Appenders {
     pub(crate) fn new() -> Self {
         let appender =
             || Appender { sequence: AtomicU64::new(0), encoder: Mutex::new(RecordEncoder::new()) };
-        Self { appenders: (0..APPENDERS).map(|_| appender()).collect(), next: AtomicUsize::new(0) }
+        let appenders = (0..APPENDERS).map(|_| appender()).collect();
+        Self { appenders, next: AtomicUsize::new(0), fence: appender() }
     }
 
     /// Takes a free appender. Call it before any latch: it waits when all are in use.
@@ -60,9 +63,16 @@ impl Appenders {
         })
     }
 
+    /// Takes the one that nobody appends with: checkpoints wait for its sequence as for any other.
+    /// Called before [`Appenders::acquire`], and before any latch. Were it one of the others, its
+    /// holder could wait for himself once all of them are in use.
+    pub(crate) fn fence(&self) -> AppenderGuard<'_> {
+        AppenderGuard { sequence: &self.fence.sequence, encoder: self.fence.encoder.lock() }
+    }
+
     /// Waits until every append that is under way has made its stores.
     pub(crate) fn wait_for_appends(&self) {
-        for appender in &self.appenders {
+        for appender in self.appenders.iter().chain([&self.fence]) {
             let seen = appender.sequence.load(Ordering::SeqCst);
             if seen % 2 == 0 {
                 continue;
@@ -95,5 +105,37 @@ impl AppendSequence<'_> {
     /// Marks the append's stores as made.
     pub(crate) fn end(self) {
         self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_holds_the_fence_never_waits_for_himself() {
+        let appenders = Arc::new(Appenders::new());
+        let mut taken: Vec<_> = (1..APPENDERS).map(|_| appenders.acquire()).collect();
+        // The last one is free, and the search but one begins there.
+        appenders.next.store(APPENDERS - 2, Ordering::Relaxed);
+        let (fenced, is_fenced) = mpsc::channel();
+        let (done, is_done) = mpsc::channel();
+        let shared = Arc::clone(&appenders);
+        thread::spawn(move || {
+            let fence = shared.fence();
+            fence.sequence().begin();
+            fenced.send(()).expect("somebody listens");
+            drop(shared.acquire());
+            fence.sequence().end();
+            done.send(()).expect("somebody listens");
+        });
+        is_fenced.recv().expect("it is fenced");
+        taken.clear();
+        is_done.recv_timeout(Duration::from_secs(10)).expect("all others are free");
+        appenders.wait_for_appends();
     }
 }

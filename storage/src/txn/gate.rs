@@ -13,9 +13,12 @@
 //! and the gate is held exclusively for a comparison only (backward validation as in Kung and
 //! Robinson's "On Optimistic Methods for Concurrency Control", with the parallel phase unlocked).
 
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 use seawall_wal::TreeId;
+use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::planted::{Bug, is_planted};
 use seawall_wal::sync::atomic::{AtomicUsize, Ordering};
 use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -42,8 +45,47 @@ impl Written {
 pub(crate) struct CommitGate {
     gate: RwLock<()>,
     validators: AtomicUsize,
-    /// Writes of commits that passed while somebody was validating.
-    recent: Mutex<Vec<Written>>,
+    recent: Mutex<Recent>,
+}
+
+/// Writes of commits that passed while somebody was validating.
+#[derive(Debug, Default)]
+struct Recent {
+    /// How many were left before the first one here.
+    first: u64,
+    written: VecDeque<Written>,
+    /// How many were left when a validation began, and how many began just then, of those under way.
+    seen: BTreeMap<u64, usize>,
+}
+
+impl Recent {
+    fn end(&self) -> u64 {
+        self.first + to_u64(self.written.len())
+    }
+
+    fn begin(&mut self) -> u64 {
+        let seen = self.end();
+        *self.seen.entry(seen).or_default() += 1;
+        seen
+    }
+
+    /// Ends a validation that began at `seen`. What those do not need that are left goes: validations
+    /// may overlap for ever.
+    fn finish(&mut self, seen: u64) {
+        if let Entry::Occupied(mut entry) = self.seen.entry(seen) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+        let needed = self.seen.keys().next().copied().unwrap_or(u64::MAX).min(self.end());
+        self.written.drain(..to_usize(needed - self.first));
+        self.first = needed;
+    }
+
+    fn behind(&self, seen: u64) -> impl Iterator<Item = &Written> {
+        self.written.range(to_usize(seen - self.first)..)
+    }
 }
 
 /// A commit's hold on the gate: dropped once its record is reserved.
@@ -56,8 +98,8 @@ pub(crate) struct CommitPass<'a>(
 #[derive(Debug)]
 pub(crate) struct Validation<'a> {
     gate: &'a CommitGate,
-    /// Entries of the list that were there when the validation began.
-    seen: usize,
+    /// How many had been left in the list when the validation began.
+    seen: u64,
 }
 
 /// The last step of a validation: nobody else commits while it is held.
@@ -72,7 +114,7 @@ impl CommitGate {
     pub(crate) fn pass(&self, written: impl FnOnce() -> Written) -> CommitPass<'_> {
         let pass = self.gate.read();
         if self.validators.load(Ordering::SeqCst) > 0 {
-            self.recent.lock().push(written());
+            self.recent.lock().written.push_back(written());
         }
         CommitPass(pass)
     }
@@ -82,7 +124,7 @@ impl CommitGate {
         self.validators.fetch_add(1, Ordering::SeqCst);
         // Before the gate is passed: a commit that leaves its keys after that may not have reserved
         // by the time step 2 looks at its versions, so the list is the only place to find it.
-        let seen = self.recent.lock().len();
+        let seen = self.recent.lock().begin();
         drop(self.gate.write());
         Validation { gate: self, seen }
     }
@@ -99,11 +141,11 @@ impl<'a> Validation<'a> {
     ) -> Option<ValidatedPass<'a>> {
         let pass = self.gate.gate.write();
         let mut recent = self.gate.recent.lock();
-        let is_met = recent[self.seen..].iter().any(is_read);
+        let is_met = recent.behind(self.seen).any(is_read);
         if is_met && !is_planted(Bug::ValidateWithoutRecent) {
             return None;
         }
-        recent.push(written);
+        recent.written.push_back(written);
         drop(recent);
         Some(ValidatedPass(pass))
     }
@@ -112,9 +154,8 @@ impl<'a> Validation<'a> {
 impl Drop for Validation<'_> {
     fn drop(&mut self) {
         let mut recent = self.gate.recent.lock();
-        if self.gate.validators.fetch_sub(1, Ordering::SeqCst) == 1 {
-            recent.clear();
-        }
+        self.gate.validators.fetch_sub(1, Ordering::SeqCst);
+        recent.finish(self.seen);
     }
 }
 
@@ -141,7 +182,26 @@ mod tests {
         assert!(validation.finish(reads("a"), written(&[])).is_none());
         assert!(validation.finish(reads("b"), written(&["b"])).is_some());
         drop(validation);
-        assert!(gate.recent.lock().is_empty());
+        assert!(gate.recent.lock().written.is_empty());
+    }
+
+    #[test]
+    fn the_list_does_not_grow_while_validations_overlap() {
+        let gate = CommitGate::default();
+        let mut last = gate.validate();
+        for _ in 0..1000 {
+            drop(gate.pass(|| written(&["a"])));
+            let next = gate.validate();
+            drop(gate.pass(|| written(&["b"])));
+            assert!(last.finish(reads("a"), written(&[])).is_none());
+            assert!(next.finish(reads("a"), written(&[])).is_some());
+            assert!(next.finish(reads("b"), written(&[])).is_none());
+            last = next;
+        }
+        let left = gate.recent.lock().written.len();
+        assert!(left < 10, "{left} are left");
+        drop(last);
+        assert!(gate.recent.lock().written.is_empty());
     }
 
     #[test]

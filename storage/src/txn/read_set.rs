@@ -1,11 +1,15 @@
 //! What a serializable transaction has read, to be compared with what others committed since.
+//!
+//! Who reads anything of a tree reads that it exists: the tree's row in the catalogue, which the commit
+//! writes that drops it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Bound;
 
 use seawall_wal::TreeId;
 
 use super::gate::Written;
+use crate::catalogue::row::{tree_key, tree_of};
 use crate::version::VersionKey;
 
 /// Keys and ranges read.
@@ -13,6 +17,8 @@ use crate::version::VersionKey;
 pub(crate) struct ReadSet {
     points: HashSet<VersionKey>,
     ranges: Vec<ReadRange>,
+    /// Trees of which something was read; not the catalogue.
+    trees: BTreeSet<TreeId>,
 }
 
 /// A range of one tree, as far as it was read.
@@ -25,11 +31,19 @@ pub(crate) struct ReadRange {
 
 impl ReadSet {
     pub(crate) fn add_point(&mut self, key: VersionKey) {
+        self.add_tree(key.tree());
         self.points.insert(key);
+    }
+
+    fn add_tree(&mut self, tree: TreeId) {
+        if tree != TreeId::CATALOGUE {
+            self.trees.insert(tree);
+        }
     }
 
     /// Adds a range; the result names it to [`ReadSet::grow_range`].
     pub(crate) fn add_range(&mut self, range: ReadRange) -> usize {
+        self.add_tree(range.tree);
         self.ranges.push(range);
         self.ranges.len() - 1
     }
@@ -47,6 +61,11 @@ impl ReadSet {
         self.points.iter()
     }
 
+    /// The catalogue's rows of the trees that were read.
+    pub(crate) fn tree_rows(&self) -> impl Iterator<Item = VersionKey> {
+        self.trees.iter().map(|&tree| VersionKey::new(TreeId::CATALOGUE, &tree_key(tree)))
+    }
+
     pub(crate) fn ranges(&self) -> &[ReadRange] {
         &self.ranges
     }
@@ -62,9 +81,13 @@ impl ReadSet {
             || self.ranges.iter().any(|range| range.tree == tree)
     }
 
-    /// Whether the key was read, alone or in a range.
+    /// Whether the key was read, alone or in a range, or is the row of a tree that was read.
     fn contains(&self, key: &VersionKey) -> bool {
-        self.points.contains(key) || self.ranges.iter().any(|range| range.contains(key))
+        let is_row = || {
+            let tree = if key.tree() == TreeId::CATALOGUE { tree_of(key.key()) } else { None };
+            tree.is_some_and(|tree| self.trees.contains(&tree))
+        };
+        self.points.contains(key) || self.ranges.iter().any(|range| range.contains(key)) || is_row()
     }
 }
 
@@ -117,6 +140,9 @@ mod tests {
         ] {
             assert_eq!(reads.contains(&VersionKey::new(tree, key)), is_read, "{tree} {key:?}");
         }
+        let row = |tree| Written::keys(&[VersionKey::new(TreeId::CATALOGUE, &tree_key(tree))]);
+        assert!(reads.meets(&row(tree)), "whoever drops the tree");
+        assert!(!reads.meets(&row(other)));
         let of = |tree| Written { trees: [tree].into(), ..Written::keys(&[]) };
         assert!(reads.meets(&of(tree)) && !reads.meets(&of(other)));
         assert!(reads.meets(&Written::keys(&[VersionKey::new(tree, b"c")])));

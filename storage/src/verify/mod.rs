@@ -51,8 +51,8 @@ use self::moved::Window;
 use self::owners::{Owned, pages_of};
 use self::scan::{Progress, Reader, Scan};
 use self::tree::{TreeWalk, is_damage, link_cells};
-use crate::catalogue::row::{decode_name_value, name_of, tree_of};
-use crate::catalogue::{TreeInfo, TreeRow};
+use crate::catalogue::row::{decode_name_value, name_of, trail_of, tree_of};
+use crate::catalogue::{TrailRow, TreeInfo, TreeRow};
 use crate::checkpoint::{Checkpointer, LogHold};
 use crate::engine::Engine;
 use crate::page::{
@@ -443,6 +443,7 @@ fn collect_rows(engine: &Engine, leaf: LeafView<'_>, rows: &mut Rows) -> Vec<Str
             Some(id) => TreeRow::decode(cell.value).map(|row| {
                 rows.trees.insert(id, row);
             }),
+            None if trail_of(&key).is_some() => TrailRow::decode(cell.value).map(drop),
             None => decode_name_value(cell.value).and_then(|id| {
                 rows.names.insert(id, name_of(&key)?.to_owned());
                 Ok(())

@@ -61,6 +61,13 @@ impl Bulk {
         self.spans.lock().keys().copied().collect()
     }
 
+    /// The keys of trees in which a commit leaves work behind.
+    pub(crate) fn trails(&self) -> Vec<(TreeId, KeySpan)> {
+        let spans = self.spans.lock();
+        let trails = spans.iter().filter(|(_, span)| span.needs_purge);
+        trails.map(|(&tree, span)| (tree, span.clone())).collect()
+    }
+
     /// What was written, by tree.
     pub(crate) fn take_spans(&self) -> BTreeMap<TreeId, KeySpan> {
         std::mem::take(&mut self.spans.lock())

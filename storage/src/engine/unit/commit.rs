@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::log::{CreditRequest, Purpose};
-use seawall_wal::record::{Body, CommitInfo, TreeDelta};
+use seawall_wal::record::{Body, CommitInfo, Extent, TreeDelta};
 use seawall_wal::{Lsn, Result};
 
 use super::Unit;
@@ -49,8 +49,10 @@ impl Engine {
 
     fn log_commit(&self, unit: &mut Unit, durability: Durability) -> Result<Lsn> {
         let is_sync = durability == Durability::Sync;
-        let (parts, first_part_lsn, deltas) = self.log_commit_parts(unit)?;
-        let entries = deltas.len() + unit.freed.len();
+        self.note_trails(unit)?;
+        let Parts { count: parts, first_lsn: first_part_lsn, deltas, freed } =
+            self.log_commit_parts(unit)?;
+        let entries = deltas.len() + freed.len();
         let request = CreditRequest {
             payload_bytes: CHANGE_RECORD_BYTES + COMMIT_ENTRY_BYTES * to_u64(entries),
             is_sync_commit: is_sync,
@@ -65,14 +67,8 @@ impl Engine {
                 tree.size.push(&unit.writer, delta, self.fold_limit());
             }
         }
-        let commit = CommitInfo {
-            wall_ms: self.wall_ms(),
-            origin: 0,
-            deltas,
-            freed: std::mem::take(&mut unit.freed),
-            parts,
-            first_part_lsn,
-        };
+        let commit =
+            CommitInfo { wall_ms: self.wall_ms(), origin: 0, deltas, freed, parts, first_part_lsn };
         self.space.pending().enter(&commit.freed, &unit.writer);
         let body = Body::Commit(commit);
         let pass = match &validation {
@@ -100,13 +96,14 @@ impl Engine {
     }
 
     /// Logs all but the last of the freed extents and of the trees' deltas, where they are too many for
-    /// one record. Returns how many parts there are, where the first begins, and the deltas left.
-    fn log_commit_parts(&self, unit: &mut Unit) -> Result<(u64, Lsn, Vec<TreeDelta>)> {
+    /// one record.
+    fn log_commit_parts(&self, unit: &mut Unit) -> Result<Parts> {
         let (mut parts, mut first_part_lsn) = (0, Lsn::NONE);
         let mut deltas: Vec<_> = unit.changed_sizes().collect();
         deltas.sort_unstable_by_key(|delta| delta.tree);
-        while unit.freed.len() > FREED_PER_RECORD || deltas.len() > DELTAS_PER_RECORD {
-            let freed: Vec<_> = first_of(&mut unit.freed, FREED_PER_RECORD);
+        let mut all_freed: Vec<_> = unit.freed.iter().map(|&(_, extent)| extent).collect();
+        while all_freed.len() > FREED_PER_RECORD || deltas.len() > DELTAS_PER_RECORD {
+            let freed: Vec<_> = first_of(&mut all_freed, FREED_PER_RECORD);
             let part_deltas = first_of(&mut deltas, DELTAS_PER_RECORD);
             let entries = to_u64(freed.len() + part_deltas.len());
             let request = CreditRequest {
@@ -133,13 +130,13 @@ impl Engine {
             }
             parts += 1;
         }
-        Ok((parts, first_part_lsn, deltas))
+        Ok(Parts { count: parts, first_lsn: first_part_lsn, deltas, freed: all_freed })
     }
 
     /// Lets go of everything a committed unit holds but its slot, which keeps down `low_lsn` until
     /// the commit is visible.
     fn end_committed(&self, mut unit: Unit, end: Lsn) {
-        for tree in &unit.dropped {
+        for (_, tree) in &unit.dropped {
             tree.set_dropped(end);
             self.doom(Arc::clone(tree), end);
         }
@@ -150,6 +147,15 @@ impl Engine {
         drop(unit);
         self.txns.announce_end();
     }
+}
+
+/// The parts that were logged before a commit's record, and what is left for that.
+struct Parts {
+    count: u64,
+    /// Where the first one begins.
+    first_lsn: Lsn,
+    deltas: Vec<TreeDelta>,
+    freed: Vec<Extent>,
 }
 
 /// How a commit holds the gate.

@@ -44,7 +44,7 @@ use super::read::{Found, ReadAt, View};
 use crate::Isolation;
 use crate::catalogue::{ExclusiveTree, SharedTree, TreeInfo};
 use crate::txn::{CommitCell, ReadSet, RollbackRoom, SnapshotSlot, TxnSlot, Written};
-use crate::version::{Bulk, VERSION_BYTES, VersionKey};
+use crate::version::{Bulk, KeySpan, VERSION_BYTES, VersionKey};
 
 /// A transaction's unit of work.
 #[derive(Debug)]
@@ -64,11 +64,16 @@ pub(crate) struct Unit {
     /// Once the unit has become bulk.
     bulk: Option<Arc<Bulk>>,
     deltas: BTreeMap<TreeId, i64>,
-    freed: Vec<Extent>,
+    /// Extents that are freed when this unit commits, each with the START of the record that lets go
+    /// of it.
+    freed: Vec<(Lsn, Extent)>,
     shared: BTreeMap<TreeId, SharedTree>,
     exclusive: Vec<ExclusiveTree>,
-    /// Trees that are dropped when this unit commits.
-    dropped: Vec<Arc<TreeInfo>>,
+    /// Trees that are dropped when this unit commits, each with the START of the record that says so.
+    dropped: Vec<(Lsn, Arc<TreeInfo>)>,
+    /// Stretches of log whose records were undone, oldest first: behind the first position, up to the
+    /// second. No savepoint within them stands any more.
+    undone: Vec<(Lsn, Lsn)>,
     /// Log room for the compensation records of everything written so far (T2). A checkpoint that
     /// spills the unit's undo information gives it back.
     room: Arc<Mutex<RollbackRoom>>,
@@ -83,11 +88,10 @@ struct UnitSnapshot {
 }
 
 /// A point in a unit to which it can be undone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct UnitMark {
+    /// START of the newest record that was not undone then.
     last_lsn: Lsn,
-    freed: usize,
-    dropped: usize,
 }
 
 impl Unit {
@@ -112,6 +116,7 @@ impl Unit {
             shared: BTreeMap::new(),
             exclusive: Vec::new(),
             dropped: Vec::new(),
+            undone: Vec::new(),
             room: Arc::default(),
         }
     }
@@ -131,8 +136,23 @@ impl Unit {
     }
 
     /// Where the unit is now.
-    pub(crate) fn mark(&self) -> UnitMark {
-        UnitMark { last_lsn: self.last_lsn, freed: self.freed.len(), dropped: self.dropped.len() }
+    pub(crate) const fn mark(&self) -> UnitMark {
+        UnitMark { last_lsn: self.last_lsn }
+    }
+
+    /// Whether the unit was undone to a point before this mark, since that was set.
+    fn has_undone(&self, mark: UnitMark) -> bool {
+        self.undone.iter().any(|&(kept, newest)| kept < mark.last_lsn && mark.last_lsn <= newest)
+    }
+
+    /// Notes that the records behind `kept`, up to `newest`, were undone.
+    fn note_undone(&mut self, kept: Lsn, newest: Lsn) {
+        if kept < newest {
+            while self.undone.last().is_some_and(|&(older, _)| older >= kept) {
+                self.undone.pop();
+            }
+            self.undone.push((kept, newest));
+        }
     }
 
     /// The reader's position, once the unit has a snapshot.
@@ -172,6 +192,14 @@ impl Unit {
         Written { trees: trees.into(), ..Written::keys(&self.written) }
     }
 
+    /// What the unit's commit leaves to be swept: its transaction, and keys of trees.
+    pub(super) fn trails(&self) -> Vec<(TxnId, TreeId, KeySpan)> {
+        let Some(bulk) = &self.bulk else { return Vec::new() };
+        let is_left = |tree| !self.dropped.iter().any(|(_, dropped)| dropped.id == tree);
+        let trails = bulk.trails().into_iter().filter(|&(tree, _)| is_left(tree));
+        trails.map(|(tree, span)| (bulk.id, tree, span)).collect()
+    }
+
     /// The stamp for the unit's write of a key: that of its first write, a new one, or none where
     /// the version store keeps what was there before. The catalogue's rows never bear one.
     fn stamp(&self, tree: TreeId, before: Option<&Cell<'_>>, is_own: bool) -> Option<Stamp> {
@@ -203,21 +231,26 @@ impl Unit {
 
     /// Notes that the tree is gone once the unit has committed.
     pub(crate) fn drop_at_commit(&mut self, tree: &Arc<TreeInfo>) {
-        self.dropped.push(Arc::clone(tree));
+        self.dropped.push((self.last_lsn, Arc::clone(tree)));
     }
 
     /// Whether this unit has dropped the tree.
     pub(crate) fn has_dropped(&self, tree: &TreeInfo) -> bool {
-        self.dropped.iter().any(|dropped| dropped.id == tree.id)
+        self.dropped.iter().any(|(_, dropped)| dropped.id == tree.id)
     }
 }
 
 impl Engine {
     /// The unit's view, registered at its first use: it may read up to `contiguous_lsn`, and waits
-    /// at its end for what it has read (T1).
+    /// at its end for what it has read (T1). Once the log is poisoned it would wait for ever, and has
+    /// nothing to write: it reads what is visible, as everybody else does (W2).
     pub(crate) fn unit_view<'u>(&self, unit: &'u mut Unit) -> ReadAt<'u> {
         if unit.snapshot.is_none() {
-            let (slot, read_lsn, low_lsn) = self.register(|| self.log.contiguous_lsn());
+            let is_poisoned = self.log.poisoned().is_some();
+            let (slot, read_lsn, low_lsn) = self.register(|| match is_poisoned {
+                true => self.log.visible_lsn(),
+                false => self.log.contiguous_lsn(),
+            });
             unit.snapshot = Some(UnitSnapshot { slot, read_lsn, low_lsn });
         }
         unit.view().expect("registered above")

@@ -8,7 +8,7 @@
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::Body;
 use seawall_wal::sync::Mutex;
-use seawall_wal::{Lsn, Result};
+use seawall_wal::{Error, Lsn, Result};
 
 use super::{Unit, UnitMark};
 use crate::engine::auto_commit::{CHANGE_RECORD_BYTES, delta_of};
@@ -46,12 +46,36 @@ impl Engine {
         undone.inspect_err(|error| self.log.poison(error.clone()))
     }
 
-    /// Undoes what the unit wrote since `mark`. Its keys stay its own.
-    pub(crate) fn undo_unit_to_mark(&self, unit: &mut Unit, mark: &UnitMark) -> Result<()> {
-        self.undo_unit_to(unit, mark.last_lsn)?;
-        unit.freed.truncate(mark.freed);
-        unit.dropped.truncate(mark.dropped);
-        Ok(())
+    /// Undoes what the unit wrote since `mark`. Its keys stay its own. Where that fails, a part is
+    /// undone, and what is left could be committed.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a mark before which the unit was undone already; those of undo.
+    pub(crate) fn undo_unit_to_mark(&self, unit: &mut Unit, mark: UnitMark) -> Result<()> {
+        if unit.has_undone(mark) {
+            let why = "a rollback to an earlier savepoint has undone what was before this one";
+            return Err(Error::InvalidArgument(why.into()));
+        }
+        let newest = unit.last_lsn;
+        let undone = self.undo_unit_to(unit, mark.last_lsn);
+        unit.note_undone(unit.last_lsn, newest);
+        undone
+    }
+
+    /// Does what takes several records: all of it, or, where it fails, nothing. A unit that half of
+    /// it were left of could not be committed any more; where that half cannot be undone, the log is
+    /// poisoned, as by any rollback that fails.
+    pub(in crate::engine) fn unit_whole<T>(
+        &self,
+        unit: &mut Unit,
+        act: impl FnOnce(&mut Unit) -> Result<T>,
+    ) -> Result<T> {
+        let start_lsn = unit.last_lsn;
+        let done = act(unit);
+        if done.is_err() {
+            self.undo_unit_to(unit, start_lsn).inspect_err(|why| self.log.poison(why.clone()))?;
+        }
+        done
     }
 
     /// Undoes the unit's records from the newest back to, and without, the one at `until`.
@@ -62,6 +86,8 @@ impl Engine {
             let store = |start, undo_next| self.txns.set_undone(slot, start, undo_next);
             let undone = self.undo_step(&mut undo, Some(&unit.room), store);
             unit.last_lsn = undo.undo_next_lsn;
+            pop_behind(&mut unit.freed, unit.last_lsn);
+            pop_behind(&mut unit.dropped, unit.last_lsn);
             // Of a record that was stepped over nothing else tells.
             self.txns.set_undo_next(slot, undo.undo_next_lsn);
             if let Some(write) = undone? {
@@ -90,5 +116,12 @@ impl Engine {
         let body = Body::RollbackEnd;
         self.append(&mut appender, &mut credit, chain, &body, &mut [], |_| {});
         Ok(())
+    }
+}
+
+/// Forgets what a commit would have done for records that begin behind `last_lsn`, which are undone.
+fn pop_behind<T>(list: &mut Vec<(Lsn, T)>, last_lsn: Lsn) {
+    while list.last().is_some_and(|(lsn, _)| *lsn > last_lsn) {
+        list.pop();
     }
 }

@@ -171,7 +171,7 @@ impl Engine {
         );
         unit.last_lsn = appended.start;
         unit.room.lock().add(room, appended.start);
-        unit.freed.extend(freed);
+        unit.freed.extend(freed.into_iter().map(|extent| (appended.start, extent)));
         *unit.deltas.entry(tree.id).or_default() += delta_of(kind);
         let was_there = live.is_some();
         if unit.bulk.is_none() && unit.version_bytes > self.versions_budget_bytes() {
