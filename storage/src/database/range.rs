@@ -1,5 +1,6 @@
 //! Iteration over a range of keys, from either end, while writers run.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -27,6 +28,11 @@ struct Copied {
     key: Value,
     value: Value,
     found: Found,
+}
+
+thread_local! {
+    /// Memory for the copies of leaves, kept from one scan to the next.
+    static LEAF: RefCell<LeafPairs> = RefCell::default();
 }
 
 /// An iterator over the pairs of a range, in key order, from both ends. It reads one leaf at a time, and
@@ -254,6 +260,17 @@ impl Range<'_> {
     /// Calls `visit` for each pair without allocating one by one.
     pub(super) fn visit<R>(
         mut self,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<R>,
+    ) -> Result<Option<R>> {
+        // A closure that scans by itself finds none here, and leaves one.
+        self.leaf = LEAF.take();
+        let visited = self.visit_leaves(visit);
+        LEAF.set(std::mem::take(&mut self.leaf));
+        visited
+    }
+
+    fn visit_leaves<R>(
+        &mut self,
         mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<R>,
     ) -> Result<Option<R>> {
         while let Some(rest) = self.copy_leaf(End::Front)? {

@@ -7,7 +7,7 @@
 //! (invariant C1). It waits for a bounded copy, never for I/O, and nobody waits for it (C2).
 
 use seawall_wal::record::RecordEncoder;
-use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::sync::{Mutex, MutexGuard, hint};
 
 /// Appends that can be under way at once; a thread beyond them waits for a free appender before it
@@ -28,7 +28,6 @@ struct Appender {
 #[derive(Debug)]
 pub(crate) struct Appenders {
     appenders: Box<[Appender]>,
-    next: AtomicUsize,
     /// For what has to happen in one with the append of a record: see [`Appenders::fence`].
     fence: Appender,
 }
@@ -46,12 +45,13 @@ impl Appenders {
         let appender =
             || Appender { sequence: AtomicU64::new(0), encoder: Mutex::new(RecordEncoder::new()) };
         let appenders = (0..APPENDERS).map(|_| appender()).collect();
-        Self { appenders, next: AtomicUsize::new(0), fence: appender() }
+        Self { appenders, fence: appender() }
     }
 
-    /// Takes a free appender. Call it before any latch: it waits when all are in use.
+    /// Takes a free appender: the one that this thread had last, if it can, whose memory is in its
+    /// cache. Call it before any latch: it waits when all are in use.
     pub(crate) fn acquire(&self) -> AppenderGuard<'_> {
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let start = first_choice();
         let at = |i: usize| &self.appenders[start.wrapping_add(i) % self.appenders.len()];
         let free = (0..self.appenders.len()).find_map(|i| {
             let encoder = at(i).encoder.try_lock()?;
@@ -108,6 +108,17 @@ impl AppendSequence<'_> {
     }
 }
 
+/// Where this thread begins to look for a free appender. Threads that come one after the other begin
+/// at different ones.
+fn first_choice() -> usize {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    thread_local! {
+        static CHOICE: usize = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    // A model has threads of its own in every run, and has to take the same way again.
+    if cfg!(loom) { 0 } else { CHOICE.with(|&choice| choice) }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::{Arc, mpsc};
@@ -119,9 +130,8 @@ mod tests {
     #[test]
     fn who_holds_the_fence_never_waits_for_himself() {
         let appenders = Arc::new(Appenders::new());
-        let mut taken: Vec<_> = (1..APPENDERS).map(|_| appenders.acquire()).collect();
-        // The last one is free, and the search but one begins there.
-        appenders.next.store(APPENDERS - 2, Ordering::Relaxed);
+        // None of them is free, whichever the other thread begins with.
+        let mut taken: Vec<_> = (0..APPENDERS).map(|_| appenders.acquire()).collect();
         let (fenced, is_fenced) = mpsc::channel();
         let (done, is_done) = mpsc::channel();
         let shared = Arc::clone(&appenders);
