@@ -170,6 +170,10 @@ impl LoopMount {
     /// # Errors
     /// When the file system refuses.
     pub fn free(&self) -> Outcome {
+        // XFS gives back what a removed file has in its own time; what is cut off a file, at once.
+        let ballast = File::options().write(true).open(self.ballast());
+        let cut = ballast.and_then(|file| file.set_len(0).and_then(|()| file.sync_all()));
+        cut.map_err(|error| failed("the ballast", error))?;
         std::fs::remove_file(self.ballast()).map_err(|error| failed("the ballast", error))?;
         let root = File::open(self.path()).map_err(|error| failed("the folder", error))?;
         root.sync_all().map_err(|error| failed("the folder", error))
