@@ -9,6 +9,9 @@ use super::header::{self, RECORD_HEADER_BYTES, content_checksum, padded};
 const COMPRESS_BYTES_MIN: usize = 1024;
 /// A compressed body is kept when it saves at least one part in this many.
 const COMPRESS_GAIN: usize = 8;
+/// Of a body several times as long, so many bytes from its middle are tried first: where random
+/// values do not shrink there, the rest is not worth the time.
+const SAMPLE_BYTES: usize = 512;
 
 /// Scratch memory of one appender, used again for each of its records.
 #[derive(Debug, Default)]
@@ -69,9 +72,18 @@ impl RecordEncoder {
             return false;
         }
         self.compressed.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-        let length = lz4_flex::block::compress_into(raw, &mut self.compressed)
-            .expect("the buffer has the size that lz4 names as sufficient");
-        let raw_length = raw.len();
+        let mut compress = |raw: &[u8]| {
+            lz4_flex::block::compress_into(raw, &mut self.compressed)
+                .expect("the buffer has the size that lz4 names as sufficient")
+        };
+        if raw.len() >= 4 * SAMPLE_BYTES {
+            let start = (raw.len() - SAMPLE_BYTES) / 2;
+            let sample = &raw[start..start + SAMPLE_BYTES];
+            if compress(sample) >= sample.len() {
+                return false;
+            }
+        }
+        let (length, raw_length) = (compress(raw), raw.len());
         if length > raw_length - raw_length / COMPRESS_GAIN {
             return false;
         }

@@ -308,6 +308,22 @@ fn a_body_is_compressed_when_that_saves_an_eighth() {
 }
 
 #[test]
+fn of_a_long_body_the_middle_tells_whether_it_is_compressed() {
+    let random: Vec<u8> =
+        (0..2048_u32).flat_map(|i| (i.wrapping_mul(0x9e37_79b9) >> 7).to_le_bytes()).collect();
+    let mut encoder = RecordEncoder::new();
+    let mut stored = |value: &[u8]| {
+        let body = Body::Note(value.into());
+        encoder.encode(TxnId::NONE, Lsn::NONE, &body).bytes.len()
+    };
+    assert!(stored(&random) >= random.len());
+    let text = "a value as people write them. ".repeat(300);
+    assert!(stored(text.as_bytes()) < text.len() / 2);
+    let mixed = [&random[..100], text.as_bytes(), &random[..100]].concat();
+    assert!(stored(&mixed) < mixed.len() / 2);
+}
+
+#[test]
 fn a_compressed_body_that_lies_about_its_length_is_refused() {
     let bytes = sealed(&Body::Note(&[7; 2000]));
     let header = header::verify(&bytes, MAX, SEED, LSN).unwrap();
