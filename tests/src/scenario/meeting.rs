@@ -259,8 +259,6 @@ pub fn read_meets_write() -> Scenario {
         Do(0, Step::Get(0, 0)),
         insert_during(Window::CellSeen, 16, 50),
         Do(0, Step::Get(0, 16)),
-        insert_during(Window::CellSeen, 16, 700),
-        Operation::Get(0, 16),
         commit(0),
     ];
     scenario("read meets write", [insert(0, 100), insert(16, 100)], operations)
