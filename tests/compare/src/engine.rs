@@ -14,8 +14,16 @@ pub(crate) struct Setup {
     /// as long as [`RELAXED_SYNC`].
     pub(crate) is_durable: bool,
     /// Threads that will write at the same time.
+    #[cfg_attr(
+        not(feature = "canopydb"),
+        expect(dead_code, reason = "the other engines need not know")
+    )]
     pub(crate) writers: usize,
     /// Length of the values.
+    #[cfg_attr(
+        not(any(feature = "fjall", feature = "rocksdb", feature = "sqlite")),
+        expect(dead_code, reason = "the other engines need not know")
+    )]
     pub(crate) value_bytes: usize,
 }
 

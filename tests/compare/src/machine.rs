@@ -49,6 +49,6 @@ fn disk(dir: &Path) -> Option<&'static str> {
 }
 
 fn file_system(dir: &Path) -> Option<&'static str> {
-    let magic = i64::try_from(statfs(dir).ok()?.f_type).ok()?;
+    let magic = statfs(dir).ok()?.f_type;
     FILE_SYSTEMS.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name)
 }

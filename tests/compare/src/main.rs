@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::workload::{Context, Session};
+use crate::workload::{Context, Session, TIME_MIN};
 
 #[derive(Debug, Parser)]
 #[command(about = "Compares Seawall with other embedded stores, side by side in one run")]
@@ -69,7 +69,8 @@ struct Child {
 
 impl Child {
     fn context(&self) -> Context {
-        Context { dir: self.dir.clone(), scale: self.scale, repetition: self.repetition }
+        let (scale, repetition, time_min) = (self.scale, self.repetition, TIME_MIN);
+        Context { dir: self.dir.clone(), scale, repetition, time_min }
     }
 }
 

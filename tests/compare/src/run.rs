@@ -66,8 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&options.dir)?;
     let path = options.results.join(RESULTS);
     let done = done(&path, options.retry_failed)?;
-    let runs: Vec<_> =
-        plan(options).into_iter().filter(|run| !done.iter().any(|key| *key == run.key)).collect();
+    let runs: Vec<_> = plan(options).into_iter().filter(|run| !done.contains(&run.key)).collect();
     let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
     if !runs.is_empty() {
         append(&mut file, &[Line::Machine { machine: machine::describe(&options.dir) }])?;

@@ -9,6 +9,8 @@ mod load;
 mod memory;
 pub(crate) mod recovery;
 mod steady;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod ycsb;
 
@@ -80,7 +82,12 @@ pub(crate) struct Context {
     /// 1 for the full sizes.
     pub(crate) scale: f64,
     pub(crate) repetition: u32,
+    /// The shortest time that a workload takes, whatever the scale.
+    pub(crate) time_min: Duration,
 }
+
+/// What [`Context::time_min`] is but in tests.
+pub(crate) const TIME_MIN: Duration = Duration::from_secs(1);
 
 impl Context {
     /// So many of something at scale 1, `least` at least.
@@ -88,9 +95,9 @@ impl Context {
         ((at_full_scale as f64 * self.scale) as u64).max(least)
     }
 
-    /// So long at scale 1, a second at least.
+    /// So long at scale 1.
     fn duration(&self, seconds_at_full_scale: f64) -> Duration {
-        Duration::from_secs_f64((seconds_at_full_scale * self.scale).max(1.0))
+        Duration::from_secs_f64(seconds_at_full_scale * self.scale).max(self.time_min)
     }
 
     /// A cache that keeps its ratio to data that is larger.
