@@ -12,7 +12,7 @@ use crate::engine::{Engine, RelaxedSync, Session, Settings, Setup, Writer};
 /// Rows up to this length stand in the index itself.
 const WITHOUT_ROWID_VALUE_BYTES_MAX: usize = 1024;
 /// Pages of log after which a commit moves them into the database: 32 MiB.
-const CHECKPOINT_PAGES: u64 = 8192;
+const CHECKPOINT_PAGES: i64 = 8192;
 /// Cache of a connection that only reads: it reads through the map.
 const READER_CACHE_KIB: u64 = 4096;
 
