@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::workload::{Context, Session, TIME_MIN};
 
@@ -83,6 +84,8 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::RunSession { session, child } => {
+            // A run that goes on alone would disturb the one that comes after it.
+            set_parent_process_death_signal(Some(Signal::KILL))?;
             adapters::named(&child.engine)?.run(session, &child.context())
         }
         Command::WriteUntilKilled { child } => {
