@@ -105,7 +105,7 @@ impl DatabaseArg {
         Failure::Unavailable(format!("{} is not a database", self.dir.display()))
     }
 
-    fn failure(&self, error: Error) -> Failure {
+    pub(crate) fn failure(&self, error: Error) -> Failure {
         match error {
             Error::NotFound { .. } => self.not_a_database(),
             // The options are right: this is about what is in the directory.

@@ -103,6 +103,9 @@ pub mod pool;
 #[doc(hidden)]
 pub mod recovery;
 mod report;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod salvage;
 mod source;
 mod space;
 #[cfg(not(loom))]

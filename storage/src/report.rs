@@ -10,6 +10,8 @@ use crate::Lsn;
 
 mod figures;
 
+#[cfg(feature = "serde")]
+pub(crate) use figures::seconds;
 use figures::{Bytes, Lines, yes_no};
 
 /// Where the database stands. Counters begin at zero with each open.

@@ -9,6 +9,14 @@ pub fn tell(what: &str, count: u64) {
     eprintln!("{MARK}{count} {what}");
 }
 
+/// Tells on standard error that something could not be tried on this machine, and why; counted like
+/// everything else, so that nobody takes it for a success.
+#[expect(clippy::print_stderr, reason = "what is left out must be seen")]
+pub fn leave_out(what: &str, why: &dyn std::fmt::Display) {
+    eprintln!("LEFT OUT: {what}: {why}");
+    tell("left out", 1);
+}
+
 /// What a line tells of, and how many; `None` for any other line.
 #[must_use]
 pub fn parse(line: &str) -> Option<(&str, u64)> {

@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use seawall::catalogue::row;
+use seawall::page::{LeafView, PageKind};
 use seawall::{Database, Error, Result};
+use seawall_wal::TreeId;
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::sim::SECTOR_BYTES;
 use seawall_wal::disk::{Disk, SimDisk};
@@ -22,6 +25,8 @@ use crate::failure::Outcome;
 use crate::settings::{PATH, Settings};
 use crate::trials::contain;
 
+/// What a transaction without an end has written.
+const LOSER: (&str, &str) = ("loser", "never");
 /// Keys of the first tree.
 const KEYS: u32 = 60;
 /// A value with pages of its own.
@@ -117,6 +122,20 @@ impl Specimen {
         Ok(Self { settings, disk, states, history })
     }
 
+    /// The same, opened and shut down once more: the log of its first life is given up.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn closed_twice() -> Outcome<Self> {
+        let specimen = Self::closed()?;
+        let database = specimen.settings.open(&specimen.disk)?;
+        for _ in 0..2 {
+            database.checkpoint()?;
+        }
+        database.close()?;
+        Ok(specimen)
+    }
+
     /// A database whose process was killed.
     ///
     /// # Errors
@@ -128,7 +147,8 @@ impl Specimen {
         let mut states = vec![fill(&database, &mut history)?];
         let first = database.tree("first")?;
         let mut loser = database.begin()?;
-        loser.insert(&first, "loser", "never")?;
+        let (key, value) = LOSER;
+        loser.insert(&first, key, value)?;
         while seawall::testing::maintain_step(&database)? {}
         for number in 0..3_u32 {
             first.insert(format!("late {number}"), [9; 50])?;
@@ -150,6 +170,77 @@ impl Specimen {
                 (path, changes(&bytes))
             })
             .collect()
+    }
+
+    /// How it is opened.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The disk that it lies on, undamaged.
+    #[must_use]
+    pub const fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// What it contains.
+    #[must_use]
+    pub fn newest(&self) -> &Contents {
+        self.states.last().expect("the state it was left in")
+    }
+
+    /// That, and what it contained before the last commits.
+    #[must_use]
+    pub fn states(&self) -> &[Contents] {
+        &self.states
+    }
+
+    /// What it contained before those, from the empty database on.
+    #[must_use]
+    pub fn history(&self) -> &[Contents] {
+        &self.history
+    }
+
+    /// What was written and never committed.
+    #[must_use]
+    pub fn uncommitted(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let (key, value) = LOSER;
+        vec![(key.into(), value.into())]
+    }
+
+    /// Whether it was shut down.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.states.len() == 1
+    }
+
+    /// Numbers of its trees, with their names.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn tree_ids(&self) -> Outcome<BTreeMap<u64, String>> {
+        let disk = self.disk.fork();
+        self.settings.open(&disk)?.close()?;
+        let pages = disk.read_file(&Path::new(PATH).join("pages")).expect("the page file");
+        let page_bytes = usize::try_from(self.settings.page_bytes).expect("a page size");
+        let mut names = BTreeMap::new();
+        for bytes in pages.chunks_exact(page_bytes) {
+            let leaf = LeafView::new(bytes);
+            let page = leaf.page();
+            if page.kind() != PageKind::Leaf || page.tree() != TreeId::CATALOGUE {
+                continue;
+            }
+            for slot in 0..leaf.count() {
+                let (key, cell) = (leaf.key_at(slot).to_vec(), leaf.cell_at(slot));
+                if let (Ok(name), Ok(tree)) =
+                    (row::name_of(&key), row::decode_name_value(cell.value))
+                {
+                    names.insert(tree.get(), name.to_owned());
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// Paths and lengths of the database's files.
@@ -198,10 +289,6 @@ impl Specimen {
                 changes.iter().map(|(path, change)| format!("{}, {change:?}", path.display()));
             why.at(changes.collect::<Vec<_>>().join("; "))
         })
-    }
-
-    fn newest(&self) -> &Contents {
-        self.states.last().expect("the state it was left in")
     }
 }
 
@@ -363,7 +450,7 @@ fn sizes(contents: &Contents) -> Vec<(&str, usize)> {
 
 impl Change {
     /// Changes the file, as far as changes before this one have left it.
-    fn apply(self, disk: &SimDisk, path: &Path) {
+    pub(crate) fn apply(self, disk: &SimDisk, path: &Path) {
         let Ok(mut bytes) = disk.read_file(path) else { return };
         match self {
             Self::Flip { offset, .. } if offset >= to_u64(bytes.len()) => {}
@@ -444,6 +531,18 @@ fn fill(database: &Database, history: &mut Vec<Contents>) -> Outcome<Contents> {
     note()?;
     second.insert("larger", vec![b'M'; 2 * LARGE_VALUE_BYTES])?;
     contents(database)
+}
+
+/// What the database in `path` contains.
+///
+/// # Errors
+/// When it cannot be opened and read whole.
+pub(crate) fn contents_of(settings: &Settings, disk: &SimDisk, path: &str) -> Outcome<Contents> {
+    let database = settings.open_at(disk, path)?;
+    let found = contents(&database)?;
+    crate::check::verify(&database)?;
+    database.close()?;
+    Ok(found)
 }
 
 fn contents(database: &Database) -> Outcome<Contents> {

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
+use crate::counts;
 use crate::failure::{Failure, Outcome};
 
 /// How long a killed process's rings may keep their files open.
@@ -80,14 +81,13 @@ impl LoopMount {
     ///
     /// # Errors
     /// When making a folder for it fails.
-    #[expect(clippy::print_stderr, reason = "what is left out must be seen")]
     pub fn new(kind: FileSystem, bytes: u64) -> Outcome<Option<Self>> {
         let folder = tempfile::tempdir().map_err(|error| failed("a folder", error))?;
         let mount = Self { folder };
         match mount.make(kind, bytes.max(kind.image_bytes_min())) {
             Ok(()) => Ok(Some(mount)),
             Err(why) => {
-                eprintln!("LEFT OUT: {kind} on a loop device: {why}");
+                counts::leave_out(&format!("{kind} on a loop device"), &why);
                 Ok(None)
             }
         }
@@ -177,6 +177,15 @@ impl LoopMount {
         std::fs::remove_file(self.ballast()).map_err(|error| failed("the ballast", error))?;
         let root = File::open(self.path()).map_err(|error| failed("the folder", error))?;
         root.sync_all().map_err(|error| failed("the folder", error))
+    }
+
+    /// Makes everything durable that is there.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn sync(&self) -> Outcome {
+        let root = File::open(self.path()).map_err(|error| failed("the folder", error))?;
+        rustix::fs::syncfs(&root).map_err(|error| failed("the file system", error.into()))
     }
 
     fn ballast(&self) -> PathBuf {

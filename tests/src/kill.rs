@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -38,6 +39,10 @@ pub const THREADS: u64 = 4;
 const CHILD_DIR: &str = "SEAWALL_KILL_DIR";
 /// Set in a child, to the disk's name.
 const CHILD_DISK: &str = "SEAWALL_KILL_DISK";
+/// Set in a child that is to find no memory, to the number of the allocation that fails.
+pub const CHILD_ALLOCATION: &str = "SEAWALL_KILL_ALLOCATION";
+/// Longest time that a child which is to find no memory may take.
+const NO_MEMORY: Duration = Duration::from_secs(2);
 /// Longest time between the first operation of a child and its end.
 const LIFE_MS: u64 = 160;
 /// How long a child may take until it writes.
@@ -129,6 +134,23 @@ fn write_for_ever(dir: &Path, disk: DiskKind) -> Outcome {
 
 /// One operation of a thread, and its acknowledgement.
 fn write(database: &Database, first: &Tree, second: &Tree, thread: u64, number: u64) -> Outcome {
+    if operate(database, first, second, thread, number)? == Durability::Sync {
+        tell(&format!("done {thread} {number}\n"))?;
+    }
+    Ok(())
+}
+
+/// Does one operation of a thread, and says how durable it is on return.
+///
+/// # Errors
+/// Those of the database.
+pub fn operate(
+    database: &Database,
+    first: &Tree,
+    second: &Tree,
+    thread: u64,
+    number: u64,
+) -> Outcome<Durability> {
     let (key_of, value) = (key(thread, number), value(thread, number));
     let durability =
         if matches!(number % 8, 3 | 7) { Durability::Relaxed } else { Durability::Sync };
@@ -147,9 +169,36 @@ fn write(database: &Database, first: &Tree, second: &Tree, thread: u64, number: 
         }
         _ => first.insert_with(key_of, &value, durability)?,
     }
-    if durability == Durability::Sync {
-        tell(&format!("done {thread} {number}\n"))?;
+    Ok(durability)
+}
+
+/// Compares all of the database with what it may contain: of each thread a prefix of its operations, and
+/// no fewer than it is owed.
+///
+/// # Errors
+/// When something that was acknowledged is missing, or half of something is there.
+pub fn check_contents(database: &Database, owed: &BTreeMap<u64, u64>) -> Outcome {
+    let (first, second) = (database.tree("first")?, database.tree("second")?);
+    let snapshot = database.snapshot()?;
+    for thread in 0..THREADS {
+        let next = next_number(&snapshot, &first, thread)?;
+        let owed = owed.get(&thread).copied().unwrap_or_default();
+        ensure!(next >= owed, "thread {thread} has {next} operations, owed {owed}");
+        for number in 0..next {
+            let found = snapshot.get(&first, key(thread, number))?;
+            let is_removed = number % 8 == 0 && number + 5 < next;
+            let expected = (!is_removed).then(|| value(thread, number));
+            let is_right = found.as_deref() == expected.as_deref();
+            ensure!(is_right, "thread {thread}, operation {number} of {next} is wrong");
+            let in_second = snapshot.get(&second, key(thread, number))?;
+            let expected = expected.filter(|_| matches!(number % 8, 4 | 7));
+            let is_whole = in_second.as_deref() == expected.as_deref();
+            ensure!(is_whole, "thread {thread}, operation {number} of {next} is half there");
+        }
     }
+    let len = snapshot.len(&first)?;
+    let count = snapshot.range(&first, ..)?.count();
+    ensure!(u64::try_from(count) == Ok(len), "len is {len}, a scan gives {count}");
     Ok(())
 }
 
@@ -173,6 +222,9 @@ fn lines(stdout: ChildStdout) -> Receiver<String> {
 pub enum End<'a> {
     /// SIGKILL.
     Kill,
+    /// The child finds no memory, at the allocation that it is told in [`CHILD_ALLOCATION`], and aborts. One
+    /// that does not, since it has ended its part with an error or makes too few, is killed.
+    NoMemory,
     /// A power cut of the file system that the database lies on; the child is killed behind it.
     PowerCut(&'a LoopMount),
 }
@@ -186,6 +238,8 @@ pub struct Kills {
     pub checks: u64,
     /// Operations acknowledged.
     pub acknowledged: u64,
+    /// Children that found no memory and aborted.
+    pub aborts: u64,
 }
 
 /// A database whose writers are killed.
@@ -197,6 +251,8 @@ pub struct KillLoop<'a> {
     /// Of each thread, how many operations must be there: everything up to the last acknowledged.
     owed: BTreeMap<u64, u64>,
     random: Random,
+    /// The allocation that fails in the next child, with [`End::NoMemory`].
+    pub allocation: u64,
     /// What has happened so far.
     pub counts: Kills,
 }
@@ -206,7 +262,7 @@ impl<'a> KillLoop<'a> {
     #[must_use]
     pub fn new(dir: &'a Path, disk: DiskKind, end: End<'a>, seed: u64) -> Self {
         let (owed, random) = (BTreeMap::new(), Random::new(seed));
-        Self { dir, disk, end, owed, random, counts: Kills::default() }
+        Self { dir, disk, end, owed, random, allocation: 0, counts: Kills::default() }
     }
 
     /// Starts the child test `child` of this program, ends it, and every other time checks what is
@@ -225,15 +281,22 @@ impl<'a> KillLoop<'a> {
         let mut command = Command::new(program);
         command.args([child, "--exact", "--nocapture", "--test-threads=1"]);
         command.env(CHILD_DIR, self.dir).env(CHILD_DISK, disk);
-        if let End::PowerCut(_) = self.end {
+        match self.end {
+            End::Kill => {}
             // It panics when its power goes off, as it should.
-            command.stderr(Stdio::null());
+            End::PowerCut(_) => drop(command.stderr(Stdio::null())),
+            End::NoMemory => {
+                command.stderr(Stdio::null());
+                command.env(CHILD_ALLOCATION, self.allocation.to_string());
+            }
         }
         let mut process = command.stdout(Stdio::piped()).spawn().map_err(io)?;
         let heard = self.hear_until_ended(&mut process);
         process.kill().map_err(io)?;
-        process.wait().map_err(io)?;
+        let status = process.wait().map_err(io)?;
         let lines = heard?;
+        self.counts.aborts +=
+            u64::from(status.signal() == Some(rustix::process::Signal::ABORT.as_raw()));
         if let End::PowerCut(mount) = self.end {
             mount.restart()?;
         }
@@ -252,6 +315,16 @@ impl<'a> KillLoop<'a> {
         let stdout = process.stdout.take().ok_or_else(|| Failure::new("no standard output"))?;
         let said = lines(stdout);
         let mut heard = Vec::new();
+        if let End::NoMemory = self.end {
+            // It is over when it has aborted, and says everything before.
+            let end = Instant::now() + NO_MEMORY;
+            while let Ok(line) = said.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                heard.push(line);
+            }
+            process.kill().map_err(|error| Failure::new(format!("the child: {error}")))?;
+            heard.extend(said);
+            return Ok(heard);
+        }
         if !self.random.one_in(4) {
             while !heard.iter().any(|line: &String| line.starts_with("done")) {
                 let line = said.recv_timeout(START);
@@ -273,7 +346,7 @@ impl<'a> KillLoop<'a> {
             }
         }
         match self.end {
-            End::Kill => {
+            End::Kill | End::NoMemory => {
                 process.kill().map_err(|error| Failure::new(format!("the child: {error}")))?;
                 heard.extend(said);
             }
@@ -312,27 +385,7 @@ impl<'a> KillLoop<'a> {
     pub fn check(&mut self) -> Outcome {
         self.counts.checks += 1;
         let database = options(self.disk).open(self.dir)?;
-        let (first, second) = (database.tree("first")?, database.tree("second")?);
-        let snapshot = database.snapshot()?;
-        for thread in 0..THREADS {
-            let next = next_number(&snapshot, &first, thread)?;
-            let owed = self.owed.get(&thread).copied().unwrap_or_default();
-            ensure!(next >= owed, "thread {thread} has {next} operations, owed {owed}");
-            for number in 0..next {
-                let found = snapshot.get(&first, key(thread, number))?;
-                let is_removed = number % 8 == 0 && number + 5 < next;
-                let expected = (!is_removed).then(|| value(thread, number));
-                let is_right = found.as_deref() == expected.as_deref();
-                ensure!(is_right, "thread {thread}, operation {number} of {next} is wrong");
-                let in_second = snapshot.get(&second, key(thread, number))?;
-                let expected = expected.filter(|_| matches!(number % 8, 4 | 7));
-                let is_whole = in_second.as_deref() == expected.as_deref();
-                ensure!(is_whole, "thread {thread}, operation {number} of {next} is half there");
-            }
-        }
-        let len = snapshot.len(&first)?;
-        let count = snapshot.range(&first, ..)?.count();
-        ensure!(u64::try_from(count) == Ok(len), "len is {len}, a scan gives {count}");
+        check_contents(&database, &self.owed)?;
         crate::check::verify(&database)?;
         self.check_log_space()?;
         database.close()?;

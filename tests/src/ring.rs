@@ -1,9 +1,9 @@
 //! The ring disk, which not every system has: what a suite leaves out for want of it is told, and with
 //! `SEAWALL_REQUIRE_URING` in the environment nothing may be left out.
 
-#![expect(clippy::print_stderr, reason = "what is left out is told to whoever runs the suite")]
-
 use std::fmt::Display;
+
+use crate::counts;
 
 /// Says that nothing may be left out.
 const REQUIRED: &str = "SEAWALL_REQUIRE_URING";
@@ -19,7 +19,7 @@ pub fn or_leave_out<T, E: Display>(what: &str, tried: Result<T, E>) -> Option<T>
         Err(why) => {
             let is_required = std::env::var_os(REQUIRED).is_some();
             assert!(!is_required, "{what}: no io_uring here, and {REQUIRED} is set: {why}");
-            eprintln!("LEFT OUT, no io_uring here ({why}): {what}");
+            counts::leave_out(what, &format!("no io_uring here ({why})"));
             None
         }
     }

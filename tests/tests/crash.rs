@@ -5,9 +5,13 @@
 //! command, with the operations that are needed in `SEAWALL_KEEP`.
 #![expect(clippy::print_stderr, reason = "counts and failures are shown to whoever runs it")]
 
+use seawall::Durability;
 use seawall_tests::counts;
 use seawall_tests::crash::{Effort, Report, run};
+use seawall_tests::operation::{Inside, Operation, ValueSpec, Window};
 use seawall_tests::scenario::{self, Scenario};
+use seawall_tests::session::Session;
+use seawall_tests::settings::Settings;
 use seawall_tests::shrink;
 use seawall_tests::trace::run_twice;
 
@@ -145,6 +149,29 @@ fn tell(seed: u64, scenario: &Scenario) {
          -p seawall-tests --test crash random",
         shrink::show(&kept)
     );
+}
+
+/// A page that the last record before a crash has changed is changed again while it is written: from then
+/// on its changes begin where the epoch before has ended, and so may redo.
+#[test]
+fn a_database_whose_redo_begins_where_an_epoch_has_ended_recovers_and_can_be_copied() {
+    let value = |bytes| ValueSpec { bytes, seed: bytes };
+    let insert = |key, bytes| Operation::Insert(0, key, value(bytes), Durability::Sync);
+    let inside = Inside::Insert(0, 17, value(14));
+    let meets_page_write = [Operation::During(Window::PageSync, inside), Operation::Maintain];
+    let before = [Operation::CreateTree(0), insert(21, 11), Operation::Kill];
+    let behind = [Operation::Backup, Operation::Kill, Operation::CompareAll, insert(3, 5)];
+    let checkpoint = [Operation::TakeCheckpoint];
+    for operations in [
+        [&before[..], &meets_page_write, &behind].concat(),
+        [&before[..], &meets_page_write, &checkpoint, &behind[1..]].concat(),
+    ] {
+        let mut session =
+            Session::create(&Settings::default()).unwrap_or_else(|why| panic!("{why}"));
+        session.run(&operations).unwrap_or_else(|why| panic!("{why}"));
+        session.compare_all().unwrap_or_else(|why| panic!("{why}"));
+        session.close().unwrap_or_else(|why| panic!("{why}"));
+    }
 }
 
 #[test]

@@ -5,12 +5,16 @@
 #![expect(clippy::print_stderr, reason = "counts are shown to whoever runs it")]
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
-use seawall::{Database, DiskKind, Durability, Error, Options, Tree};
+use std::sync::Arc;
+
+use seawall::{Database, DiskKind, Durability, Error, Lsn, Options, Tree, testing};
 use seawall_tests::check::verify;
 use seawall_tests::counts;
+use seawall_tests::failure::Outcome;
 use seawall_tests::file_system::{FileSystem, LoopMount};
 use seawall_tests::kill::{self, End, KillLoop};
 use seawall_tests::random::Random;
+use seawall_tests::recording::{Recording, RecordingDisk};
 
 /// Power cuts for each file system and disk when nobody says how many.
 const POWER_CUTS: u64 = 12;
@@ -52,6 +56,95 @@ fn power_cuts_of_ext4_leave_everything_acknowledged() {
 #[test]
 fn power_cuts_of_xfs_leave_everything_acknowledged() {
     cut_power(FileSystem::Xfs);
+}
+
+/// Operations whose writes are recorded.
+const RECORDED: u64 = 64;
+/// Power cuts behind recorded writes, for each file system, when nobody says how many.
+const REPLAYED_CUTS: usize = 24;
+
+/// Runs a workload, and keeps a log of what is written for it; every step is taken here.
+fn record() -> Outcome<Recording> {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(RecordingDisk::new(folder.path()));
+    let recording = disk.recording();
+    let options = Options::new()
+        .disk_injected(disk)
+        .manual_background(true)
+        .unchecked_limits()
+        .cache_bytes(1 << 20)
+        .max_wal_bytes(4 << 20)
+        .segment_bytes(256 << 10)
+        .page_bytes(4096);
+    for life in 0..2 {
+        let database = options.clone().open(folder.path().join("db"))?;
+        let (first, second) = (database.tree("first")?, database.tree("second")?);
+        for number in life * RECORDED / 2..(life + 1) * RECORDED / 2 {
+            if kill::operate(&database, &first, &second, 0, number)? == Durability::Sync {
+                recording.acknowledge(number + 1);
+            }
+            match number % 16 {
+                3 | 9 => drop(testing::maintain_step(&database)?),
+                5 => testing::flush_step(&database)?,
+                11 => drop(testing::collect_step(&database)?),
+                14 => assert!(database.checkpoint()?.end_lsn > Lsn::default()),
+                _ => {}
+            }
+        }
+        match life {
+            0 => database.close()?,
+            _ => testing::abandon(database),
+        }
+    }
+    Ok(recording)
+}
+
+/// Replays a part of the recording on the file system, cuts the power there, and asks what is left.
+fn cut_behind(recording: &Recording, count: usize, mount: &LoopMount, flushes: bool) -> Outcome {
+    let root = mount.path().join(format!("cut-{count}"));
+    std::fs::create_dir(&root).unwrap();
+    mount.sync()?;
+    let acknowledged = recording.replay(count, &root)?;
+    mount.cut_power(flushes)?;
+    mount.restart()?;
+    let database = kill::options(DiskKind::Blocking).open(root.join("db"))?;
+    kill::check_contents(&database, &[(0, acknowledged)].into())?;
+    verify(&database)?;
+    database.close()?;
+    std::fs::remove_dir_all(&root).unwrap();
+    Ok(())
+}
+
+fn cut_behind_recorded_writes(kind: FileSystem) {
+    let mount = LoopMount::new(kind, IMAGE_BYTES).unwrap_or_else(|why| panic!("{why}"));
+    let Some(mount) = mount else { return };
+    let recording = record().unwrap_or_else(|why| panic!("{why}"));
+    let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse().unwrap());
+    let cuts = number("SEAWALL_POWER_CUTS").unwrap_or(REPLAYED_CUTS);
+    let first = number("SEAWALL_FIRST_SEED").unwrap_or(0);
+    let places: Vec<_> = (1..=recording.len()).filter(|&at| recording.is_cut(at)).collect();
+    assert!(places.len() > 200, "only {} writes and syncs are recorded", places.len());
+    // Spread over all of them, and other ones with every seed.
+    for index in 0..cuts {
+        let place = (index * places.len() / cuts + first) % places.len();
+        let done = cut_behind(&recording, places[place], &mount, index % 2 == 0);
+        done.unwrap_or_else(|why| {
+            let what = recording.describe(places[place] - 1);
+            panic!("{kind}, power cut behind entry {} ({what}): {why}", places[place])
+        });
+    }
+    eprintln!("{kind}: {cuts} power cuts behind {} recorded writes and syncs", places.len());
+    counts::tell("power cuts behind recorded writes", cuts.try_into().unwrap());
+}
+
+#[test]
+fn power_cuts_behind_recorded_writes_leave_everything_acknowledged_on_ext4() {
+    cut_behind_recorded_writes(FileSystem::Ext4);
+}
+
+#[test]
+fn power_cuts_behind_recorded_writes_leave_everything_acknowledged_on_xfs() {
+    cut_behind_recorded_writes(FileSystem::Xfs);
 }
 
 /// Writes in a round, if the disk takes them: more than the room that is left in most.

@@ -10,97 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use seawall::planted::{Bug, plant};
-use seawall_tests::crash::{self, Effort};
-use seawall_tests::failure::Failure;
-use seawall_tests::scenario::{self, Scenario};
-use seawall_tests::{rot, sweep};
-
-const EFFORT: Effort =
-    Effort { seeds: 2, second_one_in: 0, third_one_in: 0, is_first_failure_enough: true };
-/// Of the faults of a sweep, one in this many.
-const FAULTS_ONE_IN: usize = 1;
-
-/// What finds a bug.
-enum Check {
-    /// The crash runner, or the run that it records.
-    Crash(Scenario),
-    /// The error sweep.
-    Sweep(Scenario),
-    /// Rot of what a run leaves.
-    Rot(Scenario),
-}
-
-impl Check {
-    fn name(&self) -> String {
-        match self {
-            Self::Crash(scenario) => format!("crash of {}", scenario.name),
-            Self::Sweep(scenario) => format!("sweep of {}", scenario.name),
-            Self::Rot(scenario) => format!("rot of {}", scenario.name),
-        }
-    }
-
-    /// What was tried, and what was found.
-    fn run(&self) -> (String, Vec<Failure>) {
-        match self {
-            Self::Crash(scenario) => {
-                let report = crash::run(std::slice::from_ref(scenario), EFFORT);
-                (format!("{} states", report.counts.total()), report.failures)
-            }
-            Self::Sweep(scenario) => {
-                let report = sweep::sweep(scenario, FAULTS_ONE_IN);
-                (format!("{} faults", report.counts.runs), report.failures)
-            }
-            Self::Rot(scenario) => {
-                let report = rot::run(scenario);
-                (format!("{} damages", report.counts.damages), report.failures)
-            }
-        }
-    }
-}
-
-/// The cheapest check that must find a bug.
-fn check(bug: Bug) -> Check {
-    use Check::{Crash, Rot, Sweep};
-    match bug {
-        Bug::AcknowledgeBeforeSync => Crash(scenario::async_commits()),
-        Bug::SkipDirectorySync | Bug::StaleFrameAccepted => Crash(scenario::recycled_segments()),
-        Bug::SkipSegmentHeaderSync | Bug::RecycleSegmentEarly => Crash(scenario::segments()),
-        Bug::RetryFailedSync => Sweep(scenario::relaxed_commits()),
-        Bug::VisibleBeforeDurable => Crash(scenario::async_commits()),
-        Bug::EpochNotBumped => Crash(scenario::reopening()),
-        Bug::LsnsGivenOutTwice => Crash(scenario::relaxed_commits()),
-        Bug::TornFrameAccepted => Crash(scenario::splits()),
-        Bug::LostLogAccepted => Rot(scenario::checkpoints()),
-        Bug::MasterRecordWithoutSync => Crash(scenario::segments()),
-        Bug::SkipLogFlushBeforePageWrite => Crash(scenario::page_writes()),
-        Bug::SkipDoublewriteSync => Crash(scenario::page_writes()),
-        Bug::ReleaseDoublewriteEarly | Bug::MissPagesBeingWritten => {
-            Crash(scenario::checkpoint_meets_page_write())
-        }
-        Bug::KeepDoublewriteExemption | Bug::CleanThoughChanged => {
-            Crash(scenario::change_meets_page_write())
-        }
-        Bug::MisplacedPageAccepted => Rot(scenario::overflow_values()),
-        Bug::RecLsnAfterReserve => Crash(scenario::checkpoints()),
-        Bug::MissTransactionInCapture | Bug::CommitStaysActive => {
-            Crash(scenario::commit_before_checkpoint())
-        }
-        Bug::MissPendingFrees => Crash(scenario::frees_before_checkpoint()),
-        Bug::RedoWithoutPageLsnTest => Crash(scenario::checkpoints()),
-        Bug::RedoWithoutSettling => Crash(scenario::settled_values()),
-        Bug::CompensationWithoutUndoNext => Crash(scenario::savepoint().with_records_alone()),
-        Bug::CapacityNotKept => Crash(scenario::shortened_values()),
-        Bug::CommitDeltaLost => Crash(scenario::reopening()),
-        Bug::AllocateApartFromLink => Crash(scenario::splits().with_records_alone()),
-        Bug::PurgeGhostEarly | Bug::FreeExtentEarly => Crash(scenario::snapshots()),
-        Bug::RegisterSnapshotLate => Crash(scenario::registering_snapshot()),
-        Bug::HorizonAfterScan => Crash(scenario::working_out_horizon()),
-        Bug::ValidateWithoutRanges => Crash(scenario::serializable_reads()),
-        Bug::ValidateWithoutRecent => Crash(scenario::validated()),
-        Bug::ReadWithoutValidation => Crash(scenario::read_meets_write()),
-        Bug::TrustHint => Crash(scenario::overflow_values()),
-    }
-}
+use seawall_tests::counts;
+use seawall_tests::planted::check;
 
 #[test]
 fn every_planted_bug_is_found_and_none_where_none_is() {
@@ -122,18 +33,20 @@ fn every_planted_bug_is_found_and_none_where_none_is() {
         assert!(failures.is_empty(), "{name}, nothing is planted:\n{}", failures.join("\n"));
         eprintln!("nothing planted | {name} | {tried}, {:?}", started.elapsed());
     }
-    let mut missed = Vec::new();
+    let (mut missed, mut found) = (Vec::new(), 0);
     for bug in bugs {
         let check = check(bug);
         plant(bug, true);
         let (tried, failures) = check.run();
         plant(bug, false);
-        let found = failures.first().map(ToString::to_string);
-        let found = found.as_deref().unwrap_or("NOT FOUND");
-        eprintln!("{bug:?} | {} | {tried} | {found}", check.name());
-        if failures.is_empty() {
-            missed.push(bug);
+        let finding = failures.first().map(ToString::to_string);
+        let finding = finding.as_deref().unwrap_or("NOT FOUND");
+        eprintln!("{bug:?} | {} | {tried} | {finding}", check.name());
+        match failures.is_empty() {
+            true => missed.push(bug),
+            false => found += 1,
         }
     }
     assert!(missed.is_empty(), "bugs that are not found: {missed:?}");
+    counts::tell("planted bugs that were found", found);
 }

@@ -15,4 +15,6 @@ mod load_dump;
 #[cfg(test)]
 mod pairs;
 #[cfg(test)]
+mod salvage;
+#[cfg(test)]
 mod support;

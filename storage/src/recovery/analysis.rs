@@ -173,26 +173,14 @@ impl Analysis {
         }
         match &record.body {
             Body::Commit(commit) => {
-                self.losers.remove(&record.txn);
                 self.note_commit(found.end_lsn, commit);
                 self.note_parts(found.end_lsn, record.prev_lsn, commit.parts, parts, dir)?;
             }
             Body::AutoCommit { commit, .. } => self.note_commit(found.end_lsn, commit),
-            Body::RollbackEnd => {
-                self.losers.remove(&record.txn);
-            }
             Body::Free { refs, .. } => self.note_freed(refs),
-            _ if !record.txn.is_none() => {
-                let new = ActiveTxn::beginning(record.txn, found.lsn);
-                let txn = self.losers.entry(record.txn).or_insert(new);
-                txn.last_lsn = found.lsn;
-                txn.undo_next_lsn = match &record.body {
-                    Body::Compensation { undo_next_lsn, .. } => *undo_next_lsn,
-                    _ => found.lsn,
-                };
-            }
             _ => {}
         }
+        note_transaction(&mut self.losers, found.lsn, record);
         Ok(())
     }
 
@@ -256,6 +244,30 @@ impl Analysis {
             })
             .collect();
         self.pending_frees.retain(|free| !released.contains(&free.extent));
+    }
+}
+
+/// What the record at `lsn` makes of its transaction: it has ended, or is to be undone from there on.
+pub(crate) fn note_transaction(
+    losers: &mut BTreeMap<TxnId, ActiveTxn>,
+    lsn: Lsn,
+    record: &Record<'_>,
+) {
+    match &record.body {
+        Body::Commit(_) | Body::RollbackEnd => {
+            losers.remove(&record.txn);
+        }
+        Body::AutoCommit { .. } | Body::Free { .. } => {}
+        _ if !record.txn.is_none() => {
+            let new = ActiveTxn::beginning(record.txn, lsn);
+            let txn = losers.entry(record.txn).or_insert(new);
+            txn.last_lsn = lsn;
+            txn.undo_next_lsn = match &record.body {
+                Body::Compensation { undo_next_lsn, .. } => *undo_next_lsn,
+                _ => lsn,
+            };
+        }
+        _ => {}
     }
 }
 

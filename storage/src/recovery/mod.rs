@@ -18,7 +18,7 @@ use crate::spill;
 use crate::txn::ActiveTxn;
 use crate::writeback::doublewrite::BatchId;
 
-pub(crate) use analysis::{Analysis, analyse};
+pub(crate) use analysis::{Analysis, analyse, note_transaction};
 use redo::is_needed;
 pub(crate) use redo::{WORKERS, redo};
 

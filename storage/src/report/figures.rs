@@ -71,7 +71,7 @@ pub(super) fn lsn<S: serde::Serializer>(
 }
 
 #[cfg(feature = "serde")]
-pub(super) fn seconds<S: serde::Serializer>(
+pub(crate) fn seconds<S: serde::Serializer>(
     duration: &Duration,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use seawall_tests::campaign::{MINUTES, TURNS, Totals};
+use seawall_tests::campaign::{TURNS, Totals};
 use seawall_tests::failure::{Failure, Outcome};
 
 /// The random suites, one after the other, until the time is over
@@ -40,19 +40,14 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Outcome {
     let is_chosen = |suite: &str| arguments.suite.as_ref().is_none_or(|chosen| chosen == suite);
     let turns: Vec<_> = TURNS.iter().filter(|turn| is_chosen(turn.suite)).collect();
-    if turns.is_empty() {
-        return Err(Failure::new("there is no such suite in the campaign"));
-    }
     let end = Instant::now() + Duration::from_secs(arguments.minutes * 60);
-    for turn in turns.into_iter().cycle() {
-        if Instant::now() >= end {
-            break;
-        }
-        let started = Instant::now();
+    while Instant::now() < end {
         let mut totals = Totals::read(&arguments.totals)?;
+        let Some(turn) = totals.next(&turns) else {
+            return Err(Failure::new("there is no such suite in the campaign"));
+        };
         eprintln!("\n== {}", turn.suite);
         turn.run(&mut totals, |line| eprintln!("{line}"))?;
-        totals.add(MINUTES, started.elapsed().as_secs().div_ceil(60));
         std::fs::write(&arguments.totals, totals.show())
             .map_err(|error| Failure::new(format!("{}: {error}", arguments.totals.display())))?;
     }

@@ -75,6 +75,35 @@ impl Control {
         Ok(Some(Self::new(file, is_read_only, chosen)))
     }
 
+    /// The newest state that is still readable, whatever else is wrong with the file; for who saves what
+    /// is left, never for who opens a database. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedFormat`] where a newer program wrote it.
+    pub fn surviving_state(disk: &dyn Disk, dir: &Path) -> Result<Option<ControlState>> {
+        let path = dir.join(CONTROL_NAME);
+        let Ok(file) = disk.open(&path, OpenMode::ReadOnly, Access::Direct) else {
+            return Ok(None);
+        };
+        let Ok(size) = file.size() else { return Ok(None) };
+        let mut newest: Option<(u64, Box<ControlState>)> = None;
+        for (slot, offset) in slots::all_copies() {
+            match read_copy(file.as_ref(), size.length_bytes, slot, offset) {
+                Copy::Valid(sequence, state) => {
+                    if newest.as_ref().is_none_or(|(best, _)| sequence > *best) {
+                        newest = Some((sequence, state));
+                    }
+                }
+                Copy::Newer(found) => {
+                    let supported = slots::FORMAT_VERSION;
+                    return Err(Error::UnsupportedFormat { found, supported });
+                }
+                Copy::Damaged(_) | Copy::Foreign(_) | Copy::Unreadable(_) => {}
+            }
+        }
+        Ok(newest.map(|(_, state)| *state))
+    }
+
     fn new(file: Arc<dyn DiskFile>, is_read_only: bool, chosen: Chosen) -> Self {
         Self { file, is_read_only, writer: Mutex::new(None), current: Mutex::new(chosen) }
     }

@@ -133,11 +133,15 @@ impl LogFiles {
         self.epochs.iter().position(|epoch| epoch.identity == identity)
     }
 
-    /// Index in the history of the epoch that a position lies in.
+    /// Index in the history of the epoch that a position lies in. The very end of the epoch in front of the
+    /// history, which a page's changes may begin at, holds no record: there the history begins.
     pub(super) fn epoch_of_lsn(&self, lsn: Lsn) -> Result<usize> {
         let behind = self.epochs.partition_point(|epoch| epoch.entry.start_lsn <= lsn);
+        let first = &self.epochs[0];
+        if behind == 0 && lsn == first.entry.continues_from_lsn {
+            return Ok(0);
+        }
         behind.checked_sub(1).ok_or_else(|| {
-            let first = &self.epochs[0];
             Error::corrupt(
                 &self.path(first.entry.segment),
                 first.entry.offset,

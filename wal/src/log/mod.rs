@@ -32,6 +32,7 @@ pub mod segment;
 mod segments;
 mod sizes;
 mod spares;
+mod survivors;
 mod tail;
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -53,6 +54,7 @@ pub use read::OwnedRecord;
 pub use reader::{Frame, LogReader, LogRecord, LogStop};
 pub use segments::{Place, Segments};
 pub use sizes::SegmentOptions;
+pub use survivors::{Hole, Survivors};
 pub use tail::{
     LogEnd, TailCase, TailEvidence, TailQuery, find_end, rewrite_tail, write_lost_headers,
 };
