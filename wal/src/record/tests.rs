@@ -313,7 +313,7 @@ fn of_a_long_body_the_middle_tells_whether_it_is_compressed() {
         (0..2048_u32).flat_map(|i| (i.wrapping_mul(0x9e37_79b9) >> 7).to_le_bytes()).collect();
     let mut encoder = RecordEncoder::new();
     let mut stored = |value: &[u8]| {
-        let body = Body::Note(value.into());
+        let body = Body::Note(value);
         encoder.encode(TxnId::NONE, Lsn::NONE, &body).bytes.len()
     };
     assert!(stored(&random) >= random.len());
