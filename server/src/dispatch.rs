@@ -8,6 +8,8 @@
 //!
 //! An error in 3 leaves none of the command's writes.
 
+use std::time::Instant;
+
 use seawall::Lsn;
 
 use crate::command::{self, Command, Context, flag};
@@ -68,6 +70,21 @@ fn admit_and_run(
     if session.queue.is_some() && !command.has(flag::NOT_QUEUED) {
         return queue(session, command, args, reply);
     }
+    let begun = Instant::now();
+    let done = run(server, session, command, args, reply, rests_on);
+    server.calls.executed(command, begun.elapsed(), done.is_err());
+    done
+}
+
+/// Runs a command and logs what it writes.
+fn run(
+    server: &Server,
+    session: &mut Session,
+    command: &Command,
+    args: Args<'_>,
+    reply: &mut Reply,
+    rests_on: &mut Lsn,
+) -> Outcome {
     let Some(keyspace) = server.keyspace() else {
         return (command.run)(&mut Context { server, session, unit: None, reply }, args);
     };
@@ -82,6 +99,12 @@ fn admit_and_run(
 
 fn admit(server: &Server, session: &Session, args: Args<'_>) -> Outcome<&'static Command> {
     let command = command::find(args)?;
+    admit_command(server, session, command, args)
+        .inspect_err(|_| server.calls.rejected(command))?;
+    Ok(command)
+}
+
+fn admit_command(server: &Server, session: &Session, command: &Command, args: Args<'_>) -> Outcome {
     if !command.is_arity(args.len()) {
         return Err(Failure::wrong_arity(command.name));
     }
@@ -94,7 +117,7 @@ fn admit(server: &Server, session: &Session, args: Args<'_>) -> Outcome<&'static
     if session.queue.is_some() && command.has(flag::NO_MULTI) {
         return Err(Failure::fixed("ERR Command not allowed inside a transaction"));
     }
-    Ok(command)
+    Ok(())
 }
 
 fn queue(

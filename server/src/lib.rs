@@ -4,6 +4,7 @@
 //! crate's README for its map and protocols.
 #![forbid(unsafe_code)]
 
+mod calls;
 mod clients;
 mod clock;
 mod command;
@@ -15,6 +16,7 @@ mod glob;
 mod keyspace;
 pub mod limits;
 mod number;
+mod process;
 mod resp;
 mod run;
 mod server;

@@ -1,6 +1,6 @@
 //! What a client may ask for: every bound of the server, by name.
 
-/// Longest key: the time index puts eight bytes before it, and the engine's keys have 1024.
+/// Longest key: the time index puts eight bytes before it, and the engine's keys have at most 1024.
 pub const KEY_BYTES_MAX: usize = seawall::MAX_KEY_BYTES - 8;
 /// Longest string value, and longest argument of an authenticated client.
 pub const BULK_BYTES_MAX: usize = 512 << 20;
@@ -28,6 +28,8 @@ pub const QUEUED_BYTES_MAX: usize = 512 << 20;
 pub const WATCHED_KEYS_MAX: usize = 1 << 16;
 /// Connections at once, unless `maxclients` says otherwise.
 pub const CLIENTS_DEFAULT: u64 = 10_000;
+/// Scans under way whose place is remembered; an older one begins again.
+pub const CURSORS_MAX: usize = 1 << 16;
 /// Keys for which a command locks one by one; with more it locks all.
 pub const LOCKED_KEYS_MAX: usize = 32;
 /// Keys that one step of the purge of expired keys removes.

@@ -40,7 +40,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 pub struct RunningServer {
     server: Arc<Server>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    opener: Option<JoinHandle<Result<(), Error>>>,
+    opener: JoinHandle<Result<Purger, ServeError>>,
 }
 
 /// Why a server ended, or did not begin.
@@ -111,7 +111,7 @@ pub fn start(config: Config) -> Result<RunningServer, ServeError> {
     let opening = Arc::clone(&server);
     let opener =
         std::thread::Builder::new().name("seawall-open".into()).spawn(move || open(&opening))?;
-    Ok(RunningServer { server, threads, opener: Some(opener) })
+    Ok(RunningServer { server, threads, opener })
 }
 
 fn spawn(
@@ -127,19 +127,23 @@ fn run_id() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn open(server: &Server) -> Result<(), Error> {
+/// Opens the database, and begins to delete expired keys. Where that fails, the server stops.
+fn open(server: &Server) -> Result<Purger, ServeError> {
+    let opened = open_keyspace(server);
+    if opened.is_err() {
+        server.stop();
+    }
+    opened
+}
+
+fn open_keyspace(server: &Server) -> Result<Purger, ServeError> {
     let progress = server.progress();
     let options = server.config.options.clone().on_event(move |event| progress.note(event));
-    match Keyspace::open(&server.config.dir, options) {
-        Ok(keyspace) => {
-            server.opened(Arc::new(keyspace));
-            Ok(())
-        }
-        Err(error) => {
-            server.stop();
-            Err(error)
-        }
-    }
+    let keyspace = Keyspace::open(&server.config.dir, options).map_err(ServeError::Database)?;
+    let keyspace = Arc::new(keyspace);
+    let purger = Purger::start(&keyspace)?;
+    server.opened(keyspace);
+    Ok(purger)
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
@@ -237,18 +241,6 @@ impl RunningServer {
         self.server.addresses()
     }
 
-    /// Waits until the database is open. It deletes expired keys from then on.
-    ///
-    /// # Errors
-    /// [`ServeError::Database`]: it could not be opened, and the server stops.
-    fn wait_open(&mut self) -> Result<Option<Purger>, ServeError> {
-        if let Some(opener) = self.opener.take() {
-            let opened = opener.join().map_err(|_| io::Error::other("opening has panicked"))?;
-            opened.map_err(ServeError::Database)?;
-        }
-        self.server.keyspace().map(Purger::start).transpose().map_err(ServeError::Io)
-    }
-
     /// Ends the server as a signal does.
     pub fn stop(&self) {
         self.server.stop();
@@ -264,18 +256,16 @@ impl RunningServer {
     ///
     /// # Errors
     /// [`ServeError`].
-    pub fn wait(mut self) -> Result<(), ServeError> {
-        let opened = self.wait_open();
+    pub fn wait(self) -> Result<(), ServeError> {
         let mut failed = None;
-        for thread in self.threads.drain(..) {
+        for thread in self.threads {
             let ended =
                 thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")));
             failed = failed.or(ended.err());
         }
-        drop(opened?);
-        if let Some(keyspace) = self.server.keyspace()
-            && !self.server.is_hasty.load(Ordering::SeqCst)
-        {
+        let opened = self.opener.join();
+        drop(opened.map_err(|_| io::Error::other("opening has panicked"))??);
+        if let Some(keyspace) = self.server.keyspace() {
             keyspace.engine.clone().close().map_err(ServeError::Database)?;
         }
         failed.map_or(Ok(()), |error| Err(ServeError::Io(error)))

@@ -1,7 +1,7 @@
 //! What all connections of a server share.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use seawall::{Event, RecoveryPhase};
 use tokio::sync::watch;
 
+use crate::calls::AllCalls;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::failure::Failure;
@@ -59,6 +60,7 @@ pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) clients: Clients,
     pub(crate) stats: Counters,
+    pub(crate) calls: AllCalls,
     pub(crate) started: Instant,
     /// Forty hexadecimal digits that no other run has.
     pub(crate) run_id: String,
@@ -66,8 +68,6 @@ pub(crate) struct Server {
     progress: Arc<Progress>,
     addresses: Mutex<Vec<SocketAddr>>,
     stage: watch::Sender<Stage>,
-    /// SHUTDOWN NOSAVE: no checkpoint at the end.
-    pub(crate) is_hasty: AtomicBool,
 }
 
 /// How far opening the database has come.
@@ -89,13 +89,13 @@ impl Server {
             config,
             clients: Clients::default(),
             stats: Counters::default(),
+            calls: AllCalls::new(),
             started: Instant::now(),
             run_id,
             keyspace: OnceLock::new(),
             progress: Arc::default(),
             addresses: Mutex::default(),
             stage: watch::Sender::new(Stage::Serving),
-            is_hasty: AtomicBool::new(false),
         }
     }
 

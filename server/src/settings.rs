@@ -95,6 +95,18 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
             Ok(())
         }),
     },
+    Parameter {
+        name: "maxmemory",
+        get: |_| "0".into(),
+        set: Some(|_, value| match value.parse::<u64>() {
+            Ok(0) => Ok(()),
+            Ok(_) => {
+                Err(Failure::fixed("keys are on disk and nothing is evicted: only 0 is possible"))
+            }
+            Err(_) => Err(Failure::fixed("argument must be a memory value")),
+        }),
+    },
+    Parameter { name: "maxmemory-policy", get: |_| "noeviction".into(), set: None },
     Parameter { name: "port", get: get_port, set: None },
     Parameter {
         name: "proto-max-bulk-len",

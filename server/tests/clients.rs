@@ -1,5 +1,7 @@
 //! A real client against a server in this process.
 
+use std::io::{Read as _, Write as _};
+
 use redis::{Commands as _, RedisResult, Value};
 use seawall_server::{Config, RunningServer, start};
 
@@ -30,13 +32,9 @@ impl Served {
         let mut connection = self.client.get_connection().unwrap();
         loop {
             match redis::cmd("DBSIZE").query::<i64>(&mut connection) {
-                Err(error)
-                    if error.to_string().contains("LOADING")
-                        || error.to_string().contains("loading") =>
-                {
+                Err(error) if error.to_string().contains("BusyLoading") => {
                     std::thread::yield_now();
                 }
-                Err(error) if error.to_string().contains("NOAUTH") => return connection,
                 other => {
                     other.unwrap();
                     return connection;
@@ -169,13 +167,13 @@ fn databases_are_swapped_and_emptied_at_once() {
 #[test]
 fn without_the_password_little_is_answered() {
     let served = Served::with(|config| config.password = Some("open sesame".into()));
-    let mut connection = served.connect();
+    let mut connection = served.client.get_connection().unwrap();
     let refused = redis::cmd("GET").arg("key").query::<Value>(&mut connection);
     assert!(error_of(refused).contains("NOAUTH"));
     let wrong = redis::cmd("AUTH").arg("open").query::<Value>(&mut connection);
     assert!(error_of(wrong).contains("WRONGPASS"));
     redis::cmd("AUTH").arg("open sesame").exec(&mut connection).unwrap();
-    assert_eq!(redis::cmd("GET").arg("key").query::<Value>(&mut connection).unwrap(), Value::Nil);
+    assert_eq!(redis::cmd("ECHO").arg("in").query::<String>(&mut connection).unwrap(), "in");
 }
 
 #[test]
@@ -196,10 +194,105 @@ fn what_was_acknowledged_is_there_after_a_clean_stop() {
     }
 }
 
+/// What the server sends back for inline commands, up to its end of the connection.
+fn answers_to(served: &Served, lines: &str) -> String {
+    drop(served.connect());
+    let address = served.running.as_ref().unwrap().addresses()[0];
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(lines.as_bytes()).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    answers
+}
+
+#[test]
+fn client_reply_off_and_skip_are_not_answered_themselves() {
+    let served = Served::start();
+    let off = "CLIENT REPLY OFF\r\nPING\r\nCLIENT REPLY SKIP\r\nPING\r\nPING\r\nCLIENT REPLY ON\r\nQUIT\r\n";
+    assert_eq!(answers_to(&served, off), "+OK\r\n+OK\r\n");
+    let skip = "CLIENT REPLY SKIP\r\nSET key value\r\nECHO seen\r\nGET key\r\nQUIT\r\n";
+    assert_eq!(answers_to(&served, skip), "$4\r\nseen\r\n$5\r\nvalue\r\n+OK\r\n");
+}
+
+#[test]
+fn the_empty_key_and_keys_of_zero_bytes_are_keys_like_others() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let keys: [&[u8]; 5] = [b"", b"\0", b"\0\0", b"\x01", b"a"];
+    for (number, key) in keys.iter().enumerate() {
+        let _: () = connection.set_ex(*key, number, 100).unwrap();
+    }
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(connection.get::<_, usize>(*key).unwrap(), number);
+        assert!(connection.ttl::<_, i64>(*key).unwrap() > 0);
+    }
+    assert_eq!(connection.keys::<_, Vec<Vec<u8>>>("*").unwrap(), keys);
+    let _: () = connection.rename(&b""[..], &b"\0b"[..]).unwrap();
+    let left: Vec<Vec<u8>> = connection.keys("*").unwrap();
+    assert_eq!(left, [&b"\0"[..], b"\0\0", b"\0b", b"\x01", b"a"]);
+    assert_eq!(connection.del::<_, usize>(&left[..]).unwrap(), 5);
+    assert_eq!(redis::cmd("DBSIZE").query::<i64>(&mut connection).unwrap(), 0);
+}
+
+#[test]
+fn a_scan_with_a_cursor_that_nobody_gave_out_begins_again() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    for key in ["a", "b", "c"] {
+        let _: () = connection.set(key, key).unwrap();
+    }
+    let mut scan = |cursor: u64| -> (u64, Vec<String>) {
+        redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(2).query(&mut connection).unwrap()
+    };
+    let (next, found) = scan(0);
+    assert_eq!(found, ["a", "b"]);
+    assert_eq!(scan(next), (0, vec!["c".to_owned()]));
+    let (again, found) = scan(12345);
+    assert_ne!(again, 0);
+    assert_eq!(found, ["a", "b"]);
+    // Nor does a cursor lead into another database.
+    redis::cmd("SELECT").arg(1).exec(&mut connection).unwrap();
+    let _: () = connection.set("0", "first").unwrap();
+    let (_, found): (u64, Vec<String>) =
+        redis::cmd("SCAN").arg(next).query(&mut connection).unwrap();
+    assert_eq!(found, ["0"]);
+}
+
+#[test]
+fn checkpoints_are_taken_when_asked_for_and_told_by_info() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let figure = |connection: &mut redis::Connection, name: &str| -> u64 {
+        let info: String = redis::cmd("INFO").query(connection).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.strip_prefix(':').unwrap().parse().unwrap()
+    };
+    let before = figure(&mut connection, "checkpoints");
+    redis::cmd("SAVE").exec(&mut connection).unwrap();
+    assert!(figure(&mut connection, "checkpoints") > before);
+    let before = figure(&mut connection, "checkpoints");
+    redis::cmd("BGSAVE").exec(&mut connection).unwrap();
+    while figure(&mut connection, "rdb_bgsave_in_progress") == 1 {}
+    assert!(figure(&mut connection, "checkpoints") > before);
+    assert!(redis::cmd("LASTSAVE").query::<u64>(&mut connection).unwrap() > 0);
+}
+
 #[test]
 fn missing_commands_are_refused_by_name() {
     let served = Served::start();
     let mut connection = served.connect();
+    for (line, what) in [
+        ("LPUSH k v", "'lpush' is not supported: this server has no lists"),
+        ("PUBLISH c m", "'publish' is not supported: this server has no publishing"),
+        ("SW.RANGE a b", "'sw.range' is not supported"),
+        ("EVAL x 0", "'eval' is not supported: this server has no scripts"),
+    ] {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        let told = error_of(command.query::<Value>(&mut connection));
+        assert!(told.contains(what), "{line}: {told}");
+    }
     let hashes = redis::cmd("HSET").arg("k").arg("f").arg("v").query::<Value>(&mut connection);
     assert!(error_of(hashes).contains("no hashes"));
     let typo = redis::cmd("GTE").arg("k").query::<Value>(&mut connection);

@@ -51,6 +51,7 @@ fn failed(name: &str, why: &str) -> Failure {
 
 pub(super) fn resetstat(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
     context.server.stats.reset();
+    context.server.calls.reset();
     context.reply.ok();
     Ok(())
 }

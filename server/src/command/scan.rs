@@ -1,45 +1,14 @@
 //! Commands that look at all keys of a database.
 
-use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::LazyLock;
-
-use parking_lot::Mutex;
 
 use super::{Args, Context, Failure, Outcome, integer};
 use crate::glob;
-use crate::keyspace::Row;
+use crate::keyspace::{Row, client_key, engine_key};
 
-/// Cursors that are remembered; an older one is refused, so that no scan skips keys unnoticed.
-const CURSORS_MAX: usize = 1 << 16;
 /// Keys among which RANDOMKEY chooses.
 const RANDOM_KEYS: usize = 16;
 const DEFAULT_COUNT: usize = 10;
-
-/// Where scans go on, by cursor. Keys have an order that never changes, so a scan that goes on behind
-/// the last key it has returned meets every key that is there all the time, each once.
-#[derive(Debug, Default)]
-struct Cursors {
-    positions: HashMap<u64, Vec<u8>>,
-    given: VecDeque<u64>,
-    last: u64,
-}
-
-static CURSORS: LazyLock<Mutex<Cursors>> = LazyLock::new(Mutex::default);
-
-impl Cursors {
-    fn give(&mut self, position: Vec<u8>) -> u64 {
-        if self.given.len() == CURSORS_MAX
-            && let Some(oldest) = self.given.pop_front()
-        {
-            self.positions.remove(&oldest);
-        }
-        self.last += 1;
-        self.positions.insert(self.last, position);
-        self.given.push_back(self.last);
-        self.last
-    }
-}
 
 #[derive(Debug, Default)]
 struct ScanOptions<'a> {
@@ -75,7 +44,8 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
-/// Calls `visit` with the keys of the selected database from a bound on, until it says to stop.
+/// Calls `visit` with the keys of the selected database from a bound of the tree on, until it says to
+/// stop; without a row where the key has expired.
 fn visit(
     context: &mut Context<'_, '_>,
     from: Bound<Vec<u8>>,
@@ -88,7 +58,7 @@ fn visit(
     for pair in unit.rows_from(&space.keys, from)? {
         let (key, bytes) = pair?;
         let row = Row::decode(&bytes)?;
-        if !visit(&key, Some(&row).filter(|row| !row.is_expired(now_ms))) {
+        if !visit(client_key(&key), Some(&row).filter(|row| !row.is_expired(now_ms))) {
             break;
         }
     }
@@ -103,12 +73,12 @@ pub(super) fn scan(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         .and_then(|text| text.parse().ok())
         .ok_or_else(invalid)?;
     let options = ScanOptions::parse(args.from(2))?;
-    let from = match cursor {
-        0 => Bound::Unbounded,
-        cursor => {
-            let position = CURSORS.lock().positions.get(&cursor).cloned();
-            Bound::Excluded(position.ok_or_else(invalid)?)
-        }
+    let database = context.session.database;
+    let unit = context.unit()?;
+    let (keyspace, space) = (unit.keyspace(), unit.space(database).id);
+    let from = match keyspace.cursors.place(space, cursor) {
+        None => Bound::Unbounded,
+        Some(key) => Bound::Excluded(engine_key(&key).into_owned()),
     };
     let (mut seen, mut found, mut last) = (0, Vec::new(), None);
     visit(context, from, |key, row| {
@@ -121,7 +91,7 @@ pub(super) fn scan(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         true
     })?;
     let next = match last {
-        Some(last) if seen == options.count => CURSORS.lock().give(last),
+        Some(last) if seen == options.count => keyspace.cursors.give(space, last),
         _ => 0,
     };
     context.reply.array(2);
@@ -165,7 +135,7 @@ pub(super) fn randomkey(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outco
     for from in [from, Bound::Unbounded] {
         let wanted = RANDOM_KEYS;
         visit(context, from, |key, row| {
-            if row.is_some() && !found.contains(&key.to_vec()) {
+            if row.is_some() && !found.iter().any(|other: &Vec<u8>| other == key) {
                 found.push(key.to_vec());
             }
             found.len() < wanted

@@ -509,7 +509,7 @@ group!(
             "Give a password",
             connection::auth
         ),
-        ("echo", 2, FAST, NONE, "1.0.0", "Return the argument", connection::echo),
+        ("echo", 2, LOADING | STALE | FAST, NONE, "1.0.0", "Return the argument", connection::echo),
         (
             "hello",
             -1,
@@ -745,6 +745,24 @@ group!(
     "server",
     [
         (
+            "bgrewriteaof",
+            1,
+            ADMIN | NOSCRIPT,
+            NONE,
+            "1.0.0",
+            "Take a checkpoint in the background",
+            admin::bgrewriteaof
+        ),
+        (
+            "bgsave",
+            -1,
+            ADMIN | NOSCRIPT,
+            NONE,
+            "1.0.0",
+            "Take a checkpoint in the background",
+            admin::bgsave
+        ),
+        (
             "dbsize",
             1,
             READONLY | FAST | WHOLE,
@@ -755,7 +773,16 @@ group!(
         ),
         ("flushall", -1, WRITE | EXCLUSIVE, NONE, "1.0.0", "Empty all databases", keys::flushall),
         ("flushdb", -1, WRITE | EXCLUSIVE, NONE, "1.0.0", "Empty the database", keys::flushdb),
-        ("info", -1, LOADING | STALE, NONE, "1.0.0", "Tell about the server", info::info),
+        ("info", -1, LOADING | STALE | WHOLE, NONE, "1.0.0", "Tell about the server", info::info),
+        (
+            "lastsave",
+            1,
+            LOADING | STALE | FAST,
+            NONE,
+            "1.0.0",
+            "Tell when the last checkpoint ended that was asked for",
+            admin::lastsave
+        ),
         (
             "role",
             1,
@@ -765,6 +792,7 @@ group!(
             "Tell the role in replication",
             admin::role
         ),
+        ("save", 1, ADMIN | NOSCRIPT | NO_MULTI, NONE, "1.0.0", "Take a checkpoint", admin::save),
         (
             "shutdown",
             -1,

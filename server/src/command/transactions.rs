@@ -6,6 +6,7 @@
 //! behind a failure.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::{Args, Context, Failure, Outcome};
 use crate::limits::WATCHED_KEYS_MAX;
@@ -84,7 +85,10 @@ pub(super) fn exec(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
     context.reply.array(queue.commands.len());
     for (command, request) in &queue.commands {
         let mark = context.reply.bytes.len();
-        match (command.run)(context, request.args()) {
+        let begun = Instant::now();
+        let done = (command.run)(context, request.args());
+        context.server.calls.executed(command, begun.elapsed(), done.is_err());
+        match done {
             Ok(()) => {}
             Err(failure @ Failure::Engine(_)) => return Err(failure),
             Err(failure) if rolls_back => {

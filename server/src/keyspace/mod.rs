@@ -5,12 +5,16 @@
 //! 3. [`Unsettled`](unsettled) says what a reply has to wait for.
 //! 4. [`Watches`] tells connections that keys they watch have changed.
 //! 5. The purge removes expired keys.
+//! 6. [`Cursors`] remembers where scans go on.
+//! 7. [`Saves`](saves) are checkpoints that clients ask for.
 //!
 //! The format stands in `row`.
 
+mod cursors;
 mod locks;
 mod purge;
 mod row;
+mod saves;
 mod unit;
 mod unsettled;
 mod watch;
@@ -22,13 +26,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use seawall::{Database, Durability, Error, Options, Transaction, Tree};
 
+pub(crate) use cursors::Cursors;
 pub(crate) use locks::{Held, Hold, Locks};
 pub(crate) use purge::Purger;
-pub(crate) use row::{Kind, Row};
+pub(crate) use row::{Kind, Row, client_key, engine_key};
 pub(crate) use unit::{Found, Unit};
 pub(crate) use watch::{Watch, Watches};
 
 use crate::limits::DATABASES;
+use saves::Saves;
 use unsettled::Unsettled;
 
 const DATABASES_TREE: &str = "redis.databases";
@@ -36,7 +42,7 @@ const DATABASES_TREE: &str = "redis.databases";
 /// The trees that show one database.
 #[derive(Debug)]
 pub(crate) struct Space {
-    id: u64,
+    pub(crate) id: u64,
     pub(crate) keys: Tree,
     expiry: Tree,
     /// Set before a key of this space first gets an expiry. Never reset: it only spares reads.
@@ -80,6 +86,8 @@ pub(crate) struct Keyspace {
     pub(crate) engine: Database,
     pub(crate) locks: Locks,
     pub(crate) watches: Watches,
+    pub(crate) cursors: Cursors,
+    pub(crate) saves: Saves,
     unsettled: Unsettled,
     databases: Tree,
     spaces: RwLock<Vec<Arc<Space>>>,
@@ -123,6 +131,8 @@ impl Keyspace {
             engine,
             locks: Locks::new(),
             watches: Watches::default(),
+            cursors: Cursors::new(crate::clock::now_us()),
+            saves: Saves::new(crate::clock::now_ms() / 1000),
             unsettled: Unsettled::new(),
             databases,
             spaces: RwLock::new(spaces),

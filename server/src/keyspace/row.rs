@@ -7,9 +7,11 @@
 //! | tree | key | value |
 //! |---|---|---|
 //! | `redis.databases` | database, 1 byte | number of its space, 8 bytes |
-//! | `redis.keys.N` | the key | the row below |
+//! | `redis.keys.N` | the key, behind a zero byte where it is empty or begins with one | the row below |
 //! | `redis.expiry.N` | expiry, 8 bytes big-endian, then the key | nothing |
 //! | `redis.members.N` | version of the collection, 8 bytes big-endian, then the member's own key | the member |
+//!
+//! The engine's keys are never empty; with the zero byte they keep the order of the clients' keys.
 //!
 //! The row of a key:
 //!
@@ -25,6 +27,8 @@
 //!
 //! A row with `expiry <= now` is absent for every command; the purge removes it, and its row of the
 //! time index, in one logged transaction. Replay looks at no clock.
+
+use std::borrow::Cow;
 
 use seawall::Error;
 
@@ -105,6 +109,19 @@ fn damaged(bytes: &[u8]) -> Failure {
     Failure::Engine(Error::InvalidArgument(format!("a key's row that begins with {found}")))
 }
 
+/// How a client's key stands in the tree of keys.
+pub(crate) fn engine_key(key: &[u8]) -> Cow<'_, [u8]> {
+    match key.first() {
+        Some(1..) => Cow::Borrowed(key),
+        None | Some(0) => Cow::Owned([&[0], key].concat()),
+    }
+}
+
+/// The client's key that stands so in the tree of keys.
+pub(crate) fn client_key(key: &[u8]) -> &[u8] {
+    key.strip_prefix(&[0]).unwrap_or(key)
+}
+
 /// Key of the time index.
 pub(crate) fn expiry_key(expires_ms: u64, key: &[u8]) -> Vec<u8> {
     [&expires_ms.to_be_bytes(), key].concat()
@@ -130,6 +147,17 @@ mod tests {
             assert_eq!(Row::decode(&row.encode()).unwrap(), row);
         }
         assert_eq!(split_expiry_key(&expiry_key(258, b"k")), Some((258, &b"k"[..])));
+    }
+
+    #[test]
+    fn every_key_has_a_place_of_its_own_in_the_same_order() {
+        let keys = [&b""[..], b"\0", b"\0\0", b"\0a", b"\x01", b"\x01\0", b"a", b"b"];
+        let placed: Vec<_> = keys.iter().map(|key| engine_key(key)).collect();
+        assert!(placed.is_sorted_by(|one, next| one < next), "{placed:?}");
+        for (key, placed) in keys.iter().zip(&placed) {
+            assert!(!placed.is_empty());
+            assert_eq!(client_key(placed), *key);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use seawall::{Durability, Isolation, Lsn, Range, Transaction, TransactionOptions, Tree};
 
-use super::row::{Kind, Row, expiry_key};
+use super::row::{Kind, Row, engine_key, expiry_key};
 use super::{Keyspace, Space};
 use crate::failure::{Failure, Outcome};
 use crate::limits;
@@ -103,12 +103,12 @@ impl<'k> Unit<'k> {
         read: impl FnOnce(Row<'_>) -> R,
     ) -> Outcome<Option<R>> {
         self.rest_on(self.keyspace.unsettled.newest(self.keyspace.locks.hash(key)));
-        if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
-            return if key.is_empty() { Err(Failure::fixed(EMPTY_KEY)) } else { Ok(None) };
+        if key.len() > limits::KEY_BYTES_MAX {
+            return Ok(None);
         }
         let space = self.space(database);
         let now_ms = self.now_ms;
-        let found = self.row(&space.keys, key, |bytes| -> Outcome<Option<R>> {
+        let found = self.row(&space.keys, &engine_key(key), |bytes| -> Outcome<Option<R>> {
             let row = Row::decode(bytes)?;
             Ok((!row.is_expired(now_ms)).then(|| read(row)))
         })?;
@@ -142,16 +142,12 @@ impl<'k> Unit<'k> {
         if !space.may_expire() {
             return Ok(None);
         }
-        let row =
-            self.row(&space.keys, key, |bytes| Row::decode(bytes).map(|row| row.expires_ms))?;
-        row.unwrap_or(Ok(None))
+        let expiry = |bytes: &[u8]| Row::decode(bytes).map(|row| row.expires_ms);
+        self.row(&space.keys, &engine_key(key), expiry)?.unwrap_or(Ok(None))
     }
 
     /// Puts a row under a key, whatever stood there.
     pub(crate) fn put(&mut self, database: usize, key: &[u8], row: &Row<'_>) -> Outcome {
-        if key.is_empty() {
-            return Err(Failure::fixed(EMPTY_KEY));
-        }
         if key.len() > limits::KEY_BYTES_MAX {
             let (length, most) = (key.len(), limits::KEY_BYTES_MAX);
             return Err(Failure::new(format!(
@@ -163,7 +159,7 @@ impl<'k> Unit<'k> {
         if row.expires_ms.is_some() {
             space.expects_expiry();
         }
-        self.write(&space.keys, key, Some(row.encode()))?;
+        self.write(&space.keys, &engine_key(key), Some(row.encode()))?;
         if before != row.expires_ms {
             if let Some(expires_ms) = before {
                 self.write(&space.expiry, &expiry_key(expires_ms, key), None)?;
@@ -203,7 +199,7 @@ impl<'k> Unit<'k> {
         key: &[u8],
         expires_ms: Option<u64>,
     ) -> Outcome {
-        self.write(&space.keys, key, None)?;
+        self.write(&space.keys, &engine_key(key), None)?;
         if let Some(expires_ms) = expires_ms {
             self.write(&space.expiry, &expiry_key(expires_ms, key), None)?;
         }
@@ -359,8 +355,6 @@ impl<'k> Unit<'k> {
         Ok(count.max(1))
     }
 }
-
-const EMPTY_KEY: &str = "ERR the key is empty";
 
 fn write_row(
     transaction: &mut Transaction,
