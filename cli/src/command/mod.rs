@@ -12,6 +12,7 @@ mod page;
 mod put;
 mod recover;
 mod scan;
+mod serve;
 mod stat;
 mod verify;
 
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Checkpoint(checkpoint::Checkpoint),
     Backup(backup::Backup),
     Bench(bench::Bench),
+    Serve(serve::Serve),
 }
 
 impl Command {
@@ -57,6 +59,7 @@ impl Command {
             Self::Checkpoint(checkpoint) => checkpoint.run(out),
             Self::Backup(backup) => backup.run(out),
             Self::Bench(bench) => bench.run(out),
+            Self::Serve(serve) => serve.run(out),
         }
     }
 }

@@ -291,6 +291,36 @@ impl Database {
         Ok(CommitFuture::new(&self.shared, engine.log.reserved_lsn(), true))
     }
 
+    /// Everything below is on stable storage. Costs one load.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.shared.core.engine.log.durable_lsn()
+    }
+
+    /// Every commit that ends at or below has happened, durable or not. Costs one load.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn logged_lsn(&self) -> Lsn {
+        self.shared.core.engine.log.contiguous_lsn()
+    }
+
+    /// For a server that answers for durability itself: resolves when the commit that ends at `lsn`
+    /// is on stable storage, whatever durability it asked for.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::InvalidArgument`] for an LSN that no commit has reached; a failed
+    /// flush shows in the future.
+    #[doc(hidden)]
+    pub fn durable_async(&self, lsn: Lsn) -> Result<CommitFuture> {
+        let engine = &self.shared.core.engine;
+        engine.check_open()?;
+        if lsn > engine.log.contiguous_lsn() {
+            return Err(Error::InvalidArgument(format!("no commit ends at {lsn} yet")));
+        }
+        Ok(CommitFuture::new(&self.shared, lsn, true))
+    }
+
     /// Writes every page that lacks a change up to now, takes a checkpoint and recycles the log.
     /// Stops no transaction.
     ///

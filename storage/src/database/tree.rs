@@ -143,6 +143,32 @@ impl Tree {
         Ok(outcome.is_written)
     }
 
+    /// For a server that answers for durability itself: a relaxed insert, seen by every reader when
+    /// this returns. Returns its commit, for [`Database::durable_async`].
+    ///
+    /// # Errors
+    /// Those of [`Tree::insert`].
+    #[doc(hidden)]
+    pub fn insert_visible(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Lsn> {
+        let lsn = self.put(key.as_ref(), value.as_ref(), Durability::Relaxed)?;
+        self.shared.core.wait_for(lsn)?;
+        Ok(lsn)
+    }
+
+    /// For a server that answers for durability itself: a relaxed removal, seen by every reader when
+    /// this returns. Returns its commit; `None` where the key was not there.
+    ///
+    /// # Errors
+    /// Those of [`Tree::insert`].
+    #[doc(hidden)]
+    pub fn remove_visible(&self, key: impl AsRef<[u8]>) -> Result<Option<Lsn>> {
+        let key = key.as_ref();
+        check_key(key)?;
+        let outcome = self.auto_commit(key, 0, Durability::Relaxed, |_| Decision::Delete)?;
+        self.shared.core.wait_for(outcome.lsn)?;
+        Ok(outcome.is_written.then_some(outcome.lsn))
+    }
+
     /// Replaces a key's value by `new` if it is `old`, as one step; `None` stands for absence.
     /// Returns whether it was.
     ///

@@ -1,0 +1,199 @@
+//! One connection: reads what is there, executes it, waits once, replies.
+//!
+//! 1. Whatever the socket has is read into the buffer.
+//! 2. All whole requests in it are executed in order, up to a turn's worth; replies gather.
+//! 3. If any of them rests on a commit that is not durable, one flush is awaited. The commits of all
+//!    connections are in the log by then, so that they share it.
+//! 4. The replies leave in one write.
+//!
+//! If we crash in 3, the client has been told nothing of this turn. While a connection waits, its thread
+//! serves the others. No lock is held across an `await`.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use seawall::Lsn;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::clients::Client;
+use crate::dispatch;
+use crate::limits::{QUERY_BYTES_MAX, TURN_COMMANDS_MAX, TURN_REPLY_BYTES_MAX};
+use crate::resp::{Parsed, Parser, ProtocolError, Reply};
+use crate::server::{Server, Stage};
+use crate::session::Session;
+
+/// Room for one read.
+const READ_BYTES: usize = 16 << 10;
+/// A buffer longer than this is given back when it is empty.
+const KEPT_BYTES: usize = 64 << 10;
+/// Most bytes for which room is made before they have come.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
+/// How long a connection that stops may take to send its last replies.
+const LAST_REPLY: Duration = Duration::from_secs(1);
+
+/// Why a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing whole is left in the buffer.
+    Dry,
+    /// There may be more in it; others have their turn first.
+    More,
+    /// The connection ends behind its replies.
+    Last,
+}
+
+struct Connection {
+    server: Arc<Server>,
+    stream: TcpStream,
+    session: Session,
+    parser: Parser,
+    reply: Reply,
+    buffer: Vec<u8>,
+    /// Requests before are done.
+    done: usize,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: Arc<Client>) {
+    let id = client.id;
+    let is_authenticated = !server.settings.asks_password();
+    let mut connection = Connection {
+        session: Session::new(client, is_authenticated),
+        server: Arc::clone(&server),
+        stream,
+        parser: Parser::default(),
+        reply: Reply::default(),
+        buffer: Vec::new(),
+        done: 0,
+    };
+    // Whatever ended it, the peer is gone or has been told.
+    drop(connection.run().await);
+    connection.session.discard(server.keyspace().map(Arc::as_ref));
+    server.clients.leave(id);
+}
+
+impl Connection {
+    async fn run(&mut self) -> io::Result<()> {
+        let mut stage = self.server.stage();
+        let client = Arc::clone(&self.session.client);
+        loop {
+            let (turn, rests_on) = self.execute_turn();
+            self.settle(rests_on).await?;
+            if !self.reply.bytes.is_empty() {
+                let sent = self.send();
+                tokio::select! {
+                    sent = sent => sent?,
+                    () = killed(&client) => return Ok(()),
+                }
+            }
+            if turn == Turn::Last || client.is_killed() {
+                return tokio::time::timeout(LAST_REPLY, self.stream.shutdown()).await?;
+            }
+            if turn == Turn::More {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if *stage.borrow() == Stage::Stopping {
+                return Ok(());
+            }
+            self.make_room();
+            let idle = self.server.settings.timeout_s.load(Ordering::Relaxed);
+            let read = tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.buffer) => read?,
+                () = killed(&client) => return Ok(()),
+                _ = stage.changed() => continue,
+                () = tokio::time::sleep(Duration::from_secs(idle)), if idle > 0 => return Ok(()),
+            };
+            if read == 0 {
+                return Ok(());
+            }
+            let read = u64::try_from(read).unwrap_or(u64::MAX);
+            self.server.stats.input_bytes.fetch_add(read, Ordering::Relaxed);
+        }
+    }
+
+    /// Executes requests of the buffer. Returns what the replies rest on.
+    fn execute_turn(&mut self) -> (Turn, Lsn) {
+        let mut rests_on = Lsn::default();
+        let mut commands = 0;
+        loop {
+            if commands == TURN_COMMANDS_MAX || self.reply.bytes.len() > TURN_REPLY_BYTES_MAX {
+                return (Turn::More, rests_on);
+            }
+            let request = &self.buffer[self.done..];
+            let length = match self.parser.parse(request, &self.session.limits()) {
+                Ok(Parsed::Request(length)) => length,
+                Ok(Parsed::Partial) if request.len() > QUERY_BYTES_MAX => {
+                    self.reply.error("ERR Protocol error: the request is too long");
+                    return (Turn::Last, rests_on);
+                }
+                Ok(Parsed::Partial) => return (Turn::Dry, rests_on),
+                Err(ProtocolError::Reply(text)) => {
+                    self.reply.error(&format!("ERR {text}"));
+                    return (Turn::Last, rests_on);
+                }
+                Err(ProtocolError::Http) => return (Turn::Last, rests_on),
+            };
+            let args = self.parser.args(request);
+            if args.len() > 0 {
+                let lsn = dispatch::execute(&self.server, &mut self.session, args, &mut self.reply);
+                rests_on = rests_on.max(lsn);
+                commands += 1;
+            }
+            self.done += length;
+            self.parser.next();
+            if self.session.is_quitting {
+                return (Turn::Last, rests_on);
+            }
+        }
+    }
+
+    /// Waits until the log is durable up to what the replies rest on.
+    async fn settle(&mut self, rests_on: Lsn) -> io::Result<()> {
+        let Some(keyspace) = self.server.keyspace() else { return Ok(()) };
+        if rests_on <= keyspace.engine.durable_lsn() {
+            return Ok(());
+        }
+        let flushed = match keyspace.engine.durable_async(rests_on) {
+            Ok(future) => future.await,
+            Err(error) => Err(error),
+        };
+        flushed.map(drop).map_err(|error| {
+            // Which of the replies would be true is not known: none leaves, and the connection ends.
+            io::Error::other(error)
+        })
+    }
+
+    async fn send(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.reply.bytes).await?;
+        let sent = u64::try_from(self.reply.bytes.len()).unwrap_or(u64::MAX);
+        self.server.stats.output_bytes.fetch_add(sent, Ordering::Relaxed);
+        self.reply.bytes.clear();
+        self.reply.bytes.shrink_to(KEPT_BYTES);
+        self.session.client.active(crate::clock::now_ms());
+        Ok(())
+    }
+
+    /// Makes room for the next read: never much more than has come already.
+    fn make_room(&mut self) {
+        self.buffer.drain(..self.done);
+        self.done = 0;
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES {
+            self.buffer = Vec::new();
+        }
+        let wanted = self.parser.wanted().saturating_sub(self.buffer.len());
+        let ahead = AHEAD_BYTES_MAX.max(self.buffer.len());
+        self.buffer.reserve(wanted.clamp(READ_BYTES, ahead));
+    }
+}
+
+/// Resolves when somebody ends the connection.
+async fn killed(client: &Client) {
+    while !client.is_killed() {
+        client.woken.notified().await;
+    }
+}

@@ -1,0 +1,154 @@
+//! One command, from its arguments to its reply.
+//!
+//! 1. The command is looked up, its arity checked; before AUTH most are refused, while the database is
+//!    opened most are `LOADING`.
+//! 2. Between MULTI and EXEC it is queued; what is wrong with it dooms the EXEC.
+//! 3. Its locks are taken, its handler runs, its writes are logged, the locks go.
+//! 4. What the reply rests on is returned; the connection holds its replies back until that is durable.
+//!
+//! An error in 3 leaves none of the command's writes.
+
+use std::time::Instant;
+
+use seawall::Lsn;
+
+use crate::command::{self, Command, Context, flag};
+use crate::failure::{Failure, Outcome};
+use crate::keyspace::{Held, Hold, Keyspace, Unit};
+use crate::resp::{Args, Reply};
+use crate::server::Server;
+use crate::session::{Replies, Session};
+
+/// Does a command and writes its reply. Returns the position to which the log has to be durable before
+/// the reply may leave.
+pub(crate) fn execute(
+    server: &Server,
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Lsn {
+    let mark = reply.bytes.len();
+    server.stats.commands.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut rests_on = Lsn::default();
+    if let Err(failure) = admit_and_run(server, session, args, reply, &mut rests_on) {
+        reply.bytes.truncate(mark);
+        reply.error(&failure.text());
+        server.stats.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    match session.replies {
+        Replies::On => {}
+        Replies::Off => reply.bytes.truncate(mark),
+        Replies::SkipNext => {
+            reply.bytes.truncate(mark);
+            session.replies = Replies::Skip;
+        }
+        Replies::Skip => {
+            reply.bytes.truncate(mark);
+            session.replies = Replies::On;
+        }
+    }
+    rests_on
+}
+
+fn admit_and_run(
+    server: &Server,
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &mut Reply,
+    rests_on: &mut Lsn,
+) -> Outcome {
+    let command = match admit(server, session, args) {
+        Ok(command) => command,
+        Err(failure) => {
+            if let Some(queue) = &mut session.queue {
+                queue.is_doomed = true;
+            }
+            return Err(failure);
+        }
+    };
+    *session.client.last_command.lock() = command.name;
+    if session.queue.is_some() && !command.has(flag::NOT_QUEUED) {
+        return queue(session, command, args, reply);
+    }
+    let begun = Instant::now();
+    let done = run(server, session, command, args, reply, rests_on);
+    server.calls.executed(command, begun.elapsed(), done.is_err());
+    done
+}
+
+/// Runs a command and logs what it writes.
+fn run(
+    server: &Server,
+    session: &mut Session,
+    command: &Command,
+    args: Args<'_>,
+    reply: &mut Reply,
+    rests_on: &mut Lsn,
+) -> Outcome {
+    let Some(keyspace) = server.keyspace() else {
+        return (command.run)(&mut Context { server, session, unit: None, reply }, args);
+    };
+    let _held = hold(keyspace, command, args);
+    let now_ms = crate::clock::now_ms();
+    let mut unit = Unit::new(keyspace, now_ms, server.settings.is_sync());
+    let done = (command.run)(&mut Context { server, session, unit: Some(&mut unit), reply }, args);
+    let committed = done.and_then(|()| unit.commit().map(drop));
+    *rests_on = unit.rests_on();
+    committed
+}
+
+fn admit(server: &Server, session: &Session, args: Args<'_>) -> Outcome<&'static Command> {
+    let command = command::find(args)?;
+    admit_command(server, session, command, args)
+        .inspect_err(|_| server.calls.rejected(command))?;
+    Ok(command)
+}
+
+fn admit_command(server: &Server, session: &Session, command: &Command, args: Args<'_>) -> Outcome {
+    if !command.is_arity(args.len()) {
+        return Err(Failure::wrong_arity(command.name));
+    }
+    if !session.is_authenticated && !command.has(flag::NO_AUTH) {
+        return Err(Failure::fixed("NOAUTH Authentication required."));
+    }
+    if server.keyspace().is_none() && !command.has(flag::LOADING) {
+        return Err(server.loading());
+    }
+    if session.queue.is_some() && command.has(flag::NO_MULTI) {
+        return Err(Failure::fixed("ERR Command not allowed inside a transaction"));
+    }
+    Ok(())
+}
+
+fn queue(
+    session: &mut Session,
+    command: &'static Command,
+    args: Args<'_>,
+    reply: &mut Reply,
+) -> Outcome {
+    use crate::limits::{QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX};
+    let Some(queue) = &mut session.queue else { return Ok(()) };
+    let request = crate::resp::OwnedRequest::new(args);
+    if queue.commands.len() == QUEUED_COMMANDS_MAX
+        || queue.bytes + request.bytes_len() > QUEUED_BYTES_MAX
+    {
+        queue.is_doomed = true;
+        return Err(Failure::fixed("ERR the transaction has too many commands"));
+    }
+    queue.bytes += request.bytes_len();
+    queue.commands.push((command, request));
+    let count = i64::try_from(queue.commands.len()).unwrap_or(i64::MAX);
+    session.client.queued.store(count, std::sync::atomic::Ordering::Relaxed);
+    reply.simple("QUEUED");
+    Ok(())
+}
+
+fn hold<'l>(keyspace: &'l Keyspace, command: &Command, args: Args<'_>) -> Held<'l> {
+    match command.hold() {
+        hold @ Hold::Keys { .. } => {
+            let positions = command.key_positions(args.len());
+            keyspace.locks.hold(hold, positions.map(|index| args.at(index)))
+        }
+        hold => keyspace.locks.hold(hold, std::iter::empty()),
+    }
+}

@@ -1,0 +1,372 @@
+//! One command's, or one EXEC's, look at the keys and its writes.
+//!
+//! A unit is used under the locks that the dispatcher holds for the command. Its writes are kept back
+//! until [`Unit::commit`]: a single row becomes one auto-commit record, more become a transaction, so a
+//! command happens whole or not at all. Reads of the unit see its own writes. Since the locks keep
+//! everybody else away from these keys, its transaction needs no validation and meets no conflict.
+//!
+//! If we crash before the commit is logged, nothing has happened; behind it, everything, and the reply
+//! leaves only when the log is flushed to [`Unit::rests_on`].
+
+use std::sync::Arc;
+
+use seawall::{Durability, Isolation, Lsn, Range, Transaction, TransactionOptions, Tree};
+
+use super::row::{Kind, Row, engine_key, expiry_key};
+use super::{Keyspace, Space};
+use crate::failure::{Failure, Outcome};
+use crate::limits;
+
+/// A key as a command finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) kind: Kind,
+    pub(crate) expires_ms: Option<u64>,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Nothing,
+    One { tree: Tree, key: Vec<u8>, value: Option<Vec<u8>> },
+    Many(Transaction),
+}
+
+/// Reads and writes that belong together.
+#[derive(Debug)]
+pub(crate) struct Unit<'k> {
+    keyspace: &'k Keyspace,
+    now_ms: u64,
+    pending: Pending,
+    touched: Vec<(usize, Vec<u8>)>,
+    /// Databases that show another space once this is committed.
+    spaces: Vec<(usize, Arc<Space>)>,
+    /// The commit that what was read rests on.
+    rests_on: Lsn,
+    is_sync: bool,
+}
+
+impl<'k> Unit<'k> {
+    pub(crate) fn new(keyspace: &'k Keyspace, now_ms: u64, is_sync: bool) -> Self {
+        Self {
+            keyspace,
+            now_ms,
+            pending: Pending::Nothing,
+            touched: Vec::new(),
+            spaces: Vec::new(),
+            rests_on: Lsn::default(),
+            is_sync,
+        }
+    }
+
+    pub(crate) const fn keyspace(&self) -> &'k Keyspace {
+        self.keyspace
+    }
+
+    pub(crate) const fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// What the reply has to wait for: everything below must be durable.
+    pub(crate) const fn rests_on(&self) -> Lsn {
+        self.rests_on
+    }
+
+    /// Whether anything is to be written.
+    pub(crate) fn has_written(&self) -> bool {
+        !matches!(self.pending, Pending::Nothing)
+    }
+
+    pub(crate) fn space(&self, database: usize) -> Arc<Space> {
+        let own = self.spaces.iter().rev().find(|(of, _)| *of == database);
+        own.map_or_else(|| self.keyspace.space(database), |(_, space)| Arc::clone(space))
+    }
+
+    /// Calls `read` with the raw row of a tree.
+    fn row<R>(&self, tree: &Tree, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Outcome<Option<R>> {
+        Ok(match &self.pending {
+            Pending::Many(transaction) => transaction.get_with(tree, key, read)?,
+            Pending::One { tree: written, key: of, value }
+                if of == key && written.name() == tree.name() =>
+            {
+                value.as_deref().map(read)
+            }
+            _ => tree.get_with(key, read)?,
+        })
+    }
+
+    /// Calls `read` with the row of a key, if the key is there.
+    pub(crate) fn read<R>(
+        &mut self,
+        database: usize,
+        key: &[u8],
+        read: impl FnOnce(Row<'_>) -> R,
+    ) -> Outcome<Option<R>> {
+        self.rest_on(self.keyspace.unsettled.newest(self.keyspace.locks.hash(key)));
+        if key.len() > limits::KEY_BYTES_MAX {
+            return Ok(None);
+        }
+        let space = self.space(database);
+        let now_ms = self.now_ms;
+        let found = self.row(&space.keys, &engine_key(key), |bytes| -> Outcome<Option<R>> {
+            let row = Row::decode(bytes)?;
+            Ok((!row.is_expired(now_ms)).then(|| read(row)))
+        })?;
+        found.transpose().map(Option::flatten)
+    }
+
+    /// A key, copied.
+    pub(crate) fn find(&mut self, database: usize, key: &[u8]) -> Outcome<Option<Found>> {
+        self.read(database, key, |row| Found {
+            kind: row.kind,
+            expires_ms: row.expires_ms,
+            body: row.body.to_vec(),
+        })
+    }
+
+    /// A string's value and expiry; another type is an error.
+    pub(crate) fn string(&mut self, database: usize, key: &[u8]) -> Outcome<Option<Found>> {
+        match self.find(database, key)? {
+            Some(found) if found.kind != Kind::String => Err(Failure::WRONG_TYPE),
+            found => Ok(found),
+        }
+    }
+
+    /// Whether a key is there.
+    pub(crate) fn exists(&mut self, database: usize, key: &[u8]) -> Outcome<bool> {
+        Ok(self.read(database, key, |_| ())?.is_some())
+    }
+
+    /// The expiry that a row has, expired or not.
+    pub(super) fn raw_expiry(&self, space: &Space, key: &[u8]) -> Outcome<Option<u64>> {
+        if !space.may_expire() {
+            return Ok(None);
+        }
+        let expiry = |bytes: &[u8]| Row::decode(bytes).map(|row| row.expires_ms);
+        self.row(&space.keys, &engine_key(key), expiry)?.unwrap_or(Ok(None))
+    }
+
+    /// Puts a row under a key, whatever stood there.
+    pub(crate) fn put(&mut self, database: usize, key: &[u8], row: &Row<'_>) -> Outcome {
+        if key.len() > limits::KEY_BYTES_MAX {
+            let (length, most) = (key.len(), limits::KEY_BYTES_MAX);
+            return Err(Failure::new(format!(
+                "ERR the key has {length} bytes; at most {most} are allowed"
+            )));
+        }
+        let space = self.space(database);
+        let before = self.raw_expiry(&space, key)?;
+        if row.expires_ms.is_some() {
+            space.expects_expiry();
+        }
+        self.write(&space.keys, &engine_key(key), Some(row.encode()))?;
+        if before != row.expires_ms {
+            if let Some(expires_ms) = before {
+                self.write(&space.expiry, &expiry_key(expires_ms, key), None)?;
+            }
+            if let Some(expires_ms) = row.expires_ms {
+                self.write(&space.expiry, &expiry_key(expires_ms, key), Some(Vec::new()))?;
+            }
+        }
+        self.touched.push((database, key.to_vec()));
+        Ok(())
+    }
+
+    pub(crate) fn put_string(
+        &mut self,
+        database: usize,
+        key: &[u8],
+        expires_ms: Option<u64>,
+        value: &[u8],
+    ) -> Outcome {
+        self.put(database, key, &Row { kind: Kind::String, expires_ms, body: value })
+    }
+
+    /// Removes a key. Returns whether it was there.
+    pub(crate) fn remove(&mut self, database: usize, key: &[u8]) -> Outcome<bool> {
+        let Some(expires_ms) = self.read(database, key, |row| row.expires_ms)? else {
+            return Ok(false);
+        };
+        let space = self.space(database);
+        self.remove_rows(&space, key, expires_ms)?;
+        self.touched.push((database, key.to_vec()));
+        Ok(true)
+    }
+
+    pub(super) fn remove_rows(
+        &mut self,
+        space: &Space,
+        key: &[u8],
+        expires_ms: Option<u64>,
+    ) -> Outcome {
+        self.write(&space.keys, &engine_key(key), None)?;
+        if let Some(expires_ms) = expires_ms {
+            self.write(&space.expiry, &expiry_key(expires_ms, key), None)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, tree: &Tree, key: &[u8], value: Option<Vec<u8>>) -> Outcome {
+        if matches!(self.pending, Pending::Nothing) {
+            self.pending = Pending::One { tree: tree.clone(), key: key.to_vec(), value };
+            return Ok(());
+        }
+        write_row(self.transaction()?, tree, key, value.as_deref())
+    }
+
+    /// The unit's transaction, begun where there was none.
+    fn transaction(&mut self) -> Outcome<&mut Transaction> {
+        if !matches!(self.pending, Pending::Many(_)) {
+            let options = TransactionOptions::new()
+                .isolation(Isolation::Snapshot)
+                .durability(Durability::Relaxed);
+            let mut transaction = self.keyspace.engine.begin_with(options)?;
+            if let Pending::One { tree, key, value } = &self.pending {
+                write_row(&mut transaction, tree, key, value.as_deref())?;
+            }
+            self.pending = Pending::Many(transaction);
+        }
+        match &mut self.pending {
+            Pending::Many(transaction) => Ok(transaction),
+            Pending::Nothing | Pending::One { .. } => unreachable!("it was begun above"),
+        }
+    }
+
+    /// The raw rows of a tree from a bound on, this unit's own writes among them. The caller says with
+    /// [`Unit::rest_on_all`] that its answer rests on all of them.
+    pub(crate) fn rows_from(
+        &mut self,
+        tree: &Tree,
+        lower: std::ops::Bound<Vec<u8>>,
+    ) -> Outcome<Range<'_>> {
+        let bounds = (lower, std::ops::Bound::Unbounded);
+        if matches!(self.pending, Pending::Nothing) {
+            return Ok(tree.range(bounds)?);
+        }
+        Ok(self.transaction()?.range(tree, bounds)?)
+    }
+
+    /// Number of keys of a database, expired ones that are not purged yet among them.
+    pub(crate) fn key_count(&mut self, database: usize) -> Outcome<u64> {
+        let space = self.space(database);
+        let mut count = 0;
+        if self.has_written() {
+            // Inside a transaction sizes are not known; only EXEC comes here.
+            for pair in self.rows_from(&space.keys, std::ops::Bound::Unbounded)? {
+                pair?;
+                count += 1;
+            }
+        } else {
+            count = space.keys.len()?;
+        }
+        // Behind the look: what has been committed before it, it may have seen.
+        self.rest_on_all();
+        Ok(count)
+    }
+
+    /// Empties databases: each shows a new space.
+    pub(crate) fn flush(&mut self, databases: impl IntoIterator<Item = usize>) -> Outcome {
+        for database in databases {
+            self.touch_watched(&[database])?;
+            let old = self.space(database);
+            if self.key_count(database)? == 0 {
+                continue;
+            }
+            let id = self.keyspace.next_space_id();
+            let transaction = self.transaction()?;
+            let new = Space::create(transaction, id)?;
+            for name in old.tree_names() {
+                transaction.drop_tree(&name)?;
+            }
+            self.show(database, new)?;
+        }
+        Ok(())
+    }
+
+    /// Exchanges two databases.
+    pub(crate) fn swap(&mut self, one: usize, other: usize) -> Outcome {
+        self.touch_watched(&[one, other])?;
+        let (first, second) = (self.space(one), self.space(other));
+        self.show(one, second)?;
+        self.show(other, first)
+    }
+
+    fn show(&mut self, database: usize, space: Arc<Space>) -> Outcome {
+        let keyspace = self.keyspace;
+        let (key, value) = keyspace.database_row(database, &space);
+        write_row(self.transaction()?, &keyspace.databases, &key, Some(&value))?;
+        self.spaces.push((database, space));
+        Ok(())
+    }
+
+    /// Whoever watches a key that is there in any of these databases, or in a database to be exchanged
+    /// for it, sees it changed.
+    fn touch_watched(&mut self, databases: &[usize]) -> Outcome {
+        for &database in databases {
+            for key in self.keyspace.watches.of(database) {
+                let mut is_there = false;
+                for &of in databases {
+                    is_there |= self.exists(of, &key)?;
+                }
+                if is_there {
+                    self.touched.push((database, key));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rest_on(&mut self, lsn: Lsn) {
+        self.rests_on = self.rests_on.max(lsn);
+    }
+
+    /// The answer rests on everything that has been committed; to be called behind the last look.
+    pub(crate) fn rest_on_all(&mut self) {
+        self.rest_on(self.keyspace.engine.logged_lsn());
+    }
+
+    /// Logs the writes, so that everybody sees them when this returns. Returns the number of keys
+    /// that they touch.
+    pub(crate) fn commit(&mut self) -> Outcome<usize> {
+        let lsn = match std::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Nothing => return Ok(0),
+            Pending::One { tree, key, value: Some(value) } => tree.insert_visible(key, value)?,
+            Pending::One { tree, key, value: None } => {
+                tree.remove_visible(key)?.unwrap_or_default()
+            }
+            Pending::Many(transaction) => transaction.commit_with(Durability::Relaxed)?,
+        };
+        let has_moved_spaces = !self.spaces.is_empty();
+        self.keyspace.show(self.spaces.drain(..));
+        for (database, key) in &self.touched {
+            if self.is_sync {
+                self.keyspace.unsettled.note(self.keyspace.locks.hash(key), lsn);
+            }
+            self.keyspace.watches.touch(*database, key);
+        }
+        if self.is_sync {
+            if has_moved_spaces {
+                self.keyspace.unsettled.note_all(lsn);
+            }
+            self.rest_on(lsn);
+        }
+        let count = self.touched.len();
+        self.touched.clear();
+        Ok(count.max(1))
+    }
+}
+
+fn write_row(
+    transaction: &mut Transaction,
+    tree: &Tree,
+    key: &[u8],
+    value: Option<&[u8]>,
+) -> Outcome {
+    match value {
+        Some(value) => transaction.insert(tree, key, value)?,
+        None => {
+            transaction.remove(tree, key)?;
+        }
+    }
+    Ok(())
+}

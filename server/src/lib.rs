@@ -1,0 +1,27 @@
+//! A Seawall database as a server that Redis clients can talk to.
+//!
+//! [`serve`] runs one until a signal ends it; [`start`] runs one in threads of this process. See the
+//! crate's README for its map and protocols.
+#![forbid(unsafe_code)]
+
+mod calls;
+mod clients;
+mod clock;
+mod command;
+mod config;
+mod connection;
+mod dispatch;
+mod failure;
+mod glob;
+mod keyspace;
+pub mod limits;
+mod number;
+mod process;
+mod resp;
+mod run;
+mod server;
+mod session;
+mod settings;
+
+pub use config::Config;
+pub use run::{RunningServer, STOP_TIME_MAX, ServeError, serve, start};

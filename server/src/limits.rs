@@ -1,0 +1,36 @@
+//! What a client may ask for: every bound of the server, by name.
+
+/// Longest key: the time index puts eight bytes before it, and the engine's keys have at most 1024.
+pub const KEY_BYTES_MAX: usize = seawall::MAX_KEY_BYTES - 8;
+/// Longest string value, and longest argument of an authenticated client.
+pub const BULK_BYTES_MAX: usize = 512 << 20;
+/// Most arguments of one command of an authenticated client.
+pub const ARGUMENTS_MAX: usize = 1 << 20;
+/// Longest argument before AUTH, where a password is asked for.
+pub const BULK_BYTES_BEFORE_AUTH_MAX: usize = 16 << 10;
+/// Most arguments before AUTH, where a password is asked for.
+pub const ARGUMENTS_BEFORE_AUTH_MAX: usize = 10;
+/// Longest inline command, and longest line that gives a count or a length.
+pub const LINE_BYTES_MAX: usize = 64 << 10;
+/// Databases that SELECT takes.
+pub const DATABASES: usize = 16;
+/// Most bytes that a client may have sent of one request.
+pub const QUERY_BYTES_MAX: usize = 1 << 30;
+/// Commands of one pipeline that are executed before the connection lets others have their turn.
+pub const TURN_COMMANDS_MAX: usize = 1024;
+/// Reply bytes after which the connection stops executing, and sends them.
+pub const TURN_REPLY_BYTES_MAX: usize = 1 << 20;
+/// Most commands between MULTI and EXEC.
+pub const QUEUED_COMMANDS_MAX: usize = 1 << 20;
+/// Most argument bytes between MULTI and EXEC.
+pub const QUEUED_BYTES_MAX: usize = 512 << 20;
+/// Most keys that one connection may watch.
+pub const WATCHED_KEYS_MAX: usize = 1 << 16;
+/// Connections at once, unless `maxclients` says otherwise.
+pub const CLIENTS_DEFAULT: u64 = 10_000;
+/// Scans under way whose place is remembered; an older one begins again.
+pub const CURSORS_MAX: usize = 1 << 16;
+/// Keys for which a command locks one by one; with more it locks all.
+pub const LOCKED_KEYS_MAX: usize = 32;
+/// Keys that one step of the purge of expired keys removes.
+pub const PURGE_KEYS_MAX: usize = 256;

@@ -1,0 +1,105 @@
+//! Numbers as Redis reads and writes them.
+
+use bigdecimal::{BigDecimal, RoundingMode, Zero as _};
+
+/// Largest decimal exponent of a number: that of Redis's `long double`.
+const EXPONENT_MAX: i64 = 4932;
+/// Longest text of a floating-point number.
+const FLOAT_TEXT_BYTES_MAX: usize = 5000;
+/// Digits behind the point that INCRBYFLOAT keeps.
+const FLOAT_DIGITS: i64 = 17;
+
+/// A whole number in its only form: no sign but one minus, no leading zeros, no blanks.
+pub(crate) fn parse_i64(text: &[u8]) -> Option<i64> {
+    let (is_negative, digits) = match text.split_first()? {
+        (b'-', digits) => (true, digits),
+        _ => (false, text),
+    };
+    if !matches!(digits, [b'0'] | [b'1'..=b'9', ..]) || is_negative && digits == b"0" {
+        return None;
+    }
+    let mut value: i64 = 0;
+    for &digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        let digit = i64::from(digit - b'0');
+        value = value.checked_mul(10)?;
+        value = if is_negative { value.checked_sub(digit)? } else { value.checked_add(digit)? };
+    }
+    Some(value)
+}
+
+/// A number of INCRBYFLOAT.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Float {
+    Finite(BigDecimal),
+    Infinite,
+}
+
+/// Reads a floating-point number, as a decimal, so that adding loses nothing.
+pub(crate) fn parse_float(text: &[u8]) -> Option<Float> {
+    if text.len() > FLOAT_TEXT_BYTES_MAX {
+        return None;
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    let unsigned = text.trim_start_matches(['+', '-']);
+    if ["inf", "infinity"].iter().any(|word| unsigned.eq_ignore_ascii_case(word)) {
+        return (text.len() <= unsigned.len() + 1).then_some(Float::Infinite);
+    }
+    let is_number = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
+    if !text.bytes().all(is_number) || !text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    if let Some((_, exponent)) = text.split_once(['e', 'E']) {
+        let exponent: i64 = exponent.parse().ok()?;
+        if exponent.abs() > EXPONENT_MAX {
+            return None;
+        }
+    }
+    text.parse().ok().map(Float::Finite)
+}
+
+/// The number without trailing zeros, and with 17 digits behind the point at most.
+pub(crate) fn format_float(number: &BigDecimal) -> String {
+    let rounded = number.with_scale_round(FLOAT_DIGITS, RoundingMode::HalfEven).normalized();
+    if rounded.is_zero() { "0".to_owned() } else { rounded.to_plain_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_form_is_a_whole_number() {
+        for (text, value) in [("0", 0), ("-1", -1), ("9223372036854775807", i64::MAX)] {
+            assert_eq!(parse_i64(text.as_bytes()), Some(value));
+        }
+        assert_eq!(parse_i64(b"-9223372036854775808"), Some(i64::MIN));
+        for text in ["", "-", "+1", "01", "-0", " 1", "1 ", "9223372036854775808", "1.0", "a"] {
+            assert_eq!(parse_i64(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn decimals_add_without_loss() {
+        let add = |left: &str, right: &str| match (
+            parse_float(left.as_bytes()),
+            parse_float(right.as_bytes()),
+        ) {
+            (Some(Float::Finite(left)), Some(Float::Finite(right))) => {
+                format_float(&(left + right))
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(add("0.1", "0.2"), "0.3");
+        assert_eq!(add("1", "-1.1"), "-0.1");
+        assert_eq!(add("5.0e3", "2.0e2"), "5200");
+        assert_eq!(add("1", "-1"), "0");
+        assert_eq!(add("3e-20", "0"), "0");
+        assert_eq!(parse_float(b"+inf"), Some(Float::Infinite));
+        for text in ["", "nan", " 1", "1e5000", "e", "--1", "0x10"] {
+            assert_eq!(parse_float(text.as_bytes()), None, "{text}");
+        }
+    }
+}

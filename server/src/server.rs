@@ -1,0 +1,142 @@
+//! What all connections of a server share.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use seawall::{Event, RecoveryPhase};
+use tokio::sync::watch;
+
+use crate::calls::AllCalls;
+use crate::clients::Clients;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::keyspace::Keyspace;
+use crate::settings::Settings;
+
+/// Counters of INFO.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+    pub(crate) commands: AtomicU64,
+    pub(crate) errors: AtomicU64,
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) input_bytes: AtomicU64,
+    pub(crate) output_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn reset(&self) {
+        let all = [
+            &self.connections,
+            &self.rejected,
+            &self.commands,
+            &self.errors,
+            &self.hits,
+            &self.misses,
+            &self.input_bytes,
+            &self.output_bytes,
+        ];
+        all.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+    }
+}
+
+/// How far the server has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Serving,
+    /// No new connections; what is running is finished.
+    Stopping,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) config: Config,
+    pub(crate) settings: Settings,
+    pub(crate) clients: Clients,
+    pub(crate) stats: Counters,
+    pub(crate) calls: AllCalls,
+    pub(crate) started: Instant,
+    /// Forty hexadecimal digits that no other run has.
+    pub(crate) run_id: String,
+    keyspace: OnceLock<Arc<Keyspace>>,
+    progress: Arc<Progress>,
+    addresses: Mutex<Vec<SocketAddr>>,
+    stage: watch::Sender<Stage>,
+}
+
+/// How far opening the database has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(Mutex<Option<(RecoveryPhase, u64, u64)>>);
+
+impl Progress {
+    pub(crate) fn note(&self, event: &Event) {
+        if let Event::RecoveryProgress { phase, done, total } = event {
+            *self.0.lock() = Some((*phase, *done, *total));
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn new(config: Config, run_id: String) -> Self {
+        Self {
+            settings: Settings::new(&config),
+            config,
+            clients: Clients::default(),
+            stats: Counters::default(),
+            calls: AllCalls::new(),
+            started: Instant::now(),
+            run_id,
+            keyspace: OnceLock::new(),
+            progress: Arc::default(),
+            addresses: Mutex::default(),
+            stage: watch::Sender::new(Stage::Serving),
+        }
+    }
+
+    /// The databases, once they are open.
+    pub(crate) fn keyspace(&self) -> Option<&Arc<Keyspace>> {
+        self.keyspace.get()
+    }
+
+    pub(crate) fn opened(&self, keyspace: Arc<Keyspace>) {
+        assert!(self.keyspace.set(keyspace).is_ok(), "the database is opened once");
+    }
+
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// What a command gets while the database is being opened.
+    pub(crate) fn loading(&self) -> Failure {
+        let text = match *self.progress.0.lock() {
+            Some((phase, done, total)) => {
+                format!("LOADING the database is recovering: {phase:?}, {done} of {total}")
+            }
+            None => return Failure::LOADING,
+        };
+        Failure::new(text)
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.lock().clone()
+    }
+
+    pub(crate) fn listens(&self, addresses: Vec<SocketAddr>) {
+        *self.addresses.lock() = addresses;
+    }
+
+    /// Ends the server: connections finish what they do.
+    pub(crate) fn stop(&self) {
+        self.stage.send_replace(Stage::Stopping);
+    }
+
+    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+}

@@ -1,0 +1,171 @@
+//! What CONFIG GET and CONFIG SET know: a table of parameters, and the values that commands look at.
+//!
+//! Parameters of Redis that mean nothing here are absent; CONFIG SET of them is an error, never a lie.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::config::Config;
+use crate::failure::{Failure, Outcome};
+use crate::limits;
+use crate::server::Server;
+
+/// When the reply to a write leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fsync {
+    Always,
+    EverySecond,
+    No,
+}
+
+impl Fsync {
+    const NAMES: [(&'static str, Self); 3] =
+        [("always", Self::Always), ("everysec", Self::EverySecond), ("no", Self::No)];
+}
+
+/// Values that may change while the server runs.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    fsync: AtomicU8,
+    pub(crate) clients_max: AtomicU64,
+    pub(crate) exec_rollback: AtomicBool,
+    pub(crate) timeout_s: AtomicU64,
+    /// Empty: none is asked for.
+    password: RwLock<String>,
+}
+
+impl Settings {
+    pub(crate) fn new(config: &Config) -> Self {
+        let fsync = if config.is_relaxed { Fsync::EverySecond } else { Fsync::Always };
+        Self {
+            fsync: AtomicU8::new(fsync as u8),
+            clients_max: AtomicU64::new(limits::CLIENTS_DEFAULT),
+            exec_rollback: AtomicBool::new(false),
+            timeout_s: AtomicU64::new(0),
+            password: RwLock::new(config.password.clone().unwrap_or_default()),
+        }
+    }
+
+    /// Whether replies to writes wait for the flush.
+    pub(crate) fn is_sync(&self) -> bool {
+        self.fsync.load(Ordering::Relaxed) == Fsync::Always as u8
+    }
+
+    pub(crate) fn asks_password(&self) -> bool {
+        !self.password.read().is_empty()
+    }
+
+    /// Compares in a time that does not depend on where the passwords differ.
+    pub(crate) fn is_password(&self, given: &[u8]) -> bool {
+        use subtle::ConstantTimeEq as _;
+        let password = self.password.read();
+        bool::from(password.as_bytes().ct_eq(given))
+    }
+}
+
+/// A parameter: its name, and how it is read and set. Without `set` it can only be given at start.
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) get: fn(&Server) -> String,
+    pub(crate) set: Option<fn(&Settings, &str) -> Outcome>,
+}
+
+/// Every parameter, by name.
+pub(crate) const PARAMETERS: &[Parameter] = &[
+    Parameter { name: "appendfsync", get: get_fsync, set: Some(set_fsync) },
+    Parameter { name: "appendonly", get: |_| "yes".into(), set: None },
+    Parameter { name: "bind", get: get_bind, set: None },
+    Parameter { name: "databases", get: |_| limits::DATABASES.to_string(), set: None },
+    Parameter { name: "dir", get: |server| server.config.dir.display().to_string(), set: None },
+    Parameter {
+        name: "exec-rollback",
+        get: |server| yes_no(server.settings.exec_rollback.load(Ordering::Relaxed)),
+        set: Some(|settings, value| {
+            settings.exec_rollback.store(parse_yes_no(value)?, Ordering::Relaxed);
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "maxclients",
+        get: |server| server.settings.clients_max.load(Ordering::Relaxed).to_string(),
+        set: Some(|settings, value| {
+            let most = parse_number(value)?.max(1);
+            settings.clients_max.store(most, Ordering::Relaxed);
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "maxmemory",
+        get: |_| "0".into(),
+        set: Some(|_, value| match value.parse::<u64>() {
+            Ok(0) => Ok(()),
+            Ok(_) => {
+                Err(Failure::fixed("keys are on disk and nothing is evicted: only 0 is possible"))
+            }
+            Err(_) => Err(Failure::fixed("argument must be a memory value")),
+        }),
+    },
+    Parameter { name: "maxmemory-policy", get: |_| "noeviction".into(), set: None },
+    Parameter { name: "port", get: get_port, set: None },
+    Parameter {
+        name: "proto-max-bulk-len",
+        get: |_| limits::BULK_BYTES_MAX.to_string(),
+        set: None,
+    },
+    Parameter {
+        name: "requirepass",
+        get: |server| server.settings.password.read().clone(),
+        set: Some(|settings, value| {
+            value.clone_into(&mut settings.password.write());
+            Ok(())
+        }),
+    },
+    Parameter { name: "save", get: |_| String::new(), set: None },
+    Parameter {
+        name: "timeout",
+        get: |server| server.settings.timeout_s.load(Ordering::Relaxed).to_string(),
+        set: Some(|settings, value| {
+            settings.timeout_s.store(parse_number(value)?, Ordering::Relaxed);
+            Ok(())
+        }),
+    },
+];
+
+fn get_fsync(server: &Server) -> String {
+    let fsync = server.settings.fsync.load(Ordering::Relaxed);
+    Fsync::NAMES.iter().find(|(_, of)| *of as u8 == fsync).map_or("", |(name, _)| name).into()
+}
+
+fn set_fsync(settings: &Settings, value: &str) -> Outcome {
+    let found = Fsync::NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(value));
+    let names = "argument(s) must be one of the following: everysec, always, no";
+    let (_, fsync) = found.ok_or(Failure::fixed(names))?;
+    settings.fsync.store(*fsync as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+fn get_bind(server: &Server) -> String {
+    let addresses = server.addresses();
+    addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn get_port(server: &Server) -> String {
+    server.addresses().first().map_or(0, std::net::SocketAddr::port).to_string()
+}
+
+fn yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.into()
+}
+
+fn parse_yes_no(value: &str) -> Outcome<bool> {
+    match value {
+        _ if value.eq_ignore_ascii_case("yes") => Ok(true),
+        _ if value.eq_ignore_ascii_case("no") => Ok(false),
+        _ => Err(Failure::fixed("argument must be 'yes' or 'no'")),
+    }
+}
+
+fn parse_number(value: &str) -> Outcome<u64> {
+    value.parse().map_err(|_| Failure::fixed("argument couldn't be parsed into an integer"))
+}

@@ -1,0 +1,300 @@
+//! A real client against a server in this process.
+
+use std::io::{Read as _, Write as _};
+
+use redis::{Commands as _, RedisResult, Value};
+use seawall_server::{Config, RunningServer, start};
+
+struct Served {
+    running: Option<RunningServer>,
+    client: redis::Client,
+    _dir: tempfile::TempDir,
+}
+
+impl Served {
+    fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new(dir.path().join("db"));
+        config.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        config.options = config.options.cache_bytes(8 << 20);
+        change(&mut config);
+        let running = start(config).unwrap();
+        let client = redis::Client::open(format!("redis://{}", running.addresses()[0])).unwrap();
+        Self { running: Some(running), client, _dir: dir }
+    }
+
+    /// A connection, once the database is open.
+    fn connect(&self) -> redis::Connection {
+        let mut connection = self.client.get_connection().unwrap();
+        loop {
+            match redis::cmd("DBSIZE").query::<i64>(&mut connection) {
+                Err(error) if error.to_string().contains("BusyLoading") => {
+                    std::thread::yield_now();
+                }
+                other => {
+                    other.unwrap();
+                    return connection;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+            running.wait().unwrap();
+        }
+    }
+}
+
+fn error_of<T: std::fmt::Debug>(result: RedisResult<T>) -> String {
+    let error = result.unwrap_err();
+    format!("{} {}", error.code().unwrap_or("ERR"), error.detail().unwrap_or_default())
+}
+
+#[test]
+fn a_pipeline_reads_its_own_writes_in_order() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let mut pipeline = redis::pipe();
+    for number in 0..500 {
+        pipeline.cmd("SET").arg("key").arg(number).ignore().cmd("GET").arg("key");
+        pipeline.cmd("INCR").arg("count");
+    }
+    let replies: Vec<i64> = pipeline.query(&mut connection).unwrap();
+    let expected: Vec<i64> = (0..500).flat_map(|number| [number, number + 1]).collect();
+    assert_eq!(replies, expected);
+}
+
+#[test]
+fn increments_of_many_connections_are_not_lost() {
+    let served = Served::start();
+    let mut reader = served.connect();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut connection = served.client.get_connection().unwrap();
+                for _ in 0..100 {
+                    let _: i64 = connection.incr("count", 1).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(reader.get::<_, i64>("count").unwrap(), 800);
+}
+
+#[test]
+fn exec_gives_up_when_a_watched_key_was_written_with_the_same_value() {
+    let served = Served::start();
+    let (mut one, mut other) = (served.connect(), served.connect());
+    let _: () = one.set("key", "same").unwrap();
+    redis::cmd("WATCH").arg("key").exec(&mut one).unwrap();
+    let _: () = other.set("key", "same").unwrap();
+    redis::cmd("MULTI").exec(&mut one).unwrap();
+    redis::cmd("SET").arg("key").arg("mine").query::<Value>(&mut one).unwrap();
+    assert_eq!(redis::cmd("EXEC").query::<Value>(&mut one).unwrap(), Value::Nil);
+    assert_eq!(other.get::<_, String>("key").unwrap(), "same");
+}
+
+#[test]
+fn a_failing_command_undoes_exec_only_when_asked_to() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let run = |connection: &mut redis::Connection| {
+        redis::cmd("MULTI").exec(connection).unwrap();
+        for (name, argument) in [("SET", "1"), ("INCR", ""), ("APPEND", "x"), ("INCR", "")] {
+            let mut command = redis::cmd(name);
+            command.arg("key");
+            if !argument.is_empty() {
+                command.arg(argument);
+            }
+            assert_eq!(command.query::<String>(connection).unwrap(), "QUEUED");
+        }
+        redis::cmd("EXEC").query::<Value>(connection)
+    };
+    run(&mut connection).ok();
+    assert_eq!(connection.get::<_, String>("key").unwrap(), "2x");
+    let _: () = connection.set("key", "before").unwrap();
+    redis::cmd("CONFIG").arg("SET").arg("exec-rollback").arg("yes").exec(&mut connection).unwrap();
+    assert!(error_of(run(&mut connection)).contains("EXECABORT"));
+    assert_eq!(connection.get::<_, String>("key").unwrap(), "before");
+}
+
+#[test]
+fn an_expired_key_is_absent_and_then_purged() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let _: () = connection.pset_ex("key", "value", 1).unwrap();
+    loop {
+        let is_there: bool = connection.exists("key").unwrap();
+        let count: i64 = redis::cmd("DBSIZE").query(&mut connection).unwrap();
+        if !is_there && count == 0 {
+            break;
+        }
+    }
+    let _: () = connection.set_ex("key", "value", 100).unwrap();
+    assert!((99_000..=100_000).contains(&connection.pttl::<_, i64>("key").unwrap()));
+}
+
+#[test]
+fn databases_are_swapped_and_emptied_at_once() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let mut query = |line: &str| {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        command.query::<Value>(&mut connection).unwrap()
+    };
+    query("MSET a 1 b 2");
+    assert_eq!(query("DBSIZE"), Value::Int(2));
+    query("SWAPDB 0 7");
+    assert_eq!(query("DBSIZE"), Value::Int(0));
+    query("SELECT 7");
+    assert_eq!(query("GET a"), Value::BulkString(b"1".to_vec()));
+    query("FLUSHDB");
+    assert_eq!(query("DBSIZE"), Value::Int(0));
+    query("SET a 3");
+    assert_eq!(query("DBSIZE"), Value::Int(1));
+}
+
+#[test]
+fn without_the_password_little_is_answered() {
+    let served = Served::with(|config| config.password = Some("open sesame".into()));
+    let mut connection = served.client.get_connection().unwrap();
+    let refused = redis::cmd("GET").arg("key").query::<Value>(&mut connection);
+    assert!(error_of(refused).contains("NOAUTH"));
+    let wrong = redis::cmd("AUTH").arg("open").query::<Value>(&mut connection);
+    assert!(error_of(wrong).contains("WRONGPASS"));
+    redis::cmd("AUTH").arg("open sesame").exec(&mut connection).unwrap();
+    assert_eq!(redis::cmd("ECHO").arg("in").query::<String>(&mut connection).unwrap(), "in");
+}
+
+#[test]
+fn beyond_loopback_a_password_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::new(dir.path());
+    config.listen = vec!["0.0.0.0:0".parse().unwrap()];
+    assert!(matches!(start(config), Err(seawall_server::ServeError::Unprotected(_))));
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_clean_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..3_i64 {
+        let served = Served::with(|config| config.dir = dir.path().join("kept"));
+        let mut connection = served.connect();
+        assert_eq!(connection.incr::<_, _, i64>("rounds", 1).unwrap(), round + 1);
+    }
+}
+
+/// What the server sends back for inline commands, up to its end of the connection.
+fn answers_to(served: &Served, lines: &str) -> String {
+    drop(served.connect());
+    let address = served.running.as_ref().unwrap().addresses()[0];
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(lines.as_bytes()).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    answers
+}
+
+#[test]
+fn client_reply_off_and_skip_are_not_answered_themselves() {
+    let served = Served::start();
+    let off = "CLIENT REPLY OFF\r\nPING\r\nCLIENT REPLY SKIP\r\nPING\r\nPING\r\nCLIENT REPLY ON\r\nQUIT\r\n";
+    assert_eq!(answers_to(&served, off), "+OK\r\n+OK\r\n");
+    let skip = "CLIENT REPLY SKIP\r\nSET key value\r\nECHO seen\r\nGET key\r\nQUIT\r\n";
+    assert_eq!(answers_to(&served, skip), "$4\r\nseen\r\n$5\r\nvalue\r\n+OK\r\n");
+}
+
+#[test]
+fn the_empty_key_and_keys_of_zero_bytes_are_keys_like_others() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let keys: [&[u8]; 5] = [b"", b"\0", b"\0\0", b"\x01", b"a"];
+    for (number, key) in keys.iter().enumerate() {
+        let _: () = connection.set_ex(*key, number, 100).unwrap();
+    }
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(connection.get::<_, usize>(*key).unwrap(), number);
+        assert!(connection.ttl::<_, i64>(*key).unwrap() > 0);
+    }
+    assert_eq!(connection.keys::<_, Vec<Vec<u8>>>("*").unwrap(), keys);
+    let _: () = connection.rename(&b""[..], &b"\0b"[..]).unwrap();
+    let left: Vec<Vec<u8>> = connection.keys("*").unwrap();
+    assert_eq!(left, [&b"\0"[..], b"\0\0", b"\0b", b"\x01", b"a"]);
+    assert_eq!(connection.del::<_, usize>(&left[..]).unwrap(), 5);
+    assert_eq!(redis::cmd("DBSIZE").query::<i64>(&mut connection).unwrap(), 0);
+}
+
+#[test]
+fn a_scan_with_a_cursor_that_nobody_gave_out_begins_again() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    for key in ["a", "b", "c"] {
+        let _: () = connection.set(key, key).unwrap();
+    }
+    let mut scan = |cursor: u64| -> (u64, Vec<String>) {
+        redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(2).query(&mut connection).unwrap()
+    };
+    let (next, found) = scan(0);
+    assert_eq!(found, ["a", "b"]);
+    assert_eq!(scan(next), (0, vec!["c".to_owned()]));
+    let (again, found) = scan(12345);
+    assert_ne!(again, 0);
+    assert_eq!(found, ["a", "b"]);
+    // Nor does a cursor lead into another database.
+    redis::cmd("SELECT").arg(1).exec(&mut connection).unwrap();
+    let _: () = connection.set("0", "first").unwrap();
+    let (_, found): (u64, Vec<String>) =
+        redis::cmd("SCAN").arg(next).query(&mut connection).unwrap();
+    assert_eq!(found, ["0"]);
+}
+
+#[test]
+fn checkpoints_are_taken_when_asked_for_and_told_by_info() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let figure = |connection: &mut redis::Connection, name: &str| -> u64 {
+        let info: String = redis::cmd("INFO").query(connection).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.strip_prefix(':').unwrap().parse().unwrap()
+    };
+    let before = figure(&mut connection, "checkpoints");
+    redis::cmd("SAVE").exec(&mut connection).unwrap();
+    assert!(figure(&mut connection, "checkpoints") > before);
+    let before = figure(&mut connection, "checkpoints");
+    redis::cmd("BGSAVE").exec(&mut connection).unwrap();
+    while figure(&mut connection, "rdb_bgsave_in_progress") == 1 {}
+    assert!(figure(&mut connection, "checkpoints") > before);
+    assert!(redis::cmd("LASTSAVE").query::<u64>(&mut connection).unwrap() > 0);
+}
+
+#[test]
+fn missing_commands_are_refused_by_name() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    for (line, what) in [
+        ("LPUSH k v", "'lpush' is not supported: this server has no lists"),
+        ("PUBLISH c m", "'publish' is not supported: this server has no publishing"),
+        ("SW.RANGE a b", "'sw.range' is not supported"),
+        ("EVAL x 0", "'eval' is not supported: this server has no scripts"),
+    ] {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        let told = error_of(command.query::<Value>(&mut connection));
+        assert!(told.contains(what), "{line}: {told}");
+    }
+    let hashes = redis::cmd("HSET").arg("k").arg("f").arg("v").query::<Value>(&mut connection);
+    assert!(error_of(hashes).contains("no hashes"));
+    let typo = redis::cmd("GTE").arg("k").query::<Value>(&mut connection);
+    assert!(error_of(typo).contains("unknown command 'GTE'"));
+}
