@@ -1,6 +1,9 @@
 //! A real client against a server in this process.
 
+#![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
+
 use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
 
 use redis::{Commands as _, RedisResult, Value};
 use seawall_server::{Config, RunningServer, start};
@@ -30,17 +33,12 @@ impl Served {
     /// A connection, once the database is open.
     fn connect(&self) -> redis::Connection {
         let mut connection = self.client.get_connection().unwrap();
-        loop {
-            match redis::cmd("DBSIZE").query::<i64>(&mut connection) {
-                Err(error) if error.to_string().contains("BusyLoading") => {
-                    std::thread::yield_now();
-                }
-                other => {
-                    other.unwrap();
-                    return connection;
-                }
-            }
-        }
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        until("opening", || match redis::cmd("DBSIZE").query::<i64>(&mut connection) {
+            Err(error) if error.to_string().contains("BusyLoading") => false,
+            other => other.is_ok_and(|count| count >= 0),
+        });
+        connection
     }
 }
 
@@ -50,6 +48,18 @@ impl Drop for Served {
             running.stop();
             running.wait().unwrap();
         }
+    }
+}
+
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for something that is sure to happen.
+fn until(what: &str, mut has_happened: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !has_happened() {
+        assert!(started.elapsed() < PATIENCE, "{what} takes longer than {PATIENCE:?}");
+        std::thread::yield_now();
     }
 }
 
@@ -131,13 +141,11 @@ fn an_expired_key_is_absent_and_then_purged() {
     let served = Served::start();
     let mut connection = served.connect();
     let _: () = connection.pset_ex("key", "value", 1).unwrap();
-    loop {
+    until("the purge", || {
         let is_there: bool = connection.exists("key").unwrap();
         let count: i64 = redis::cmd("DBSIZE").query(&mut connection).unwrap();
-        if !is_there && count == 0 {
-            break;
-        }
-    }
+        !is_there && count == 0
+    });
     let _: () = connection.set_ex("key", "value", 100).unwrap();
     assert!((99_000..=100_000).contains(&connection.pttl::<_, i64>("key").unwrap()));
 }
@@ -272,7 +280,7 @@ fn checkpoints_are_taken_when_asked_for_and_told_by_info() {
     assert!(figure(&mut connection, "checkpoints") > before);
     let before = figure(&mut connection, "checkpoints");
     redis::cmd("BGSAVE").exec(&mut connection).unwrap();
-    while figure(&mut connection, "rdb_bgsave_in_progress") == 1 {}
+    until("the checkpoint", || figure(&mut connection, "rdb_bgsave_in_progress") == 0);
     assert!(figure(&mut connection, "checkpoints") > before);
     assert!(redis::cmd("LASTSAVE").query::<u64>(&mut connection).unwrap() > 0);
 }

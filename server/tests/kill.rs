@@ -1,6 +1,8 @@
 //! A server in a child process is killed with SIGKILL while sixteen connections write: what was
 //! acknowledged is there after a restart, and each MULTI/EXEC is there whole or not at all.
 
+#![expect(clippy::unwrap_used, reason = "a test, though one without the harness")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -29,12 +31,29 @@ fn serve_until_killed(dir: &Path) {
     serve(config, |addresses| println!("{}", addresses[0])).unwrap();
 }
 
-fn start(dir: &Path) -> (Child, redis::Client) {
+/// A server in a child process, killed with this.
+struct Server(Child);
+
+impl Server {
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn start(dir: &Path) -> (Server, redis::Client) {
     let program = std::env::current_exe().unwrap();
-    let mut child = Command::new(program).env(CHILD, dir).stdout(Stdio::piped()).spawn().unwrap();
+    let child = Command::new(program).env(CHILD, dir).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = Server(child);
     let mut address = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-    (child, redis::Client::open(format!("redis://{}", address.trim())).unwrap())
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    (server, redis::Client::open(format!("redis://{}", address.trim())).unwrap())
 }
 
 fn wait_open(client: &redis::Client) -> redis::Connection {
@@ -73,7 +92,7 @@ fn acknowledged_writes_survive_a_kill_and_exec_is_whole_or_absent() {
     let database = dir.path().join("db");
     let mut acknowledged = [None; CONNECTIONS];
     for round in 0..ROUNDS {
-        let (mut child, client) = start(&database);
+        let (mut server, client) = start(&database);
         drop(wait_open(&client));
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -87,14 +106,13 @@ fn acknowledged_writes_survive_a_kill_and_exec_is_whole_or_absent() {
             for _ in 0..ACKNOWLEDGED {
                 receiver.recv().unwrap();
             }
-            child.kill().unwrap();
-            child.wait().unwrap();
+            server.kill();
             for (name, writer) in writers.into_iter().enumerate() {
                 acknowledged[name] = writer.join().unwrap().or(acknowledged[name]);
             }
         });
 
-        let (mut child, client) = start(&database);
+        let (_server, client) = start(&database);
         let mut connection = wait_open(&client);
         for (name, &acknowledged) in acknowledged.iter().enumerate() {
             let mut get = |key: &str| -> Option<usize> {
@@ -106,7 +124,5 @@ fn acknowledged_writes_survive_a_kill_and_exec_is_whole_or_absent() {
             assert!(a >= b, "a later write without an earlier one of the pipeline: {a:?} {b:?}");
         }
         assert!(acknowledged.iter().flatten().count() > CONNECTIONS / 2, "{acknowledged:?}");
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }

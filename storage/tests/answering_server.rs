@@ -45,7 +45,7 @@ fn nobody_waits_for_a_commit_that_has_not_happened() -> Result<()> {
     let database = open(&disk)?;
     let beyond = Lsn::new(database.logged_lsn().get() + 1);
     assert!(matches!(database.durable_async(beyond), Err(Error::InvalidArgument(_))));
-    database.close()?;
+    database.clone().close()?;
     assert!(matches!(database.durable_async(Lsn::default()), Err(Error::Closed)));
     Ok(())
 }

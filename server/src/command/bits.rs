@@ -132,7 +132,7 @@ fn find_bit(bytes: &[u8], first: usize, last: usize, is_one: bool) -> Option<usi
     let mut bit = first;
     while bit <= last {
         let byte = bytes[bit / 8];
-        if bit % 8 == 0 && byte == skipped {
+        if bit.is_multiple_of(8) && byte == skipped {
             bit += 8;
             continue;
         }

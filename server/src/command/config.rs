@@ -19,7 +19,7 @@ pub(super) fn get(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn set(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(Failure::wrong_arity("config|set"));
     }
     let mut changes = Vec::new();

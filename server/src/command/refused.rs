@@ -197,7 +197,7 @@ const REFUSED: &[(&str, &[&str])] = &[
 /// What to say of a command that is missing on purpose.
 pub(crate) fn refusal(args: Args<'_>) -> Option<Failure> {
     let is = |name: &&str| args.is(0, name);
-    let (what, _) = REFUSED.iter().find(|(_, names)| names.iter().any(|name| is(&name)))?;
+    let (what, _) = REFUSED.iter().find(|(_, names)| names.iter().any(&is))?;
     let name = String::from_utf8_lossy(args.at(0)).to_lowercase();
     Some(Failure::new(format!("ERR '{name}' is not supported: this server has no {what}")))
 }

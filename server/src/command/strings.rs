@@ -212,7 +212,7 @@ fn put_pairs(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn mset(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Failure::wrong_arity("mset"));
     }
     put_pairs(context, args)?;
@@ -221,7 +221,7 @@ pub(super) fn mset(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn msetnx(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Failure::wrong_arity("msetnx"));
     }
     let mut is_any_there = false;
