@@ -426,24 +426,67 @@ mod tests {
     use seawall_wal::record::Body;
 
     use super::*;
+    use crate::Isolation;
 
     #[test]
     fn a_sync_covers_a_commit_behind_a_record_that_is_still_being_copied() -> Result<()> {
         let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
         let database = options.manual_background(true).open("/db")?;
         let tree = database.tree("t")?;
+        let (commit, sync) = while_a_record_is_copied(&database, || {
+            let commit = tree.insert_async("key", "value")?;
+            let sync = database.sync_async()?;
+            assert!(sync.lsn() >= commit.lsn(), "{} and {}", sync.lsn(), commit.lsn());
+            Ok((commit, sync))
+        })?;
+        sync.wait()?;
+        commit.wait()?;
+        Ok(())
+    }
+
+    #[test]
+    fn whoever_has_overwritten_a_commit_sees_all_of_it() -> Result<()> {
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
+        let database = options.manual_background(true).open("/db")?;
+        let tree = database.tree("t")?;
+        let mut first = database.begin()?;
+        first.insert(&tree, "a", "first")?;
+        first.insert(&tree, "b", "first")?;
+        let isolation = TransactionOptions::new().isolation(Isolation::Snapshot);
+        let mut second = database.begin_with(isolation)?;
+        let (found, told) = std::sync::mpsc::channel();
+        let (first, reader) = while_a_record_is_copied(&database, || {
+            let first = first.commit_async()?;
+            let tree = tree.clone();
+            let reader = std::thread::spawn(move || {
+                second.insert(&tree, "b", "second")?;
+                let value = second.get(&tree, "a")?;
+                found.send(value.is_some()).expect("somebody listens");
+                second.commit()
+            });
+            // Nobody can know yet, and whoever does has not waited.
+            assert_eq!(told.recv_timeout(Duration::from_millis(100)).ok(), None, "too early");
+            Ok((first, reader))
+        })?;
+        first.wait()?;
+        reader.join().expect("the thread runs to its end")?;
+        assert_eq!(told.recv().ok(), Some(true));
+        Ok(())
+    }
+
+    /// Runs `then` while a record before everything that it logs is reserved and not yet published.
+    fn while_a_record_is_copied<T>(
+        database: &Database,
+        then: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let engine = &database.shared_core().engine;
         let request = CreditRequest { payload_bytes: 256, ..CreditRequest::default() };
         let mut credit = engine.log.credit(&request, &CreditWait::PATIENT)?;
         let mut appender = engine.appenders.acquire();
         let record = appender.encoder.encode(TxnId::NONE, Lsn::NONE, &Body::CheckpointBegin);
         let being_copied = engine.log.reserve(&mut credit, record.padded_length());
-        let commit = tree.insert_async("key", "value")?;
-        let sync = database.sync_async()?;
-        assert!(sync.lsn() >= commit.lsn(), "{} and {}", sync.lsn(), commit.lsn());
+        let done = then();
         engine.log.publish(being_copied, record);
-        sync.wait()?;
-        commit.wait()?;
-        Ok(())
+        done
     }
 }

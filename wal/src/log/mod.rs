@@ -261,6 +261,14 @@ impl Log {
         self.frontier.contiguous()
     }
 
+    /// Returns when everything below `lsn`, which is reserved, is published: when other threads have
+    /// copied their records, without I/O. A poisoned log is not waited for.
+    pub fn wait_contiguous(&self, lsn: Lsn) {
+        debug_assert!(lsn <= self.frontier.reserved(), "{lsn} is not reserved");
+        // Whoever goes on with a poisoned log is told by whatever he does next.
+        drop(self.frontier.wait(Goal::Published, lsn));
+    }
+
     /// Everything below is on stable storage.
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {

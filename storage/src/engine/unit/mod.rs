@@ -55,6 +55,8 @@ pub(crate) struct Unit {
     /// START of the newest record that is not undone.
     last_lsn: Lsn,
     snapshot: Option<UnitSnapshot>,
+    /// The newest commit that was overwritten before there was a snapshot.
+    overwritten_lsn: Lsn,
     /// Shared with the ranges that are open on the transaction.
     pub(crate) reads: Arc<Mutex<ReadSet>>,
     /// Keys whose heads in the version store are this unit's.
@@ -107,6 +109,7 @@ impl Unit {
             slot: None,
             last_lsn: Lsn::NONE,
             snapshot: None,
+            overwritten_lsn: Lsn::NONE,
             reads: Arc::default(),
             written: Vec::new(),
             version_bytes: 0,
@@ -244,8 +247,12 @@ impl Engine {
     /// The unit's view, registered at its first use: it may read up to `contiguous_lsn`, and waits
     /// at its end for what it has read (T1). Once the log is poisoned it would wait for ever, and has
     /// nothing to write: it reads what is visible, as everybody else does (W2).
+    ///
+    /// What the unit has overwritten, it sees: a commit that is reserved may lie beyond
+    /// `contiguous_lsn`, for as long as somebody copies a record before it.
     pub(crate) fn unit_view<'u>(&self, unit: &'u mut Unit) -> ReadAt<'u> {
         if unit.snapshot.is_none() {
+            self.log.wait_contiguous(unit.overwritten_lsn);
             let is_poisoned = self.log.poisoned().is_some();
             let (slot, read_lsn, low_lsn) = self.register(|| match is_poisoned {
                 true => self.log.visible_lsn(),

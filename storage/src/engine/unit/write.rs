@@ -119,12 +119,17 @@ impl Engine {
         let head = self.head(version_key, before.as_ref(), Some(&unit.writer));
         // A commit that this one may not overwrite is known for as long as the snapshot stands.
         unit.view().map_or(Ok(()), |at| at.check())?;
+        let mut overwritten_lsn = Lsn::NONE;
         let is_own = match head {
             Head::Active(_) => return Err(self.conflict()),
             Head::Committed(lsn) if unit.view().is_some_and(|at| at.read_lsn < lsn) => {
                 return Err(self.conflict());
             }
-            Head::Committed(_) | Head::None => false,
+            Head::Committed(lsn) => {
+                overwritten_lsn = lsn;
+                false
+            }
+            Head::None => false,
             Head::Own => true,
         };
         let live = before.filter(|cell| !cell.is_ghost);
@@ -170,6 +175,7 @@ impl Engine {
             |appended| self.txns.set_last_lsn(slot, appended.start),
         );
         unit.last_lsn = appended.start;
+        unit.overwritten_lsn = unit.overwritten_lsn.max(overwritten_lsn);
         unit.room.lock().add(room, appended.start);
         unit.freed.extend(freed.into_iter().map(|extent| (appended.start, extent)));
         *unit.deltas.entry(tree.id).or_default() += delta_of(kind);
