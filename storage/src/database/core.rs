@@ -31,6 +31,7 @@ pub(super) type LiveUnit = Arc<Mutex<LiveState>>;
 
 /// What a transaction's handle finds.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "active for all but the end of its life")]
 pub(super) enum LiveState {
     Active(Unit),
     /// It ended, by its handle or without it: later calls get this.
