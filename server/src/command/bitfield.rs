@@ -23,7 +23,7 @@ enum Overflow {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Get,
-    Set(i64),
+    Set(i64, Overflow),
     Add(i64, Overflow),
 }
 
@@ -72,7 +72,7 @@ fn parse(args: Args<'_>, is_read_only: bool) -> Outcome<Vec<(Field, Step)>> {
         }
         let step = match (is_get, is_set) {
             (true, _) => Step::Get,
-            (_, true) => Step::Set(integer(args.at(index + 3))?),
+            (_, true) => Step::Set(integer(args.at(index + 3))?, overflow),
             _ => Step::Add(integer(args.at(index + 3))?, overflow),
         };
         if is_read_only && !is_get {
@@ -117,6 +117,11 @@ impl Field {
         }
     }
 
+    /// The number that is meant where a field is set: a negative one is a large one to an unsigned field.
+    fn given(self, value: i64) -> i128 {
+        if self.is_signed { value.into() } else { value.cast_unsigned().into() }
+    }
+
     /// What a number becomes in this field; `None`: it does not fit, and that fails.
     fn fit(self, value: i128, overflow: Overflow) -> Option<i64> {
         let (least, most) = if self.is_signed {
@@ -145,23 +150,22 @@ fn run(context: &mut Context<'_, '_>, args: Args<'_>, is_read_only: bool) -> Out
     context.reply.array(steps.len());
     for (field, step) in steps {
         let old = field.read(&found.body);
-        let new = match step {
-            Step::Get => None,
-            Step::Set(value) => field.fit(value.into(), Overflow::Wrap),
-            Step::Add(value, overflow) => {
-                let Some(sum) = field.fit(i128::from(old) + i128::from(value), overflow) else {
-                    context.reply.null();
-                    continue;
-                };
-                Some(sum)
+        let (value, overflow) = match step {
+            Step::Get => {
+                context.reply.integer(old);
+                continue;
             }
+            Step::Set(value, overflow) => (field.given(value), overflow),
+            Step::Add(value, overflow) => (i128::from(old) + i128::from(value), overflow),
         };
-        if let Some(new) = new {
-            field.write(&mut found.body, new);
-            is_changed = true;
-        }
-        let is_add = matches!(step, Step::Add(..));
-        context.reply.integer(new.filter(|_| is_add).unwrap_or(old));
+        let Some(new) = field.fit(value, overflow) else {
+            context.reply.null();
+            continue;
+        };
+        let length = found.body.len();
+        field.write(&mut found.body, new);
+        is_changed |= new != old || found.body.len() > length;
+        context.reply.integer(if matches!(step, Step::Add(..)) { new } else { old });
     }
     if is_changed {
         context.put(args.at(1), found.expires_ms, &found.body)?;
@@ -188,6 +192,8 @@ mod tests {
         assert_eq!(field(false, 8).fit(-1, Overflow::Saturate), Some(0));
         assert_eq!(field(true, 8).fit(128, Overflow::Wrap), Some(-128));
         assert_eq!(field(true, 64).fit(i128::from(i64::MAX) + 1, Overflow::Fail), None);
+        assert_eq!(field(false, 8).fit(field(false, 8).given(-1), Overflow::Saturate), Some(255));
+        assert_eq!(field(true, 8).fit(field(true, 8).given(-1), Overflow::Saturate), Some(-1));
         let mut bytes = Vec::new();
         field(true, 5).write(&mut bytes, -3);
         assert_eq!((bytes.len(), field(true, 5).read(&bytes)), (1, -3));

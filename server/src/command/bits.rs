@@ -33,12 +33,15 @@ pub(super) fn setbit(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         _ => return Err(invalid),
     };
     let mut found = context.string(args.at(1))?.unwrap_or_else(absent);
-    if found.body.len() <= byte {
+    let has_grown = found.body.len() <= byte;
+    if has_grown {
         found.body.resize(byte + 1, 0);
     }
     let old = found.body[byte] & mask != 0;
     found.body[byte] = if is_one { found.body[byte] | mask } else { found.body[byte] & !mask };
-    context.put(args.at(1), found.expires_ms, &found.body)?;
+    if has_grown || old != is_one {
+        context.put(args.at(1), found.expires_ms, &found.body)?;
+    }
     context.reply.truth(old);
     Ok(())
 }
