@@ -384,7 +384,7 @@ impl DiskFile for BlockingFile {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, BlockingDisk, Direction, DiskFile, OpenMode, Progress};
+    use super::{Access, BLOCK_BYTES, BlockingDisk, Direction, DiskFile, OpenMode, Progress};
 
     fn file(access: Access) -> (tempfile::TempDir, super::BlockingFile) {
         let directory = tempfile::tempdir().unwrap();
@@ -413,6 +413,33 @@ mod tests {
             assert_eq!(file.progress(direction, 10, 3, 4), Progress::More(7));
             assert_eq!(file.progress(direction, 10, 7, 3), Progress::Whole);
             assert_eq!(file.progress(direction, 10, 7, 0), Progress::Stuck);
+        }
+    }
+
+    #[test]
+    fn short_and_interrupted_transfers_go_on_until_every_byte_was_moved() {
+        let source: Vec<u8> =
+            (0..3 * BLOCK_BYTES).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        for (access, counts) in
+            [(Access::Buffered, [1, 7, 4097]), (Access::Direct, [4096, 4097, 8191])]
+        {
+            let (_directory, file) = file(access);
+            let both = |count| [(Direction::Read, count), (Direction::Write, count)];
+            for (direction, count) in counts.into_iter().flat_map(both) {
+                let mut moved = vec![0; source.len()];
+                let mut calls = 0;
+                let transfer = |done: usize| {
+                    calls += 1;
+                    if calls % 3 == 1 {
+                        return Err(std::io::ErrorKind::Interrupted.into());
+                    }
+                    let end = source.len().min(done + count);
+                    moved[done..end].copy_from_slice(&source[done..end]);
+                    Ok(end - done)
+                };
+                file.repeat(direction, source.len(), transfer).unwrap();
+                assert!(moved == source, "{access:?}, {direction:?}, {count} bytes a call");
+            }
         }
     }
 
