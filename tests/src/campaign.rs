@@ -34,13 +34,19 @@ pub struct Turn {
 }
 
 /// The suites, one after the other.
-pub const TURNS: [Turn; 5] = [
+pub const TURNS: [Turn; 6] = [
     Turn { suite: "model", filter: "", effort: ("SEAWALL_SEEDS", 500), seeds: Some("model seeds") },
     Turn {
         suite: "crash",
         filter: "random",
         effort: ("SEAWALL_RANDOM_CRASHES", 12),
         seeds: Some("random workloads cut at every operation"),
+    },
+    Turn {
+        suite: "sweep",
+        filter: "random",
+        effort: ("SEAWALL_FAULTY_SEEDS", 60),
+        seeds: Some("random workloads with faults"),
     },
     Turn {
         suite: "history",
@@ -194,13 +200,13 @@ mod tests {
         let turns: Vec<_> = TURNS.iter().collect();
         let mut totals = Totals::default();
         let mut order = Vec::new();
-        for seconds in [30, 10, 20, 40, 50, 1] {
+        for seconds in [30, 10, 20, 40, 50, 60, 1] {
             let next = totals.next(&turns).expect("there are suites");
             totals.add(&next.clock(), seconds);
             order.push(next.suite);
         }
-        assert_eq!(order[..5], TURNS.map(|turn| turn.suite));
-        assert_eq!(order[5], TURNS[1].suite);
+        assert_eq!(order[..TURNS.len()], TURNS.map(|turn| turn.suite));
+        assert_eq!(order[TURNS.len()], TURNS[1].suite);
         assert!(totals.next(&[]).is_none());
     }
 

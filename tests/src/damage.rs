@@ -1,12 +1,13 @@
-//! Changed files: a bit is flipped, a file ends early or is gone; the database must give the right
-//! answers, or errors that say what is wrong; never a panic, never other bytes.
+//! Changed files: a bit is flipped, a sector or block is zeroed, a file ends early or is gone; the
+//! database must give the right answers, or errors that say what is wrong; never a panic, never other
+//! bytes.
 //!
 //! The specimens are a database that was shut down, and one whose process was killed: with a log to
 //! redo, images in the doublewrite file and a transaction to undo. Of every file each byte of the
 //! headers is changed in turn, and a sample of the others (`offsets`).
 //!
-//! After a flip in the log of the killed one its last commit may be gone, whole: a last frame, where no
-//! later one says that it was durable, cannot be told from one that was never finished.
+//! After a flip or zeros in the log of the killed one its last commit may be gone, whole: a last frame,
+//! where no later one says that it was durable, cannot be told from one that was never finished.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -270,7 +271,7 @@ impl Specimen {
         let wal = Path::new(PATH).join("wal");
         let is_gone = changes.iter().any(|(_, change)| *change == Change::Gone);
         let older = match changes {
-            [(path, Change::Flip { .. })] if path.starts_with(wal) => {
+            [(path, Change::Flip { .. } | Change::Fill { .. })] if path.starts_with(&wal) => {
                 self.states.iter().nth_back(1)
             }
             _ => None,
@@ -475,7 +476,17 @@ fn changes(bytes: &[u8]) -> Vec<Change> {
     let cuts =
         (0..bytes.len()).step_by(BLOCK_BYTES).flat_map(|block| [block, block + SECTOR_BYTES]);
     let cuts = cuts.filter(|length| *length < bytes.len()).map(|length| Change::Cut { length });
-    flips.chain(cuts).chain([Change::Gone]).collect()
+    flips.chain(cuts).chain(zeros(bytes)).chain([Change::Gone]).collect()
+}
+
+/// Every sector, and every block, that is not all zeros is zeroed.
+fn zeros(bytes: &[u8]) -> impl Iterator<Item = Change> {
+    let lengths = [SECTOR_BYTES, BLOCK_BYTES].into_iter();
+    lengths.flat_map(move |length| {
+        let parts = bytes.chunks(length).enumerate();
+        let written = parts.filter(|(_, part)| part.iter().any(|&byte| byte != 0));
+        written.map(move |(number, _)| Change::Fill { offset: number * length, length, byte: 0 })
+    })
 }
 
 /// The bytes of a file to change: all at the start of each block that was written, a sample of the

@@ -1,6 +1,7 @@
 //! The error sweep: each operation of the disk fails, in each way, once or from then on.
 //!
-//! A scenario is run again for every fault, from its prepared disk on, opening and closing included.
+//! A scenario is run again for every fault, from its prepared disk on, opening and closing included. A
+//! random workload is run again with a few faults at a time, in places that follow from its seed.
 //! Whatever fails, the engine must answer with one of the errors that it has for this; nothing panics
 //! or hangs; reads show what was committed; and the next open, from a kill and from several power
 //! cuts, finds every acknowledged commit, and nothing of a call that was refused (R3, W2, L4). A call
@@ -9,6 +10,7 @@
 use std::fmt;
 
 use seawall::{Error, Lsn};
+use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::disk::SimDisk;
 use seawall_wal::disk::sim::{
     CrashPlan, EIO, ENOSPC, FailedSync, Fault, FaultEffect, OperationKind,
@@ -18,12 +20,15 @@ use crate::crash::recover;
 use crate::ensure;
 use crate::failure::{Failure, Outcome};
 use crate::oracle::Oracle;
+use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::session::Session;
 use crate::trials::{contain, try_all};
 
 /// Failures after which a sweep gives up.
 const FAILURES_MAX: usize = 10;
+/// Faults of one run of a random workload, at most.
+const FAULTS_MAX: u64 = 3;
 
 /// What a sweep has tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,25 +73,28 @@ impl Report {
 /// Runs a scenario once for each fault; of the faults one in `one_in`.
 #[must_use]
 pub fn sweep(scenario: &Scenario, one_in: usize) -> Report {
-    let prepared = match contain(|| Prepared::new(scenario)) {
-        Ok(prepared) => prepared,
+    run_with(scenario, |faults| faults.iter().step_by(one_in).map(|&one| vec![one]).collect())
+}
+
+/// Runs a scenario `runs` times, each time with up to [`FAULTS_MAX`] faults where `random` says.
+#[must_use]
+pub fn sweep_randomly(scenario: &Scenario, runs: usize, random: &mut Random) -> Report {
+    run_with(scenario, |faults| {
+        let mut any = || faults[to_usize(random.below(to_u64(faults.len())))];
+        let mut some = |count| (0..count).map(|_| any()).collect();
+        (0..runs).map(|run| some(1 + to_u64(run) % FAULTS_MAX)).collect()
+    })
+}
+
+/// Runs a scenario once for each list of faults that `choose` makes of all there are.
+fn run_with(scenario: &Scenario, choose: impl FnOnce(&[Failing]) -> Vec<Vec<Failing>>) -> Report {
+    match contain(|| Prepared::new(scenario)) {
+        Ok(prepared) => prepared.run_each(&choose(&prepared.faults())),
         Err(why) => {
             let failures = vec![why.at(format!("{}, without faults", scenario.name))];
-            return Report { failures, ..Report::default() };
+            Report { failures, ..Report::default() }
         }
-    };
-    let faults: Vec<_> = prepared.faults().into_iter().step_by(one_in).collect();
-    let name = |index: usize| format!("sweep of {}, {}", scenario.name, faults[index]);
-    let run = |index: usize| {
-        let mut report = Report::default();
-        report.counts.runs = 1;
-        if let Err(why) = prepared.run(index, &faults[index], &mut report.counts) {
-            report.failures.push(why.at(name(index)));
-        }
-        report
-    };
-    let is_enough = |report: &Report| report.failures.len() >= FAILURES_MAX;
-    try_all(faults.len(), name, run, Report::add, is_enough)
+    }
 }
 
 /// One way in which one operation fails.
@@ -189,16 +197,35 @@ impl<'a> Prepared<'a> {
         faults
     }
 
-    /// One run with this fault, the `turn`th.
-    fn run(&self, turn: usize, failing: &Failing, counts: &mut Counts) -> Outcome {
+    /// One run for each list of faults.
+    fn run_each(&self, runs: &[Vec<Failing>]) -> Report {
+        let name = |index: usize| {
+            let faults: Vec<_> = runs[index].iter().map(ToString::to_string).collect();
+            format!("sweep of {}, {}", self.scenario.name, faults.join("; "))
+        };
+        let run = |index: usize| {
+            let mut report = Report::default();
+            report.counts.runs = 1;
+            if let Err(why) = self.run(index, &runs[index], &mut report.counts) {
+                report.failures.push(why.at(name(index)));
+            }
+            report
+        };
+        let is_enough = |report: &Report| report.failures.len() >= FAILURES_MAX;
+        try_all(runs.len(), name, run, Report::add, is_enough)
+    }
+
+    /// One run with these faults, the `turn`th.
+    fn run(&self, turn: usize, failing: &[Failing], counts: &mut Counts) -> Outcome {
         let disk = self.disk.fork();
-        disk.add_fault(failing.plan());
-        if failing.number.is_multiple_of(3) {
+        failing.iter().for_each(|failing| disk.add_fault(failing.plan()));
+        if failing.iter().any(|failing| failing.number.is_multiple_of(3)) {
             disk.set_failed_sync(FailedSync::KeepsWrites);
         }
+        let is_allowed = |error: &Error| failing.iter().any(|failing| failing.allows(error));
         let allowed = |result: Outcome<()>| match result {
             Ok(()) => Ok(true),
-            Err(why) if why.error().is_some_and(|error| failing.allows(error)) => Ok(false),
+            Err(why) if why.error().is_some_and(is_allowed) => Ok(false),
             Err(why) if why.is_finding() => Ok(false),
             Err(why) => Err(why),
         };

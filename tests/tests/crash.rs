@@ -118,7 +118,7 @@ fn random_workloads_recover_from_a_crash_at_every_operation() {
     for seed in first..first + count {
         let mut scenario = scenario::random(seed, LENGTH);
         if let Ok(kept) = std::env::var("SEAWALL_KEEP") {
-            scenario = only(&scenario, &shrink::parse(&kept));
+            scenario = scenario.only(&shrink::parse(&kept));
         }
         let report = run(std::slice::from_ref(&scenario), RANDOM_EFFORT);
         if !report.failures.is_empty() {
@@ -130,18 +130,12 @@ fn random_workloads_recover_from_a_crash_at_every_operation() {
     counts::tell("random workloads cut at every operation", count);
 }
 
-/// These operations of a scenario alone.
-fn only(scenario: &Scenario, kept: &[usize]) -> Scenario {
-    let operations = kept.iter().map(|&place| scenario.operations[place]).collect();
-    Scenario { operations, ..scenario.clone() }
-}
-
 /// Makes a random workload that fails small, and says how to repeat it.
 fn tell(seed: u64, scenario: &Scenario) {
     let effort = Effort { is_first_failure_enough: true, ..RANDOM_EFFORT };
-    let fails = |kept: &[usize]| !run(&[only(scenario, kept)], effort).failures.is_empty();
+    let fails = |kept: &[usize]| !run(&[scenario.only(kept)], effort).failures.is_empty();
     let kept = shrink::shrink(scenario.operations.len(), SHRINK_TRIES_MAX, fails);
-    for operation in only(scenario, &kept).operations {
+    for operation in scenario.only(&kept).operations {
         eprintln!("  {operation:?}");
     }
     eprintln!(

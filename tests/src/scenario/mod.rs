@@ -40,6 +40,15 @@ pub struct Scenario {
     pub must_open_windows: bool,
 }
 
+impl Scenario {
+    /// The same with these of its operations alone.
+    #[must_use]
+    pub fn only(&self, kept: &[usize]) -> Self {
+        let operations = kept.iter().map(|&place| self.operations[place]).collect();
+        Self { operations, ..self.clone() }
+    }
+}
+
 fn scenario(
     name: &str,
     prepare: impl IntoIterator<Item = Operation>,
