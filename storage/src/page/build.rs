@@ -120,25 +120,41 @@ impl Composer {
         node: NodeView<'_>,
         slots: std::ops::Range<usize>,
     ) -> Result<(), Full> {
+        // A prefix that is no shorter than the old one begins with it: what is stored is cut.
+        let cut = self.prefix_len.checked_sub(node.prefix_len());
         for slot in slots {
             let tail = node.tail(slot);
-            match node.page().kind() {
-                PageKind::Inner if self.count == 0 => self.push_suffix(Key::default(), tail)?,
-                PageKind::Inner => self.push(InnerView::new(node.bytes()).separator(slot), tail)?,
-                _ => self.push(node.key_at(slot), tail)?,
+            match (node.page().kind(), cut) {
+                (PageKind::Inner, _) if self.count == 0 => {
+                    self.push_suffix(Key::default(), tail)?;
+                }
+                (PageKind::Inner, _) => {
+                    self.push(InnerView::new(node.bytes()).separator(slot), tail)?;
+                }
+                (_, Some(cut)) => {
+                    let suffix_len = node.slot(slot).suffix_len.saturating_sub(cut);
+                    let cell = node.cell(slot).get(cut..).unwrap_or_default();
+                    self.push_pieces(suffix_len, &[cell])?;
+                }
+                (_, None) => self.push(node.key_at(slot), tail)?,
             }
         }
         Ok(())
     }
 
     fn push_suffix(&mut self, suffix: Key<'_>, tail: &[u8]) -> Result<(), Full> {
+        self.push_pieces(suffix.len(), &[suffix.prefix, suffix.suffix, tail])
+    }
+
+    /// Adds a cell of these pieces, which begins with a suffix of `suffix_len` bytes.
+    fn push_pieces(&mut self, suffix_len: usize, pieces: &[&[u8]]) -> Result<(), Full> {
         let slot = HEADER_BYTES + self.count * SLOT_BYTES;
-        let len = suffix.len() + tail.len();
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         if slot + SLOT_BYTES + len > self.heap_start {
             return Err(Full);
         }
-        self.prepend(&[suffix.prefix, suffix.suffix, tail]);
-        let stored = &self.page.bytes()[self.heap_start..][..suffix.len()];
+        self.prepend(pieces);
+        let stored = &self.page.bytes()[self.heap_start..][..suffix_len];
         let entry = encode_slot(stored, self.heap_start);
         self.page.write(slot, &entry);
         self.count += 1;

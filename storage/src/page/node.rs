@@ -237,6 +237,12 @@ impl<'a> NodeView<'a> {
         slice_at(self.bytes, start..start + self.tail_len(start).unwrap_or(0))
     }
 
+    /// A slot's cell: what is stored of the key, and the tail.
+    pub(super) fn cell(self, slot: usize) -> &'a [u8] {
+        let offset = self.slot(slot).offset;
+        slice_at(self.bytes, offset..offset + self.cell_len(slot))
+    }
+
     /// Bytes of a slot's cell.
     pub(super) fn cell_len(self, slot: usize) -> usize {
         let slot = self.slot(slot);

@@ -107,20 +107,31 @@ struct Cut<'a> {
 /// When `incoming` fits, so that there may be no cut.
 #[must_use]
 pub fn split_plan(page: &[u8], incoming: &Incoming<'_>) -> SplitPlan {
-    let cuts = weigh_cuts(page, incoming);
+    let goes_last = is_above_all(page, incoming.key());
+    let slack = content_bytes(page.len()) / SLACK_SHARE;
+    // Where the best cut lies if fences are short, and weighing the others takes nothing but time.
+    let reach = 2 * (slack + incoming.bytes(0));
+    let is_likely = |left: Half, right: Half| match goes_last {
+        true => right.cells == 0,
+        false => left.bytes.abs_diff(right.bytes) <= reach,
+    };
+    let likely = best_cut(&weigh_cuts(page, incoming, is_likely), goes_last, slack);
+    let best = likely
+        .filter(|cut| cut.is_enough)
+        .or_else(|| best_cut(&weigh_cuts(page, incoming, |_, _| true), goes_last, slack))
+        .expect("a node that lacks room has cells to part");
+    SplitPlan { separator: best.separator.to_vec(), slot: best.slot }
+}
+
+fn best_cut<'a>(cuts: &[Cut<'a>], goes_last: bool, slack: usize) -> Option<Cut<'a>> {
     let is_any_enough = cuts.iter().any(|cut| cut.is_enough);
     let candidates = || cuts.iter().filter(|cut| cut.is_enough || !is_any_enough);
-    let best = if is_above_all(page, incoming.key()) {
-        candidates().max_by_key(|cut| cut.slot)
-    } else {
-        let evenest = candidates().map(|cut| cut.fuller).min().unwrap_or(0);
-        let slack = content_bytes(page.len()) / SLACK_SHARE;
-        candidates()
-            .filter(|cut| cut.fuller <= evenest + slack)
-            .min_by_key(|cut| (cut.separator.len(), cut.fuller))
-    };
-    let best = best.expect("a node that lacks room has cells to part");
-    SplitPlan { separator: best.separator.to_vec(), slot: best.slot }
+    if goes_last {
+        return candidates().max_by_key(|cut| cut.slot).copied();
+    }
+    let evenest = candidates().map(|cut| cut.fuller).min()?;
+    let even = candidates().filter(|cut| cut.fuller <= evenest + slack);
+    even.min_by_key(|cut| (cut.separator.len(), cut.fuller)).copied()
 }
 
 fn is_above_all(page: &[u8], key: &[u8]) -> bool {
@@ -128,8 +139,12 @@ fn is_above_all(page: &[u8], key: &[u8]) -> bool {
     node.count() > 0 && node.key_at(node.count() - 1).compare(key).is_lt()
 }
 
-/// Every cut whose halves fit without the incoming entry.
-fn weigh_cuts<'a>(page: &'a [u8], incoming: &Incoming<'a>) -> Vec<Cut<'a>> {
+/// Every cut whose halves fit without the incoming entry, and are as `is_wanted` says.
+fn weigh_cuts<'a>(
+    page: &'a [u8],
+    incoming: &Incoming<'a>,
+    is_wanted: impl Fn(Half, Half) -> bool,
+) -> Vec<Cut<'a>> {
     let node = NodeView::new(page);
     let count = node.count();
     let spec = NodeSpec::of(node);
@@ -140,13 +155,15 @@ fn weigh_cuts<'a>(page: &'a [u8], incoming: &Incoming<'a>) -> Vec<Cut<'a>> {
         is_inner: PageView::new(page).kind() == PageKind::Inner,
         replaced: node.search(0, incoming.key()).ok().map(|slot| cell_bytes(node, slot)),
     };
-    let total: usize = (0..count).map(|slot| cell_bytes(node, slot)).sum();
-    let mut cuts = Vec::with_capacity(count + 1);
+    let total = node.used_bytes_logical() - spec.frame().fence_bytes;
+    let mut cuts = Vec::new();
     let mut left_bytes = 0;
     for slot in 0..=count {
-        if let Some(separator) = separator_at(node, scale.is_inner, slot, incoming.key()) {
-            let left = Half { cells: slot, bytes: left_bytes };
-            let right = Half { cells: count - slot, bytes: total - left_bytes };
+        let left = Half { cells: slot, bytes: left_bytes };
+        let right = Half { cells: count - slot, bytes: total - left_bytes };
+        if is_wanted(left, right)
+            && let Some(separator) = separator_at(node, scale.is_inner, slot, incoming.key())
+        {
             cuts.extend(scale.weigh(separator, left, right, incoming));
         }
         if slot < count {
@@ -297,7 +314,7 @@ pub(super) fn check_cuts(page: &[u8], incoming: &Incoming<'_>) {
     use seawall_wal::record::{Op, WriteKind};
 
     let (view, right_id, child) = (PageView::new(page), PageId::new(1 << 40), PageId::new(1 << 41));
-    let cuts = weigh_cuts(page, incoming);
+    let cuts = weigh_cuts(page, incoming, |_, _| true);
     assert!(!cuts.is_empty(), "a node that lacks room has a cut");
     for cut in cuts {
         let plan = SplitPlan { separator: cut.separator.to_vec(), slot: cut.slot };
