@@ -13,9 +13,11 @@
 //! therefore visible to everyone as it stands in the page; a ghost without a chain may be purged
 //! (invariant T3).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use seawall_wal::Lsn;
 use seawall_wal::codec::to_u64;
 use seawall_wal::record::{Cell, Stamp};
@@ -192,7 +194,11 @@ impl VersionStore {
 
     /// Who wrote the key last. The caller holds the leaf's latch where the answer must last.
     pub(crate) fn head(&self, key: &VersionKey, own: Option<&CommitCell>) -> Head {
-        let shard = self.shard(key.as_bytes()).lock();
+        let hash = KeyHash::of_bytes(key.as_bytes());
+        if !self.filter.may_have(hash) {
+            return Head::None;
+        }
+        let shard = self.shards[hash.choose(self.shards.len())].lock();
         let Some(version) = shard.chains.get(key.as_bytes()).and_then(|chain| chain.last()) else {
             return Head::None;
         };
@@ -241,11 +247,14 @@ impl VersionStore {
         let version =
             Version { writer: Arc::clone(writer), before: before.map(CellBuf::from), needs_purge };
         let bytes = version.bytes() + key.as_bytes().len() + VERSION_BYTES;
-        let chain_key = match shard.chains.get_key_value(key.as_bytes()) {
-            Some((shared, _)) => Arc::clone(shared),
-            None => Arc::from(key.as_bytes()),
+        let mut chain = match shard.chains.entry_ref(key.as_bytes()) {
+            EntryRef::Occupied(chain) => chain,
+            EntryRef::Vacant(place) => {
+                place.insert_entry_with_key(Arc::from(key.as_bytes()), Chain::new())
+            }
         };
-        shard.chains.entry(Arc::clone(&chain_key)).or_default().push(version);
+        let chain_key = Arc::clone(chain.key());
+        chain.get_mut().push(version);
         shard.retire.push_back((chain_key, Arc::clone(writer)));
         self.bytes.fetch_add(to_u64(bytes), Ordering::Relaxed);
         self.collect_in(&mut shard, horizon, COLLECT_PER_PUSH);
