@@ -13,7 +13,7 @@ use super::range::{Range, Reader, TrackedReads, TransactionReader};
 use super::registered::resolve;
 use super::snapshot::check_same;
 use super::tree::Tree;
-use crate::engine::{Decision, Unit, UnitMark, check_name};
+use crate::engine::{Unit, UnitMark, check_name};
 use crate::key_range::{KeyBounds, KeyRange};
 use crate::page::inline_value_bytes_max;
 use crate::{Durability, TransactionOptions, Value};
@@ -28,6 +28,11 @@ const REMOVE_BATCH: usize = 1024;
 /// or has committed since this one's first read, is [`Error::Conflict`]: roll back and run it
 /// again, or use [`Database::transact`](crate::Database::transact), which does.
 ///
+/// Of many inserts in a row, with nothing else between them, the later ones may be kept in memory, up to
+/// 1 MiB, and written together: when that is full, or by whatever the transaction does next. Their
+/// errors, [`Error::Conflict`] among them, are then told by that call, and by every later one until they
+/// are written or rolled back.
+///
 /// A transaction that stays open may have to be ended for the others' sake. Where it has written,
 /// its records are moved out of the log when that fills; only where that is not possible, on a full
 /// disk, its next call gives [`Error::TransactionTooOld`]. Where it has read, the versions it sees
@@ -41,12 +46,15 @@ pub struct Transaction {
     /// Whether an operation gave `Conflict`. The cell also keeps the transaction to one thread at a
     /// time: what it reads depends on what it wrote before.
     has_conflicted: NotSync<bool>,
+    /// Whether the unit keeps inserts that it has not written yet.
+    keeps_inserts: NotSync<bool>,
 }
 
 /// A point in a transaction to which it can be rolled back.
 #[derive(Clone, Debug)]
 pub struct Savepoint {
-    mark: UnitMark,
+    /// None behind inserts that could not be written.
+    mark: Option<UnitMark>,
     live_id: u64,
 }
 
@@ -58,7 +66,8 @@ impl Transaction {
         let durability = options.durability.unwrap_or(core.options.durability);
         let (live_id, unit) = core.enlist(Unit::new(isolation));
         let shared = Arc::clone(shared);
-        Ok(Self { shared, unit, live_id, durability, has_conflicted: NotSync::new(false) })
+        let (has_conflicted, keeps_inserts) = (NotSync::new(false), NotSync::new(false));
+        Ok(Self { shared, unit, live_id, durability, has_conflicted, keeps_inserts })
     }
 
     /// Runs `act` on the unit, which closing the database takes away.
@@ -66,13 +75,37 @@ impl Transaction {
         self.shared.core.engine.check_open()?;
         let mut unit = self.unit.lock();
         let result = match &mut *unit {
-            LiveState::Active(unit) => act(unit),
+            LiveState::Active(unit) => {
+                let result = act(unit);
+                self.keeps_inserts.set(unit.keeps_inserts());
+                result
+            }
             LiveState::Ended(error) => Err(error.clone()),
         };
         if result.as_ref().is_err_and(Error::is_conflict) {
             self.has_conflicted.set(true);
         }
         result
+    }
+
+    /// Runs `act` on the unit, behind the inserts that it keeps.
+    fn settled<T>(&self, act: impl FnOnce(&mut Unit) -> Result<T>) -> Result<T> {
+        let core = &self.shared.core;
+        let _writing = if self.keeps_inserts.get() { Some(core.admit_write()?) } else { None };
+        self.with(|unit| {
+            core.engine.flush_inserts(unit)?;
+            act(unit)
+        })
+    }
+
+    /// The same for what writes.
+    fn write<T>(&self, act: impl FnOnce(&mut Unit) -> Result<T>) -> Result<T> {
+        let core = &self.shared.core;
+        let _writing = core.admit_write()?;
+        self.with(|unit| {
+            core.engine.flush_inserts(unit)?;
+            act(unit)
+        })
     }
 
     /// Whether running it again may help, whatever became of the error.
@@ -108,10 +141,10 @@ impl Transaction {
         self.with(|unit| {
             self.check(unit, tree)?;
             if value.len() > inline_value_bytes_max(engine.page_bytes, key.len()) {
+                engine.flush_inserts(unit)?;
                 return engine.unit_write_large(unit, &tree.info, key, value);
             }
-            engine.unit_write(unit, &tree.info, key, value.len(), |_| Decision::Put(value))?;
-            Ok(())
+            engine.unit_insert(unit, &tree.info, key, value)
         })
     }
 
@@ -122,8 +155,7 @@ impl Transaction {
     pub fn remove(&mut self, tree: &Tree, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
         check_key(key)?;
-        let _writing = self.shared.core.admit_write()?;
-        self.with(|unit| {
+        self.write(|unit| {
             self.check(unit, tree)?;
             self.shared.core.engine.unit_remove(unit, &tree.info, key)
         })
@@ -165,11 +197,10 @@ impl Transaction {
     pub fn tree(&mut self, name: &str) -> Result<Tree> {
         check_name(name)?;
         let core = &self.shared.core;
-        if let Some(info) = self.with(|unit| core.engine.unit_find_tree(unit, name))? {
+        if let Some(info) = self.settled(|unit| core.engine.unit_find_tree(unit, name))? {
             return Ok(Tree::new(&self.shared, info, name));
         }
-        let _writing = core.admit_write()?;
-        let info = self.with(|unit| core.engine.unit_open_tree(unit, name))?;
+        let info = self.write(|unit| core.engine.unit_open_tree(unit, name))?;
         Ok(Tree::new(&self.shared, info, name))
     }
 
@@ -179,8 +210,7 @@ impl Transaction {
     /// Those of [`Transaction::insert`]; [`Error::InvalidArgument`] for an empty or too long name;
     /// [`Error::Conflict`] while another transaction writes to it.
     pub fn drop_tree(&mut self, name: &str) -> Result<bool> {
-        let _writing = self.shared.core.admit_write()?;
-        self.with(|unit| self.shared.core.engine.unit_drop_tree(unit, name))
+        self.write(|unit| self.shared.core.engine.unit_drop_tree(unit, name))
     }
 
     /// Renames a tree when this transaction commits. Returns whether there was one.
@@ -190,8 +220,7 @@ impl Transaction {
     /// and when there is a tree named `to`; [`Error::Conflict`] while another transaction writes to
     /// it.
     pub fn rename_tree(&mut self, from: &str, to: &str) -> Result<bool> {
-        let _writing = self.shared.core.admit_write()?;
-        self.with(|unit| self.shared.core.engine.unit_rename_tree(unit, from, to))
+        self.write(|unit| self.shared.core.engine.unit_rename_tree(unit, from, to))
     }
 
     /// The value of a key.
@@ -206,7 +235,7 @@ impl Transaction {
         check_key(key)?;
         let engine = &self.shared.core.engine;
         let mut out = Vec::new();
-        let is_there = self.with(|unit| {
+        let is_there = self.settled(|unit| {
             self.check(unit, tree)?;
             let found = engine.unit_lookup(unit, &tree.info, key, &mut out)?;
             let is_there = resolve(engine, found, &mut out);
@@ -257,7 +286,7 @@ impl Transaction {
 
     fn bounded(&self, tree: &Tree, bounds: KeyBounds) -> Result<Range<'_>> {
         let engine = &self.shared.core.engine;
-        let reader = self.with(|unit| {
+        let reader = self.settled(|unit| {
             self.check(unit, tree)?;
             let at = engine.unit_view(unit);
             let (read_lsn, low_lsn) = (at.read_lsn, at.low_lsn);
@@ -286,26 +315,28 @@ impl Transaction {
     /// A point to which [`Transaction::rollback_to`] goes back.
     #[must_use]
     pub fn savepoint(&mut self) -> Savepoint {
-        let mark = match &*self.unit.lock() {
-            LiveState::Active(unit) => unit.mark(),
-            LiveState::Ended(_) => UnitMark::default(),
-        };
-        Savepoint { mark, live_id: self.live_id }
+        // What cannot be written now comes behind the savepoint, and would be taken back with it.
+        Savepoint { mark: self.settled(|unit| Ok(unit.mark())).ok(), live_id: self.live_id }
     }
 
     /// Undoes everything since the savepoint, which stays valid. Later savepoints do not.
     ///
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that uses a transaction and writes;
-    /// [`Error::InvalidArgument`] for a savepoint of another transaction, and for one behind a
-    /// savepoint that was gone back to. After any but the last, roll back: part of it may be undone.
+    /// [`Error::InvalidArgument`] for a savepoint of another transaction, for one behind a savepoint that
+    /// was gone back to, and for one behind inserts that were kept and could not be written. After any but
+    /// the last, roll back: part of it may be undone.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
         if savepoint.live_id != self.live_id {
             let why = "the savepoint is of another transaction";
             return Err(Error::InvalidArgument(why.into()));
         }
         let _writing = self.shared.core.admit_write()?;
-        self.with(|unit| self.shared.core.engine.undo_unit_to_mark(unit, savepoint.mark))
+        self.with(|unit| {
+            let why = "inserts before the savepoint could not be written";
+            let mark = savepoint.mark.ok_or_else(|| Error::InvalidArgument(why.into()))?;
+            self.shared.core.engine.undo_unit_to_mark(unit, mark)
+        })
     }
 
     /// Undoes everything, as dropping does, and tells of errors.

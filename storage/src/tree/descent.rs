@@ -69,6 +69,18 @@ impl<'p> Descent<'p> {
         Ok(leaf.expect("every tree has a leaf level"))
     }
 
+    /// A page on the way to the leaf of `key`, most often that leaf, which would have to be read first;
+    /// as far as a look without latches tells.
+    pub(crate) fn absent_leaf(&self, key: &[u8]) -> Result<Option<PageId>> {
+        Ok(match self.above(Seek::Key(key), 0)? {
+            Way::Found(above) if self.pool.hint(above.child).is_none() => {
+                above.validate().then_some(above.child)
+            }
+            Way::Missing(page) => Some(page),
+            _ => None,
+        })
+    }
+
     /// The page of `level` that `seek` leads to; `None` where the tree is not that tall.
     pub(crate) fn at_level<L: Latched<'p>>(&self, seek: Seek<'_>, level: u8) -> Result<Option<L>> {
         let mut pins = Vec::new();

@@ -29,6 +29,10 @@ const DELTAS_PER_RECORD: usize = 1024;
 impl Engine {
     /// Commits the unit. Returns the position that has to be visible before anyone is told.
     pub(crate) fn commit_unit(&self, mut unit: Unit, durability: Durability) -> Result<Lsn> {
+        if let Err(error) = self.flush_inserts(&mut unit) {
+            self.roll_back_unit(unit)?;
+            return Err(error);
+        }
         if !unit.has_written() {
             let read_lsn = unit.snapshot.as_ref().map_or(Lsn::NONE, |snapshot| snapshot.read_lsn);
             self.end_reading(&mut unit);
@@ -181,11 +185,25 @@ mod tests {
 
     use super::*;
     use crate::engine::Decision;
-    use crate::{Database, Isolation, Options};
+    use crate::{Database, Error, Isolation, Options};
 
     fn open(disk: &SimDisk) -> Result<Database> {
         let options = Options::new().disk_injected(Arc::new(disk.clone())).manual_background(true);
         options.cache_bytes(2 << 20).open("/db")
+    }
+
+    /// As one that was dropped behind its caller's look, before the unit holds it shared.
+    #[test]
+    fn a_tree_that_was_dropped_takes_no_write_of_a_unit() -> Result<()> {
+        let database = open(&SimDisk::new())?;
+        let tree = database.tree("t")?;
+        let engine = &database.shared_core().engine;
+        let info = engine.trees.get(TreeId::new(1)).expect("made above");
+        assert!(database.drop_tree(tree.name())?);
+        let mut unit = Unit::new(Isolation::Snapshot);
+        let written = engine.unit_write(&mut unit, &info, b"key", 5, |_| Decision::Put(b"value"));
+        assert!(matches!(written, Err(Error::NotFound { .. })), "{written:?}");
+        engine.roll_back_unit(unit)
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! This file owns the unit and its reading; `write` has the first arrow, `commit` the second,
-//! `rollback` the others.
+//! `rollback` the others. `inserts` keeps what is written later.
 //!
 //! A unit whose versions would take more memory than its budget becomes *bulk*: what it writes from
 //! then on are stamps in the pages ("A transaction becomes huge" and "Stamps" in ARCHITECTURE.md).
@@ -25,6 +25,7 @@
 //! (T1): so its snapshot's position is what the end of a unit that only reads returns.
 
 mod commit;
+mod inserts;
 mod rollback;
 mod write;
 
@@ -37,6 +38,7 @@ use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::AtomicBool;
 use seawall_wal::{Lsn, Result, TreeId, TxnId};
 
+use self::inserts::Inserts;
 use super::Engine;
 use super::append::Chain;
 use super::auto_commit::CHANGE_RECORD_BYTES;
@@ -59,6 +61,7 @@ pub(crate) struct Unit {
     overwritten_lsn: Lsn,
     /// Shared with the ranges that are open on the transaction.
     pub(crate) reads: Arc<Mutex<ReadSet>>,
+    inserts: Inserts,
     /// Keys whose heads in the version store are this unit's.
     written: Vec<VersionKey>,
     /// Memory of those versions, in bytes, estimated.
@@ -111,6 +114,7 @@ impl Unit {
             snapshot: None,
             overwritten_lsn: Lsn::NONE,
             reads: Arc::default(),
+            inserts: Inserts::default(),
             written: Vec::new(),
             version_bytes: 0,
             bulk: None,
@@ -129,9 +133,14 @@ impl Unit {
         self.slot.as_ref().map(|slot| slot.id)
     }
 
-    /// Whether anything was logged.
+    /// Whether anything was logged, or will be before the unit commits.
     pub(crate) const fn has_written(&self) -> bool {
-        self.slot.is_some()
+        self.slot.is_some() || self.keeps_inserts()
+    }
+
+    /// Whether there are inserts that the unit has not written yet.
+    pub(crate) const fn keeps_inserts(&self) -> bool {
+        !self.inserts.is_empty()
     }
 
     pub(crate) const fn is_serializable(&self) -> bool {

@@ -56,6 +56,7 @@ impl Engine {
             let why = "a rollback to an earlier savepoint has undone what was before this one";
             return Err(Error::InvalidArgument(why.into()));
         }
+        unit.inserts.clear();
         let newest = unit.last_lsn;
         let undone = self.undo_unit_to(unit, mark.last_lsn);
         unit.note_undone(unit.last_lsn, newest);

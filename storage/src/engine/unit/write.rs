@@ -76,10 +76,7 @@ impl Engine {
         decide: impl Fn(Option<Cell<'_>>) -> Decision<'v>,
         linked: Option<&LinkedPage<'_>>,
     ) -> Result<bool> {
-        if !unit.shared.contains_key(&tree.id) {
-            let shared = tree.share(Some(&unit.writer))?;
-            unit.shared.insert(tree.id, shared);
-        }
+        self.share_with(unit, tree)?;
         if unit.slot.as_ref().is_some_and(|slot| self.txns.is_doomed(slot)) {
             return Err(Error::TransactionTooOld);
         }
@@ -96,6 +93,17 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Holds a tree shared to the unit's end.
+    pub(super) fn share_with(&self, unit: &mut Unit, tree: &Arc<TreeInfo>) -> Result<()> {
+        if !unit.shared.contains_key(&tree.id) {
+            let shared = tree.share(Some(&unit.writer))?;
+            // A drop may have come between the caller's look and this; from here on none can.
+            self.check_tree(tree)?;
+            unit.shared.insert(tree.id, shared);
+        }
+        Ok(())
     }
 
     fn try_unit_write<'v>(
