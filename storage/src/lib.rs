@@ -31,9 +31,10 @@
 //! * [`Durability`] says when a commit returns; [`CommitFuture`] is one that has not returned yet.
 //! * [`Options`] bounds memory, the log's space and the time that recovery may take.
 //!
-//! A reader never sees what a crash could take back: a commit becomes visible when it is as durable
-//! as was asked for. Handles may be used from any thread. A call that fails says by its [`Error`]
-//! what may be done; after [`Error::Poisoned`] the database has to be opened again.
+//! A reader never sees a synchronous commit before it is durable. A relaxed commit
+//! ([`Durability::Relaxed`]) is seen at once, and is among the last, which a crash can take back.
+//! Handles may be used from any thread. A call that fails says by its [`Error`] what may be done;
+//! after [`Error::Poisoned`] the database has to be opened again.
 //!
 //! # Errors of every call
 //!
@@ -55,9 +56,10 @@
 //! | | those of reading | writing reads |
 //! | waits for a commit, its own or one that its answer rests on | [`Error::CommitUnknown`] | the flush of the log failed |
 //!
-//! Threads of the database: the log's flusher, the page cleaner, the collector. It prints nothing;
-//! [`Options::on_event`] tells what happens, and with the feature `tracing` so do events and spans of
-//! the crate of that name, under the target `seawall`.
+//! Threads of the database: the log's flusher, the page cleaner, the collector; one for each rollback
+//! of a transaction that was ended because it held back a full log; and during recovery those of redo.
+//! It prints nothing; [`Options::on_event`] tells what happens, and with the feature `tracing` so do
+//! events and spans of the crate of that name, under the target `seawall`.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(unsafe_code)]
 #![cfg_attr(
