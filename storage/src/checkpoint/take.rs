@@ -54,7 +54,7 @@ pub(crate) struct Checkpointer {
     last_end: AtomicU64,
     /// Redo would start here: the redo point of the master record in force.
     redo_lsn: AtomicU64,
-    /// The log below was given up: no transaction needs anything of it, whatever it needs now.
+    /// The log below was given up, see [`Checkpointer::kept_lsn`].
     kept_lsn: AtomicU64,
     /// Log of earlier epochs that recovery worked off when the database was opened: as much as a
     /// page that is dirty since then may need again.
@@ -288,8 +288,9 @@ impl Checkpointer {
         Ok(logged)
     }
 
-    /// A transaction that has undone everything back into its undo file needs no log, until it
-    /// writes again; what lies between is undone, or compensation.
+    /// The log below was given up. A position below it that a transaction still names counts as this
+    /// one: what lay below is undone, or compensation, as with a transaction that has undone everything
+    /// back into its undo file and then writes again.
     fn kept_lsn(&self) -> Lsn {
         Lsn::new(self.kept_lsn.load(Ordering::SeqCst))
     }
@@ -357,7 +358,7 @@ fn report(
         begin_lsn: end.begin_lsn,
         end_lsn: appended.end,
         redo_lsn: end.redo_lsn,
-        undo_lsn: needed_lsn(end),
+        undo_lsn: if end.undo_lsn.is_none() { end.redo_lsn } else { end.undo_lsn },
         dirty_pages: to_u64(tables.dirty.len()),
         active_transactions: to_u64(tables.active.len()),
         segments_recycled,

@@ -80,7 +80,8 @@ pub struct MasterRecord {
     pub end_lsn: Lsn,
     /// No page lacks a change below.
     pub redo_lsn: Lsn,
-    /// First record of the oldest transaction that may have to be undone; [`Lsn::NONE`] for none.
+    /// The oldest log that undo needs; [`Lsn::NONE`] where it needs none. What was moved to undo files
+    /// is not in it.
     pub undo_lsn: Lsn,
     /// The frame that holds `begin_lsn`.
     pub begin_at: LogPosition,
