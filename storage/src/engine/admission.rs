@@ -1,4 +1,5 @@
-//! Log credit, what has to be bounded before it is given, and what is told of those who wait.
+//! Admission: what a writer waits for before it may log (pacing, memory for versions, dirty pages, log
+//! credit), and what is told of the wait.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -54,8 +55,9 @@ impl Drop for Stall<'_> {
 }
 
 impl Hooks {
-    /// Says how long writers are held back for the recovery target, whom to ask for log space, who
-    /// fails to make any, and whom to tell of stalls. Once; before, nobody is.
+    /// Sets the three hooks, once: how long writers are held back for the recovery target; who makes
+    /// log room, and says why when there is none; who is told of stalls. Before that nothing is held
+    /// back, asked or told.
     pub(crate) fn set(
         &self,
         pause: impl Fn() -> Duration + Send + Sync + 'static,
@@ -140,8 +142,8 @@ impl Engine {
         self.cleaner.reach(target)
     }
 
-    /// Log credit for work that belongs to no transaction. It gives up when the database is closed:
-    /// who makes room ends then.
+    /// Log credit for work that belongs to no transaction. It gives up when the database is closed: the
+    /// thread that makes room ends then.
     pub(crate) fn credit(&self, request: &CreditRequest) -> Result<Credit> {
         self.credit_for(request, None)
     }
