@@ -1,9 +1,10 @@
 //! Keeping everybody else out of a database's directory: one process at a time has a database open, or
 //! looks at its files.
 //!
-//! Where there is no `LOCK`, in a copy that nobody has opened where it lies, who only reads must not
-//! make one: he locks `control` in its place, and looks whether a `LOCK` has come meanwhile. Who has
-//! a `LOCK` looks whether `control` is locked. Of two who come at once one at least sees the other.
+//! Where there is no `LOCK`, in a copy that nobody has opened where it lies, a process that only reads
+//! must not make one: it locks `control` in its place, and looks whether a `LOCK` has come meanwhile. A
+//! process that has a `LOCK` looks whether `control` is locked. Of two that come at once one at least
+//! sees the other.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;

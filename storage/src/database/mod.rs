@@ -261,7 +261,8 @@ impl Database {
         Ok(Snapshot::new(&self.shared))
     }
 
-    /// Where the database stands.
+    /// Where the database stands. The figures are of moments close to each other, not of one. It takes
+    /// a short lock for each shard of the page table, so it is not for every operation.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.core.stats()

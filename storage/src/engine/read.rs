@@ -1,10 +1,11 @@
 //! Reading keys and leaves, with the versions that the reader is to see.
 //!
-//! Cell and version are taken under one latch or not at all (invariant T3): a writer pushes the
-//! version before it changes the cell, and holds the leaf exclusively while it does both. What is
-//! found is copied out under the latch, so that no user code runs under it (L1). The read of a single
-//! key takes no latch: it notes the leaf's version, copies what it finds, and counts only if the leaf
-//! has not changed meanwhile. So it writes no cache line that another reader of the page writes.
+//! A cell and its versions are read as of one state of the leaf (invariant T3): under its latch, or
+//! between two looks at its version that agree. For a writer pushes the version before it changes the
+//! cell, and holds the leaf exclusively for both. What is found is copied out, so that no user code
+//! runs under a latch (L1). The read of a single key begins without one: it notes the leaf's version,
+//! copies what it finds, and counts only if the leaf has not changed meanwhile. So it writes no cache
+//! line that another reader of the page writes.
 //!
 //! A cell that bears the stamp of a huge transaction which the reader does not see leads to that
 //! transaction's undo information, on disk. It is read after the latch is released; by then the
@@ -29,8 +30,8 @@ use crate::version::{CellBuf, KeyHash, Older, Reader, Seen, VersionKey};
 /// What a reader sees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum View<'a> {
-    /// What is visible at the moment the leaf is latched. The reader is not registered: what it
-    /// needs cannot be collected, since the horizon never passes `visible_lsn`.
+    /// What is visible at the moment the leaf is latched, or its version noted. The reader is not
+    /// registered: what it needs cannot be collected, since the horizon never passes `visible_lsn`.
     Latest,
     /// A registered reader's view.
     At(ReadAt<'a>),
@@ -86,7 +87,8 @@ enum Look {
     Latch,
 }
 
-/// Reads without a latch, before one is taken: who changes the leaf so often has it in his cache.
+/// Reads without a latch, before one is taken: a writer that changes the leaf so often has it in its
+/// cache.
 const OPTIMISTIC_TRIES: usize = 4;
 
 /// What was found behind a stamp.
@@ -295,7 +297,7 @@ impl Engine {
         found
     }
 
-    /// The position that a view means once its leaf is latched.
+    /// The position that a view means once its leaf is latched, or its version noted.
     fn read_at<'a>(&self, view: View<'a>) -> ReadAt<'a> {
         match view {
             View::At(at) => at,
@@ -334,7 +336,7 @@ impl Engine {
     }
 
     /// What the reader sees who finds `cell` in the page. A stamp in the page is the newest write of
-    /// the key: whoever writes after it puts a cell without it, or with his own.
+    /// the key: whoever writes after it puts a cell without it, or with another.
     fn see(&self, tree: &TreeInfo, key: Key<'_>, cell: &Cell<'_>, at: ReadAt<'_>) -> Seen {
         match cell.stamp {
             None => self.see_unstamped(tree, key, at),
@@ -347,7 +349,7 @@ impl Engine {
         }
     }
 
-    /// What the reader sees who finds a cell without a stamp.
+    /// What a reader sees that finds a cell without a stamp.
     fn see_unstamped(&self, tree: &TreeInfo, key: Key<'_>, at: ReadAt<'_>) -> Seen {
         if !self.versions.may_have(KeyHash::new(tree.id, key)) {
             return Seen::Page;
@@ -360,7 +362,7 @@ impl Engine {
         self.bulks.sees(stamp, at.read_lsn, at.own)
     }
 
-    /// For the one who has the latch of the page that shows `stamp`.
+    /// For a caller that has the latch of the page that shows `stamp`.
     pub(super) fn stamp_seen(&self, stamp: Stamp) -> StampSeen {
         StampSeen { stamp, undo_next_lsn: self.txns.undo_next_lsn(stamp.txn) }
     }

@@ -163,7 +163,7 @@ impl Spills {
         files.values().filter(|file| file.mark.lock().length > 0).cloned().collect()
     }
 
-    /// Whether the file is there still: who finds it damaged may have found it gone.
+    /// Whether the file is there still: a reader that finds it damaged may have found it gone.
     pub(crate) fn has(&self, file: &UndoFile) -> bool {
         self.get(file.txn).is_some()
     }

@@ -2,8 +2,8 @@
 //!
 //! A plain buffer is [`PageBuf`]; the buffer pool has the other implementation, whose bytes are
 //! atomic words, so nobody ever gets a `&mut [u8]` to a resident page. Reads of numbers are clamped:
-//! beyond the end they give 0, so that a view over bytes that an optimistic reader copied in the
-//! middle of a change gives a wrong answer, which that reader throws away, and never a panic.
+//! beyond the end they give 0, so that a view over bytes that were not verified gives a wrong answer
+//! and never a panic. (A reader without a latch takes no view: it loads words by [`PageLoad`].)
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -54,7 +54,8 @@ pub struct InnerView<'a> {
 }
 
 impl<'a> InnerView<'a> {
-    /// Looks at an inner node; the caller has checked the kind, or throws the answers away.
+    /// Looks at an inner node. The caller has checked the kind: of other bytes the answers mean nothing, but
+    /// none panics.
     #[inline]
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {

@@ -94,7 +94,8 @@ pub struct LeafView<'a> {
 }
 
 impl<'a> LeafView<'a> {
-    /// Looks at a leaf; the caller has checked the kind, or throws the answers away.
+    /// Looks at a leaf. The caller has checked the kind: of other bytes the answers mean nothing, but
+    /// none panics.
     #[inline]
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {

@@ -55,8 +55,8 @@ pub struct Arena {
     is_huge_advised: bool,
 }
 
-/// What the arena keeps beside the bytes of a frame; a cache line of its own. Who reads without pin
-/// and latch finds all that he asks in it, and writes nothing there once the page is in demand.
+/// What the arena keeps beside the bytes of a frame; a cache line of its own. A reader without
+/// pin and latch finds all that it asks in it, and writes nothing there once the page is in demand.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Header {

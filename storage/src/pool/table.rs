@@ -148,7 +148,7 @@ impl PageTable {
 }
 
 /// The right and duty to load a page. Dropped without a publication, it says that the load failed,
-/// and one of those who wait tries himself.
+/// and one of those that wait tries.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct LoadTicket<'t> {

@@ -1,4 +1,6 @@
-//! Reading records of an undo file, below a mark.
+//! Reading records of an undo file, below a mark, and never what lies behind it. What is damaged below
+//! the mark is [`Error::Corrupt`] with the block's place (L2); memory is bounded by
+//! [`READER_BYTES_MAX`] (L3).
 
 use std::mem;
 use std::path::Path;

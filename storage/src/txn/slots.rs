@@ -291,7 +291,7 @@ impl TxnTable {
     pub(crate) fn active(&self) -> Vec<ActiveTxn> {
         let read = |slot: &Slot| {
             let id = slot.id.load(Ordering::SeqCst);
-            // In this order: who has a last record has said where its first one is.
+            // In this order: a transaction that has a last record has said where its first one is.
             let last_lsn = Lsn::new(slot.last_lsn.load(Ordering::SeqCst));
             let undo_next_lsn = Lsn::new(slot.undo_next_lsn.load(Ordering::SeqCst));
             let first_lsn = Lsn::new(slot.first_lsn.load(Ordering::SeqCst));

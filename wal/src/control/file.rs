@@ -76,7 +76,7 @@ impl Control {
     }
 
     /// The newest state that is still readable, whatever else is wrong with the file; for who saves what
-    /// is left, never for who opens a database. `None` where there is none.
+    /// is left, never for opening a database. `None` where there is none.
     ///
     /// # Errors
     /// [`Error::UnsupportedFormat`] where a newer program wrote it.

@@ -265,7 +265,7 @@ impl Log {
     /// copied their records, without I/O. A poisoned log is not waited for.
     pub fn wait_contiguous(&self, lsn: Lsn) {
         debug_assert!(lsn <= self.frontier.reserved(), "{lsn} is not reserved");
-        // Whoever goes on with a poisoned log is told by whatever he does next.
+        // Whoever goes on with a poisoned log is told by whatever it does next.
         drop(self.frontier.wait(Goal::Published, lsn));
     }
 

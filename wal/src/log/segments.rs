@@ -290,7 +290,7 @@ impl Segments {
         self.spares.len()
     }
 
-    /// Spares that were ever added: who waits for one looks whether it has grown.
+    /// Spares that were ever added: whoever waits for one looks whether it has grown.
     pub(super) const fn added_count(&self) -> u64 {
         self.added_count
     }
