@@ -3,7 +3,6 @@
 //!
 //! The database's lock is held meanwhile, so that nothing changes underneath.
 
-use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use seawall::recovery::Outlook;
 use seawall::writeback::doublewrite::{DoublewriteFile, Slot};
 use seawall::writeback::restore::find_log_end;
 use seawall::{Database, DiskKind, Error, Lsn};
-use seawall_wal::codec::to_usize;
+use seawall_wal::codec::{DecodeError, to_usize};
 use seawall_wal::control::{Control, ControlState, Shutdown};
 use seawall_wal::disk::{self, Access, AlignedBuf, DirectoryLock, Disk, OpenMode};
 use seawall_wal::log::{LogEnd, LogFiles, LogRecord, TailCase};
@@ -126,7 +125,7 @@ impl Files {
 
     /// What recovery would do.
     pub(crate) fn outlook(&self, log: &Arc<LogFiles>, end_lsn: Lsn) -> Result<Outlook, Failure> {
-        Ok(Outlook::make(log, &self.dir.join(WAL_NAME), &self.state, end_lsn)?)
+        Ok(Outlook::make(log, &self.state, end_lsn)?)
     }
 
     /// What is wrong with the undo files that recovery would read.
@@ -195,10 +194,13 @@ impl Files {
     }
 }
 
-/// Turns what is wrong with a record's body, whose checksum is right, into a failure.
-pub(crate) fn undecodable<E: Display>(found: &LogRecord<'_>) -> impl Fn(E) -> Failure {
-    let lsn = found.lsn;
-    move |error| Failure::Failed(format!("the record at {lsn} cannot be read: {error}"))
+/// Turns what is wrong with a record's content, whose checksum is right, into a failure.
+pub(crate) fn undecodable(
+    log: &LogFiles,
+    found: &LogRecord<'_>,
+) -> impl Fn(DecodeError) -> Failure {
+    let (lsn, frame_at) = (found.lsn, found.frame_at);
+    move |error| log.damaged_record(lsn, frame_at, error).into()
 }
 
 /// Why the log ends where it does, in words. The other cases of the table are errors of

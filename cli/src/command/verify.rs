@@ -25,7 +25,6 @@ use seawall_wal::PageId;
 use seawall_wal::control::EpochEntry;
 use seawall_wal::disk::AlignedBuf;
 use seawall_wal::log::LogFiles;
-use seawall_wal::record;
 
 use crate::database::DatabaseArg;
 use crate::failure::Failure;
@@ -188,8 +187,8 @@ fn read_log(
         if found.lsn < redo_lsn {
             continue;
         }
-        let body = record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
-        let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
+        let body = found.body().map_err(undecodable(log, &found))?;
+        let decoded = found.decode(&body).map_err(undecodable(log, &found))?;
         let refs = decoded.body.page_refs().iter();
         let inits = refs.filter(|page| page.is_init);
         facts.last_inits.extend(inits.map(|page| (page.page, found.lsn)));

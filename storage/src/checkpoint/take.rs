@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::control::{Control, ControlState, LogPosition, MasterRecord};
+use seawall_wal::control::{Control, ControlState, MasterRecord};
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::{Body, CheckpointChunk, CheckpointEnd};
 use seawall_wal::sync::Mutex;
@@ -317,12 +317,9 @@ impl Checkpointer {
     /// Step 5.
     fn publish(&self, end: &CheckpointEnd, appended: Appended) -> Result<()> {
         let engine = &*self.engine;
-        let place = |lsn: Lsn| {
-            let (segment, offset) = engine.log.locate(lsn)?;
-            Some(LogPosition { segment, offset })
-        };
         let start_lsn = needed_lsn(end);
-        let (Some(begin_at), Some(start_at)) = (place(end.begin_lsn), place(start_lsn)) else {
+        let places = (engine.log.locate(end.begin_lsn), engine.log.locate(start_lsn));
+        let (Some(begin_at), Some(start_at)) = places else {
             unreachable!("the log is kept from the oldest position that a checkpoint names");
         };
         let master = MasterRecord {

@@ -3,7 +3,7 @@
 //! runs, from the files it found.
 
 use seawall_wal::codec::DecodeError;
-use seawall_wal::log::{OwnedRecord, RecordReader};
+use seawall_wal::log::{OwnedRecord, RecordPlace, RecordReader};
 use seawall_wal::record::{Body, Op, Stamp};
 use seawall_wal::{Error, Lsn, Result, TxnId};
 
@@ -32,7 +32,7 @@ impl Engine {
     /// What the key of a stamp had for a cell before its transaction wrote it.
     pub(super) fn before_image(&self, stamp: &Stamp) -> Result<Option<CellBuf>> {
         let read = self.read_undo(stamp.txn, stamp.undo_lsn)?;
-        let damaged = |error: DecodeError| self.damaged_record(read.lsn, error);
+        let damaged = |error: DecodeError| self.damaged_record(&read, error);
         let body = read.body().map_err(damaged)?;
         let record = read.decode(&body).map_err(damaged)?;
         let refs = match record.body {
@@ -40,14 +40,14 @@ impl Engine {
             ref other => {
                 let expected = format!("a write of transaction {}", stamp.txn);
                 let found = format!("{:?} of transaction {}", other.kind(), record.txn);
-                return Err(self.wrong_record(read.lsn, expected, found));
+                return Err(self.wrong_record(&read, expected, found));
             }
         };
         let before = refs.iter().flat_map(|page_ref| page_ref.ops.iter()).find_map(|op| match op {
             Op::Put { before, .. } => Some(before.map(CellBuf::from)),
             _ => None,
         });
-        before.ok_or_else(|| self.wrong_record(read.lsn, "a write of a key", "none"))
+        before.ok_or_else(|| self.wrong_record(&read, "a write of a key", "none"))
     }
 
     fn read_record(&self, lsn: Lsn) -> Result<OwnedRecord> {
@@ -63,17 +63,23 @@ impl Engine {
     }
 
     /// A record whose checksum holds and whose content does not.
-    pub(super) fn damaged_record(&self, lsn: Lsn, error: DecodeError) -> Error {
-        self.wrong_record(lsn, error.expected, error.found)
+    pub(super) fn damaged_record(&self, read: &OwnedRecord, error: DecodeError) -> Error {
+        let (file, offset) = match read.place {
+            // It is in no file yet: where it will be.
+            RecordPlace::Memory => (self.wal_dir.clone(), 0),
+            RecordPlace::Log(at) => (self.log.path(at.segment), at.offset),
+            RecordPlace::TxnFile(_) => return self.spills.damaged_record(read, error),
+        };
+        error.in_record(read.lsn).in_file(&file, offset)
     }
 
+    /// A record that is not what led to it says, as damage of where it was read.
     pub(super) fn wrong_record(
         &self,
-        lsn: Lsn,
+        read: &OwnedRecord,
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> Error {
-        let expected = format!("{} in the record at {lsn}", expected.into());
-        Error::corrupt(&self.wal_dir, 0, expected, found)
+        self.damaged_record(read, DecodeError::new(0, expected, found))
     }
 }

@@ -150,7 +150,7 @@ impl Opening<'_> {
         let slots = self.doublewrite(database, sizing).scan()?;
         let end = find_log_end(&files, state, &slots)?;
         let master = state.master.as_ref();
-        let analysis = analyse(&files, &self.layout.wal, master, FIRST_TREE, end.end_lsn)?;
+        let analysis = analyse(&files, master, FIRST_TREE, end.end_lsn)?;
         Ok(Plan { files, end, slots, analysis })
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use seawall_wal::control::{ControlState, MasterRecord};
 use seawall_wal::disk::{AlignedBuf, Disk};
 use seawall_wal::log::{LogFiles, LogRecord};
-use seawall_wal::record::{self, record_bytes_max};
+use seawall_wal::record::{Record, record_bytes_max};
 use seawall_wal::sync::thread;
 use seawall_wal::{Error, Lsn, PageId, Result};
 
@@ -134,19 +134,15 @@ pub(super) fn read_log(
     state: &ControlState,
     from: Lsn,
     until: Lsn,
-    mut each: impl FnMut(&LogRecord<'_>, &record::Record<'_>),
+    mut each: impl FnMut(&LogRecord<'_>, &Record<'_>),
 ) -> Result<()> {
     let start = state.master.as_ref().map(|master| (master.start_lsn(), master.start_at));
     let hint = start.filter(|(start_lsn, _)| *start_lsn <= from).map(|(_, start_at)| start_at);
     let mut reader = files.reader(from, hint, Some(until))?;
     while let Some(found) = reader.next_record()? {
-        let damaged = |error: seawall_wal::codec::DecodeError| {
-            let path = files.path(found.frame_at.segment);
-            let expected = format!("{} in the record at {}", error.expected, found.lsn);
-            Error::corrupt(&path, found.frame_at.offset, expected, error.found)
-        };
-        let body = record::body_bytes(&found.header, found.bytes).map_err(damaged)?;
-        let decoded = record::decode(&found.header, &body).map_err(damaged)?;
+        let damaged = |error| files.damaged_record(found.lsn, found.frame_at, error);
+        let body = found.body().map_err(damaged)?;
+        let decoded = found.decode(&body).map_err(damaged)?;
         each(&found, &decoded);
     }
     Ok(())

@@ -104,6 +104,12 @@ impl LogFiles {
         segment::path(&self.dir, number)
     }
 
+    /// A record whose checksum holds and whose content does not, as damage of the frame that holds it.
+    #[must_use]
+    pub fn damaged_record(&self, lsn: Lsn, frame_at: LogPosition, error: DecodeError) -> Error {
+        error.in_record(lsn).in_file(&self.path(frame_at.segment), frame_at.offset)
+    }
+
     /// Longest record of this log.
     #[must_use]
     pub const fn record_bytes_max(&self) -> usize {

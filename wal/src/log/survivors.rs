@@ -18,7 +18,7 @@ use crate::{Error, Lsn, Result};
 
 use super::files::LogFiles;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, Records, verify_frame};
-use super::read::OwnedRecord;
+use super::read::{OwnedRecord, RecordPlace};
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::window::Window;
 
@@ -265,7 +265,8 @@ impl Survivors {
             }
             if record.lsn >= frame.from {
                 let (lsn, end, header) = (record.lsn, record.end_lsn, record.header);
-                records.push(OwnedRecord { lsn, end, header, bytes: record.bytes.to_vec() });
+                let (bytes, place) = (record.bytes.to_vec(), RecordPlace::Log(frame.at));
+                records.push(OwnedRecord { lsn, end, header, bytes, place });
             }
         }
         Ok(())
