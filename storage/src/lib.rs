@@ -50,6 +50,7 @@
 //! | | [`Error::NoSpace`], [`Error::Poisoned`] | a page has to leave the cache for the one that is read, and none can |
 //! | reads one moment: in a [`Snapshot`], a [`Range`] or a [`Transaction`], or a large value | [`Error::SnapshotTooOld`] | the versions of that moment had to be dropped to bound memory |
 //! | uses a [`Transaction`] that has written | [`Error::TransactionTooOld`] | the database had to end it, because it held back a full log |
+//! | begins to write in a [`Transaction`] | [`Error::Conflict`] | [`MAX_WRITING_TRANSACTIONS`] others have written and not ended; run it again |
 //! | writes | [`Error::ReadOnly`] | the database is open for reading only |
 //! | | [`Error::NoSpace`] | the disk is full; nothing was lost, and the call may be repeated |
 //! | | [`Error::Poisoned`] | an earlier failure forbids writing until the database is opened again |
@@ -131,7 +132,7 @@ pub use database::{CommitFuture, Database, Range, Savepoint, Snapshot, Transacti
 pub use durability::{Durability, Isolation};
 pub use event::{Event, RecoveryPhase, StallReason};
 pub use key_range::KeyRange;
-pub use limits::{MAX_KEY_BYTES, MAX_TREE_NAME_BYTES, MAX_VALUE_BYTES};
+pub use limits::{MAX_KEY_BYTES, MAX_TREE_NAME_BYTES, MAX_VALUE_BYTES, MAX_WRITING_TRANSACTIONS};
 pub use options::Options;
 pub use report::{
     BackupReport, CheckpointReport, RecoveryReport, Stats, VerifyProgress, VerifyReport,

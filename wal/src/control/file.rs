@@ -10,11 +10,10 @@ use crate::planted::{Bug, is_planted};
 use crate::sync::Mutex;
 use crate::{Error, Lsn, Result};
 
+use super::CONTROL_NAME;
 use super::slots::{self, CONTROL_BYTES, COPY_BYTES, Chosen, Copy};
 use super::state::{ControlState, MasterRecord};
 
-/// Name of the file in the database's directory.
-pub const CONTROL_NAME: &str = "control";
 const TEMPORARY_NAME: &str = "control.tmp";
 
 /// The open `control` file of a database.

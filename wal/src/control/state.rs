@@ -23,6 +23,7 @@ use crate::codec::{DecodeError, Encode, Reader, to_usize};
 use crate::planted::{Bug, is_planted};
 use crate::{DatabaseId, Epoch, EpochNonce, Error, Lsn, Result};
 
+use super::CONTROL_NAME;
 use super::epoch::EpochEntry;
 use super::position::LogPosition;
 
@@ -199,7 +200,7 @@ impl ControlState {
     /// this state is durable.
     ///
     /// # Errors
-    /// [`Error::Io`] when the history is full: [`EPOCHS_MAX`] openings in a row wrote to the log and
+    /// [`Error::Io`] of `control` when the history is full: [`EPOCHS_MAX`] openings in a row wrote to the log and
     /// crashed before a checkpoint was finished that needs no log of earlier ones.
     pub fn start_epoch(
         &mut self,
@@ -214,7 +215,7 @@ impl ControlState {
         if kept >= EPOCHS_MAX {
             let why = format!("{EPOCHS_MAX} openings in a row did not finish a checkpoint");
             let source = Arc::new(io::Error::other(why));
-            return Err(Error::Io { path: "the history of epochs".into(), source });
+            return Err(Error::Io { path: CONTROL_NAME.into(), source });
         }
         let step = if is_planted(Bug::LsnsGivenOutTwice) { 8 } else { EPOCH_LSN_STEP };
         let entry = EpochEntry {
