@@ -15,7 +15,7 @@ use seawall::pagefile::{PageFile, PageFormat};
 use seawall::recovery::Outlook;
 use seawall::writeback::doublewrite::{DoublewriteFile, Slot};
 use seawall::writeback::restore::find_log_end;
-use seawall::{Database, DiskKind, Error, Lsn};
+use seawall::{DiskKind, Error, Lsn};
 use seawall_wal::codec::{DecodeError, to_usize};
 use seawall_wal::control::{Control, ControlState, Shutdown};
 use seawall_wal::disk::{self, Access, AlignedBuf, DirectoryLock, Disk, OpenMode};
@@ -52,7 +52,7 @@ impl Files {
         database.require()?;
         let dir = database.dir.clone();
         let disk = disk::select(DiskKind::Blocking).map_err(|error| Error::io(&dir, error))?;
-        let lock = take_lock(&*disk, &dir, true)?;
+        let lock = take_lock(&*disk, &dir, OpenMode::ReadOnly)?;
         let Some(control) = Control::open(&*disk, &dir, true)? else {
             return Err(database.not_a_database());
         };
@@ -222,25 +222,4 @@ fn name_in(leaf: LeafView<'_>, slot: usize) -> Option<(String, TreeId)> {
     let key = leaf.key_at(slot).to_vec();
     let name = row::name_of(&key).ok().filter(|_| !cell.is_ghost)?;
     Some((name.to_owned(), row::decode_name_value(cell.value).ok()?))
-}
-
-/// A database opened for reading only, or why that is not possible.
-pub(crate) enum Opened {
-    Yes(Database),
-    /// It was not shut down cleanly.
-    NeedsRecovery,
-    /// The reason, for a person.
-    No(String),
-}
-
-impl DatabaseArg {
-    /// Opens for reading only, where a database that will not open is not the end.
-    pub(crate) fn try_open_unchanged(&self) -> Result<Opened, Failure> {
-        match self.open_unchanged() {
-            Ok(Some(database)) => Ok(Opened::Yes(database)),
-            Ok(None) => Ok(Opened::NeedsRecovery),
-            Err(Failure::Failed(why)) => Ok(Opened::No(why)),
-            Err(other) => Err(other),
-        }
-    }
 }

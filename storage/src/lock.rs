@@ -10,17 +10,18 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use seawall_wal::control::CONTROL_NAME;
-use seawall_wal::disk::{DirectoryLock, Disk};
+use seawall_wal::disk::{DirectoryLock, Disk, OpenMode};
 use seawall_wal::{Error, Result};
 
 use crate::names::LOCK_NAME;
 
-/// Takes the lock of the database in `dir`, until the answer is dropped. `to_read` changes no byte, and
-/// needs a database to be there.
+/// Takes the lock of the database in `dir`, until the answer is dropped. For [`OpenMode::ReadOnly`] it
+/// changes no byte, and needs a database to be there.
 ///
 /// # Errors
 /// [`Error::Locked`] where somebody else has it; [`Error::Io`].
-pub fn take_lock(disk: &dyn Disk, dir: &Path, to_read: bool) -> Result<Box<dyn DirectoryLock>> {
+pub fn take_lock(disk: &dyn Disk, dir: &Path, mode: OpenMode) -> Result<Box<dyn DirectoryLock>> {
+    let to_read = mode == OpenMode::ReadOnly;
     let refused = |path: &Path, error: io::Error| match error.kind() {
         ErrorKind::WouldBlock => Error::Locked { path: path.to_path_buf() },
         _ => Error::io(path, error),

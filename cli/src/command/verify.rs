@@ -222,7 +222,7 @@ fn check_pages(
         let read = pages.read_pages(&mut batch);
         for ((page, bytes), read) in batch.iter().zip(read) {
             let finding = match read {
-                Err(error) => mended.is_left(*page, error, &pages),
+                Err(error) => mended.remaining(*page, error, &pages),
                 Ok(Verified::NeverWritten) => None,
                 Ok(Verified::Page(_)) => {
                     finding_in(&pages, *page, bytes, &files.state().epochs, end_lsn)
@@ -257,7 +257,7 @@ impl<'a> Mended<'a> {
     }
 
     /// What is left of the damage of a page that cannot be read.
-    fn is_left(&self, page: PageId, damage: Error, pages: &PageFile) -> Option<Error> {
+    fn remaining(&self, page: PageId, damage: Error, pages: &PageFile) -> Option<Error> {
         let is_damaged = matches!(damage, Error::Corrupt { .. } | Error::UnsupportedFormat { .. });
         match self.images.get(&page) {
             // It is read before it is put back; without an image redo does not read it.

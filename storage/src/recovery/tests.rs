@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use seawall_wal::Error;
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::{
-    Control, ControlState, EPOCHS_LONG, EPOCHS_MAX, MasterRecord, Shutdown,
+    Control, ControlState, EPOCHS_MAX, EPOCHS_SHORTEN_AT, MasterRecord, Shutdown,
 };
 use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind, SimDisk, SimOperation};
 use seawall_wal::log::frame::FrameHeader;
@@ -175,7 +175,7 @@ fn a_database_that_is_killed_after_each_of_a_thousand_openings_opens() {
         let mut transaction = database.begin().unwrap();
         transaction.insert(&tree, "never committed", round.to_be_bytes()).unwrap();
         tree.insert((round % 7).to_be_bytes(), round.to_be_bytes()).unwrap();
-        assert!(state(&disk).epochs.len() <= EPOCHS_LONG, "round {round}");
+        assert!(state(&disk).epochs.len() <= EPOCHS_SHORTEN_AT, "round {round}");
         disk = disk.fork();
     }
     let database = open(&disk).unwrap();
@@ -285,7 +285,7 @@ fn recovery_that_is_cut_a_thousand_times_in_undo_comes_to_its_end() {
     let mut disk = disk.fork();
     for round in 0..OPENINGS {
         disk = cut_in_undo(&disk).unwrap_or_else(|error| panic!("round {round}: {error}"));
-        assert!(state(&disk).epochs.len() <= EPOCHS_LONG + 1, "round {round}");
+        assert!(state(&disk).epochs.len() <= EPOCHS_SHORTEN_AT + 1, "round {round}");
     }
     let database = open(&disk).unwrap();
     let tree = database.tree("t").unwrap();

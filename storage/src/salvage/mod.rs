@@ -122,7 +122,7 @@ fn is_inside(path: &Path, dir: &Path) -> bool {
 
 /// Keeps everybody else out; where neither lock nor `control` is there, nobody can be in.
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn DirectoryLock>>> {
-    match take_lock(disk, dir, true) {
+    match take_lock(disk, dir, OpenMode::ReadOnly) {
         Ok(lock) => Ok(Some(lock)),
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -28,12 +28,13 @@ use super::epoch::EpochEntry;
 use super::position::LogPosition;
 
 /// Most epochs in the history. Epochs leave it when a checkpoint needs none of their log, or when they
-/// end without a frame. An opening that finds [`EPOCHS_LONG`] or more takes a checkpoint that needs
+/// end without a frame. An opening that finds [`EPOCHS_SHORTEN_AT`] or more takes a checkpoint that needs
 /// the log of its own epoch alone, so that only openings which crash before that add up.
 pub const EPOCHS_MAX: usize = 1024;
-/// So many epochs are many: some process may be started and killed over and over.
-pub const EPOCHS_LONG: usize = 32;
-const _: () = assert!(EPOCHS_LONG < EPOCHS_MAX);
+/// An opening that finds so many epochs shortens the history: some process may be started and killed
+/// over and over.
+pub const EPOCHS_SHORTEN_AT: usize = 32;
+const _: () = assert!(EPOCHS_SHORTEN_AT < EPOCHS_MAX);
 /// Positions between the end of an epoch's log and the start of the next: more than any process can
 /// have given out without writing it (invariant W4).
 const EPOCH_LSN_STEP: u64 = 1 << 32;
