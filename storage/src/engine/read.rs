@@ -91,6 +91,13 @@ enum Look {
 /// cache.
 const OPTIMISTIC_TRIES: usize = 4;
 
+/// What a reader sees of a cell, as far as page and versions tell.
+enum Sight {
+    Seen(Seen),
+    /// What lies behind this stamp, which the reader does not see.
+    Behind(Stamp),
+}
+
 /// What was found behind a stamp.
 enum Looked {
     /// This content, or none.
@@ -256,23 +263,19 @@ impl Engine {
         let found = match leaf.cell(key) {
             None => None,
             Some(cell) => {
-                let seen = match cell.stamp {
-                    _ if leaf.page_lsn() <= at.low_lsn => Seen::Page,
-                    None => self.see_unstamped(tree, Key::whole(key), at),
-                    Some(stamp) if self.sees(&stamp, at) => Seen::Page,
-                    Some(_) => return Ok(Look::Latch),
-                };
+                // The cell before its versions: whoever changes it pushes the version first.
+                let sight = self.see(tree, Key::whole(key), leaf.page_lsn(), cell.stamp, at);
                 reach(Point::CellSeen);
-                match seen {
-                    Seen::Page if cell.is_ghost => None,
-                    Seen::Page => {
+                match sight {
+                    Sight::Seen(Seen::Page) if cell.is_ghost => None,
+                    Sight::Seen(Seen::Page) => {
                         leaf.append_value(&cell, out);
                         Some(if cell.is_overflow { Found::Overflow } else { Found::Inline })
                     }
-                    Seen::Before(before) => {
+                    Sight::Seen(Seen::Before(before)) => {
                         before.and_then(|before| put_shown(&before.as_cell(), out))
                     }
-                    Seen::Stamped(..) => return Ok(Look::Latch),
+                    Sight::Seen(Seen::Stamped(..)) | Sight::Behind(_) => return Ok(Look::Latch),
                 }
             }
         };
@@ -319,9 +322,15 @@ impl Engine {
         found: impl FnOnce(&[u8], Found),
     ) -> Option<Behind> {
         let leaf = LeafView::new(page.bytes());
-        let cell = leaf.cell_at(slot);
-        let is_old = page_lsn(page) <= at.low_lsn;
-        match if is_old { Seen::Page } else { self.see(tree, leaf.key_at(slot), &cell, at) } {
+        let (key, cell) = (leaf.key_at(slot), leaf.cell_at(slot));
+        let seen = match self.see(tree, key, page_lsn(page), cell.stamp, at) {
+            Sight::Seen(seen) => seen,
+            Sight::Behind(stamp) => {
+                let key = VersionKey::new(tree.id, &key.to_vec());
+                Seen::Stamped(stamp, self.versions.older(&key))
+            }
+        };
+        match seen {
             Seen::Page => show(&cell, found),
             Seen::Before(before) => {
                 if let Some(before) = before {
@@ -335,17 +344,26 @@ impl Engine {
         None
     }
 
-    /// What the reader sees who finds `cell` in the page. A stamp in the page is the newest write of
-    /// the key: whoever writes after it puts a cell without it, or with another.
-    fn see(&self, tree: &TreeInfo, key: Key<'_>, cell: &Cell<'_>, at: ReadAt<'_>) -> Seen {
-        match cell.stamp {
-            None => self.see_unstamped(tree, key, at),
-            Some(stamp) if self.sees(&stamp, at) => Seen::Page,
-            Some(stamp) if stamp.undo_lsn == Stamp::NOTHING_BEFORE => Seen::Before(None),
-            Some(stamp) => {
-                let key = VersionKey::new(tree.id, &key.to_vec());
-                Seen::Stamped(stamp, self.versions.older(&key))
+    /// What a reader sees that finds a cell with this stamp, or without one, on a leaf at `page_lsn`,
+    /// which it has latched or validates afterwards. A stamp in the page is the newest write of the key:
+    /// whoever writes after it puts a cell without it, or with another.
+    #[inline]
+    fn see(
+        &self,
+        tree: &TreeInfo,
+        key: Key<'_>,
+        page_lsn: Lsn,
+        stamp: Option<Stamp>,
+        at: ReadAt<'_>,
+    ) -> Sight {
+        match stamp {
+            _ if page_lsn <= at.low_lsn => Sight::Seen(Seen::Page),
+            None => Sight::Seen(self.see_unstamped(tree, key, at)),
+            Some(stamp) if self.sees(&stamp, at) => Sight::Seen(Seen::Page),
+            Some(stamp) if stamp.undo_lsn == Stamp::NOTHING_BEFORE => {
+                Sight::Seen(Seen::Before(None))
             }
+            Some(stamp) => Sight::Behind(stamp),
         }
     }
 

@@ -38,20 +38,7 @@ pub trait PageLoad {
     }
 
     /// Appends `length` bytes from `offset` on to `out`, or as many as the page has.
-    #[inline]
-    fn append_to(&self, offset: usize, length: usize, out: &mut Vec<u8>) {
-        let length = length.min(self.page_bytes().saturating_sub(offset));
-        out.reserve(length);
-        let mut at = offset;
-        let end = offset + length;
-        while end - at >= WORD {
-            out.extend_from_slice(&self.load_u64(at).to_le_bytes());
-            at += WORD;
-        }
-        if at < end {
-            out.extend_from_slice(&self.load_u64(at).to_le_bytes()[..end - at]);
-        }
-    }
+    fn append_to(&self, offset: usize, length: usize, out: &mut Vec<u8>);
 
     /// Compares `length` bytes from `offset` on with `key`, as slices compare.
     #[inline]

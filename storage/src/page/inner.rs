@@ -178,12 +178,6 @@ impl<'a> InnerView<'a> {
         self.node.high_fence()
     }
 
-    /// The next node on this level, [`PageId::NONE`] behind the last.
-    #[must_use]
-    pub fn right_sibling(self) -> PageId {
-        self.node.right_sibling()
-    }
-
     /// Whether `key` belongs below this node: low fence <= key < high fence.
     #[must_use]
     pub fn contains_key_range(self, key: &[u8]) -> bool {

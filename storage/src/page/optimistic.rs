@@ -196,6 +196,11 @@ impl PageLoad for super::PageBuf {
         word[..count].copy_from_slice(&rest[..count]);
         u64::from_le_bytes(word)
     }
+
+    fn append_to(&self, offset: usize, length: usize, out: &mut Vec<u8>) {
+        let rest = super::PageRead::bytes(self).get(offset..).unwrap_or_default();
+        out.extend_from_slice(&rest[..length.min(rest.len())]);
+    }
 }
 
 /// Asserts that a node which does not change says the same to those who latch it and to those who do

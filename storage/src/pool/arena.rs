@@ -176,7 +176,7 @@ impl Arena {
         let version = header.latch.version()?;
         let is_there =
             header.page.load(Ordering::Relaxed) == page.get() || is_planted(Bug::TrustHint);
-        is_there.then(|| OptimisticPage { header, words: self.words(frame), frame, version })
+        is_there.then(|| OptimisticPage { header, words: self.words(frame), version })
     }
 
     #[inline]
@@ -393,7 +393,6 @@ impl Drop for ExclusiveBytes<'_> {
 pub struct OptimisticPage<'a> {
     header: &'a Header,
     words: &'a [Word],
-    frame: FrameIndex,
     version: Version,
 }
 
@@ -403,12 +402,6 @@ impl OptimisticPage<'_> {
     #[must_use]
     pub fn validate(&self) -> bool {
         self.header.latch.validate(self.version)
-    }
-
-    /// The frame, as a hint for the next visit.
-    #[must_use]
-    pub const fn frame(&self) -> FrameIndex {
-        self.frame
     }
 
     /// The word at an index; 0 behind the page.

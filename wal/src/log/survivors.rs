@@ -89,12 +89,6 @@ impl Survivors {
         self.later_frames
     }
 
-    /// Position behind the last record.
-    #[must_use]
-    pub fn end(&self) -> Lsn {
-        self.frames.last().map_or(Lsn::NONE, |frame| frame.end)
-    }
-
     /// Where the run of frames begins that holds, or ends at, `lsn` and has no hole; `lsn` itself where there is none.
     #[must_use]
     pub fn run_start(&self, lsn: Lsn) -> Lsn {
