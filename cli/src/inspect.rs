@@ -20,7 +20,6 @@ use seawall_wal::codec::{DecodeError, to_usize};
 use seawall_wal::control::{Control, ControlState, Shutdown};
 use seawall_wal::disk::{self, Access, AlignedBuf, DirectoryLock, Disk, OpenMode};
 use seawall_wal::log::{LogEnd, LogFiles, LogRecord, TailCase};
-use seawall_wal::record::record_bytes_max;
 use seawall_wal::{PageId, TreeId};
 
 use crate::database::DatabaseArg;
@@ -108,13 +107,7 @@ impl Files {
 
     /// The log.
     pub(crate) fn log(&self) -> Result<Arc<LogFiles>, Failure> {
-        let ControlState { identity, epochs, master, .. } = &self.state;
-        let record_bytes_max = record_bytes_max(self.page_bytes());
-        let disk = Arc::clone(&self.disk);
-        let dir = self.dir.join(WAL_NAME);
-        let files = LogFiles::open(disk, &dir, identity.database, epochs, record_bytes_max)?;
-        master.iter().for_each(|master| files.know(master));
-        Ok(files)
+        Ok(LogFiles::of(Arc::clone(&self.disk), &self.dir.join(WAL_NAME), &self.state)?)
     }
 
     /// Where the log ends, by the decision that recovery makes as well: with what these images of

@@ -8,6 +8,7 @@ use seawall_wal::record::{Body, Op, Stamp};
 use seawall_wal::{Error, Lsn, Result, TxnId};
 
 use super::Engine;
+use super::read::{Looked, StampSeen};
 use crate::version::CellBuf;
 
 impl Engine {
@@ -30,7 +31,7 @@ impl Engine {
     }
 
     /// What the key of a stamp had for a cell before its transaction wrote it.
-    pub(super) fn before_image(&self, stamp: &Stamp) -> Result<Option<CellBuf>> {
+    fn before_image(&self, stamp: &Stamp) -> Result<Option<CellBuf>> {
         let read = self.read_undo(stamp.txn, stamp.undo_lsn)?;
         let damaged = |error: DecodeError| self.damaged_record(&read, error);
         let body = read.body().map_err(damaged)?;
@@ -48,6 +49,20 @@ impl Engine {
             _ => None,
         });
         before.ok_or_else(|| self.wrong_record(&read, "a write of a key", "none"))
+    }
+
+    /// What was there before a stamp, to which the one first seen in a page led; `Gone` where the
+    /// write behind that may have been undone since.
+    pub(super) fn before_stamp(&self, stamp: &Stamp, seen: &StampSeen) -> Result<Looked> {
+        if stamp.undo_lsn == Stamp::NOTHING_BEFORE {
+            return Ok(Looked::Cell(None));
+        }
+        match self.before_image(stamp) {
+            Err(_) if self.bulks.get(stamp.txn).is_none() || self.may_be_undone(seen) => {
+                Ok(Looked::Gone)
+            }
+            before => before.map(Looked::Cell),
+        }
     }
 
     fn read_record(&self, lsn: Lsn) -> Result<OwnedRecord> {

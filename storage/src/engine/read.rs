@@ -99,7 +99,7 @@ enum Sight {
 }
 
 /// What was found behind a stamp.
-enum Looked {
+pub(super) enum Looked {
     /// This content, or none.
     Cell(Option<CellBuf>),
     /// The transaction has been rolled back meanwhile: the page shows what was there before.
@@ -396,16 +396,10 @@ impl Engine {
         let Behind { stamp: seen, mut older } = behind;
         let mut stamp = seen.stamp;
         loop {
-            if stamp.undo_lsn == Stamp::NOTHING_BEFORE {
-                return Ok(Looked::Cell(None));
-            }
-            let before = match self.before_image(&stamp) {
-                Err(_) if self.bulks.get(stamp.txn).is_none() || self.may_be_undone(&seen) => {
-                    return Ok(Looked::Gone);
-                }
-                before => before?,
+            let before = match self.before_stamp(&stamp, &seen)? {
+                Looked::Cell(Some(before)) => before,
+                nothing => return Ok(nothing),
             };
-            let Some(before) = before else { return Ok(Looked::Cell(None)) };
             let seen = match before.as_cell().stamp {
                 Some(next) if self.sees(&next, at) => Seen::Page,
                 Some(next) => Seen::Stamped(next, older),

@@ -211,8 +211,7 @@ impl Engine {
     /// Has a tree taken apart whose creation was undone.
     fn doom_created(&self, row_key: &[u8]) {
         if let Some(tree) = tree_of(row_key).and_then(|id| self.trees.get(id)) {
-            tree.set_dropped(Lsn::new(1));
-            self.doom(tree, Lsn::NONE);
+            self.doom_now(tree);
         }
     }
 

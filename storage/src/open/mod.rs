@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::control::{Control, EPOCHS_SHORTEN_AT, EpochEntry, Shutdown};
-use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
+use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode};
 use seawall_wal::log::{Log, LogOptions, Segments};
 use seawall_wal::{DatabaseId, Error, Result, TreeId};
 
@@ -76,10 +76,7 @@ struct Opening<'o> {
 /// Opens the database in `dir` as `options` say.
 pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
     options.validate()?;
-    let disk = match &options.disk_injected {
-        Some(disk) => Arc::clone(disk),
-        None => select(options.disk).map_err(|error| Error::io(dir, error))?,
-    };
+    let disk = options.select_disk(dir)?;
     let opening = Opening { options, disk, layout: Layout::new(dir), started: Instant::now() };
     let disk = &*opening.disk;
     let layout = &opening.layout;

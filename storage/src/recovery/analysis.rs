@@ -149,7 +149,7 @@ impl Analysis {
             }
             for op in &*page_ref.ops {
                 if let Op::Release(extent) = op {
-                    for page in pages(extent) {
+                    for page in extent.pages() {
                         self.last_inits.insert(page, lsn);
                     }
                 }
@@ -269,8 +269,4 @@ pub(crate) fn note_transaction(
         }
         _ => {}
     }
-}
-
-fn pages(extent: &Extent) -> impl Iterator<Item = PageId> + use<> {
-    (extent.first.get()..extent.first.get() + extent.count).map(PageId::new)
 }

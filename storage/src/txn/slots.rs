@@ -188,8 +188,7 @@ impl TxnTable {
 
     /// Dooms an active transaction.
     pub(crate) fn doom(&self, id: TxnId) {
-        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
-        if let Some(slot) = self.used().iter().find(is_it) {
+        if let Some(slot) = self.used_by(id) {
             slot.is_doomed.store(true, Ordering::SeqCst);
         }
     }
@@ -213,14 +212,13 @@ impl TxnTable {
     /// What the transaction would undo next; `None` when it has no slot any more. Changes with each
     /// record that it writes or undoes.
     pub(crate) fn undo_next_lsn(&self, id: TxnId) -> Option<Lsn> {
-        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
-        let slot = self.used().iter().find(is_it)?;
+        let slot = self.used_by(id)?;
         Some(Lsn::new(slot.undo_next_lsn.load(Ordering::SeqCst)))
     }
 
     /// Whether the transaction has a slot still.
     pub(crate) fn is_listed(&self, id: TxnId) -> bool {
-        self.used().iter().any(|slot| slot.id.load(Ordering::SeqCst) == id.get())
+        self.used_by(id).is_some()
     }
 
     /// At or below the START of the transaction's first record.
@@ -239,8 +237,7 @@ impl TxnTable {
 
     /// The log room for a transaction's rollback.
     pub(crate) fn room(&self, id: TxnId) -> Option<Arc<Mutex<RollbackRoom>>> {
-        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
-        self.used().iter().find(is_it)?.room.lock().clone()
+        self.used_by(id)?.room.lock().clone()
     }
 
     /// Gives the slot back.
@@ -275,6 +272,11 @@ impl TxnTable {
         let left = deadline.saturating_duration_since(Instant::now()).min(END_POLL);
         let mut ends = self.ends.lock();
         self.ended.wait_for(&mut ends, left);
+    }
+
+    /// The slot of a transaction; it may change hands at any time.
+    fn used_by(&self, id: TxnId) -> Option<&Slot> {
+        self.used().iter().find(|slot| slot.id.load(Ordering::SeqCst) == id.get())
     }
 
     fn used(&self) -> &[Slot] {

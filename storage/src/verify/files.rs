@@ -2,13 +2,12 @@
 //! past the pool, so that damage under a resident page is found too, and they work as well where no
 //! engine runs.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use seawall_wal::control::{ControlState, MasterRecord};
-use seawall_wal::disk::{AlignedBuf, Disk};
+use seawall_wal::disk::AlignedBuf;
 use seawall_wal::log::{LogFiles, LogRecord};
-use seawall_wal::record::{Record, record_bytes_max};
+use seawall_wal::record::Record;
 use seawall_wal::sync::thread;
 use seawall_wal::{Error, Lsn, PageId, Result};
 
@@ -110,18 +109,6 @@ fn complain(
 /// A finding's sentence, which names the page.
 fn name_page(page: PageId, error: &Error) -> String {
     format!("page {page}: {error}")
-}
-
-/// Opens the log that `control` describes, for reading.
-pub(super) fn open_log(
-    disk: &Arc<dyn Disk>,
-    wal_dir: &Path,
-    state: &ControlState,
-) -> Result<Arc<LogFiles>> {
-    let identity = state.identity;
-    let page_bytes = seawall_wal::codec::to_usize(u64::from(identity.page_bytes));
-    let record_max = record_bytes_max(page_bytes);
-    LogFiles::open(Arc::clone(disk), wal_dir, identity.database, &state.epochs, record_max)
 }
 
 /// Decodes every record from where the last checkpoint's recovery would begin up to `until`, and

@@ -198,6 +198,11 @@ impl Extent {
         PageId::new(self.first.get() + self.count)
     }
 
+    /// Its pages, in ascending order.
+    pub fn pages(&self) -> impl Iterator<Item = PageId> + use<> {
+        (self.first.get()..self.end().get()).map(PageId::new)
+    }
+
     pub(super) fn encode(self, out: &mut Vec<u8>) {
         out.put_varint(self.first.get());
         out.put_varint(self.count);
