@@ -137,7 +137,7 @@ pub(super) struct Counters {
     pub(super) bytes_written: AtomicU64,
 }
 
-/// See the module.
+/// Has frames built, written and synced by whoever waits for them; see the module.
 #[derive(Debug)]
 pub(super) struct Writer<S> {
     frontier: Arc<Frontier>,
