@@ -42,6 +42,15 @@ pub(crate) enum Missing {
     Refuse,
 }
 
+/// A database opened for reading only, or why that is not possible.
+pub(crate) enum Opened {
+    Yes(Database),
+    /// It was not shut down cleanly.
+    NeedsRecovery,
+    /// The reason, for a person.
+    No(String),
+}
+
 impl DatabaseArg {
     /// Opens for writing; recovers where needed, with progress on stderr.
     pub(crate) fn open(&self, missing: Missing) -> Result<Database, Failure> {
@@ -84,6 +93,16 @@ impl DatabaseArg {
             Ok(database) => Ok(Some(database)),
             Err(Error::RecoveryNeeded) => Ok(None),
             Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Opens for reading only, where a database that will not open is not the end.
+    pub(crate) fn try_open_unchanged(&self) -> Result<Opened, Failure> {
+        match self.open_unchanged() {
+            Ok(Some(database)) => Ok(Opened::Yes(database)),
+            Ok(None) => Ok(Opened::NeedsRecovery),
+            Err(Failure::Failed(why)) => Ok(Opened::No(why)),
+            Err(other) => Err(other),
         }
     }
 

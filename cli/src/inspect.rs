@@ -3,7 +3,6 @@
 //!
 //! The database's lock is held meanwhile, so that nothing changes underneath.
 
-use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,12 +15,11 @@ use seawall::pagefile::{PageFile, PageFormat};
 use seawall::recovery::Outlook;
 use seawall::writeback::doublewrite::{DoublewriteFile, Slot};
 use seawall::writeback::restore::find_log_end;
-use seawall::{Database, DiskKind, Error, Lsn};
-use seawall_wal::codec::to_usize;
+use seawall::{DiskKind, Error, Lsn};
+use seawall_wal::codec::{DecodeError, to_usize};
 use seawall_wal::control::{Control, ControlState, Shutdown};
 use seawall_wal::disk::{self, Access, AlignedBuf, DirectoryLock, Disk, OpenMode};
 use seawall_wal::log::{LogEnd, LogFiles, LogRecord, TailCase};
-use seawall_wal::record::record_bytes_max;
 use seawall_wal::{PageId, TreeId};
 
 use crate::database::DatabaseArg;
@@ -53,7 +51,7 @@ impl Files {
         database.require()?;
         let dir = database.dir.clone();
         let disk = disk::select(DiskKind::Blocking).map_err(|error| Error::io(&dir, error))?;
-        let lock = take_lock(&*disk, &dir, true)?;
+        let lock = take_lock(&*disk, &dir, OpenMode::ReadOnly)?;
         let Some(control) = Control::open(&*disk, &dir, true)? else {
             return Err(database.not_a_database());
         };
@@ -109,13 +107,7 @@ impl Files {
 
     /// The log.
     pub(crate) fn log(&self) -> Result<Arc<LogFiles>, Failure> {
-        let ControlState { identity, epochs, master, .. } = &self.state;
-        let record_bytes_max = record_bytes_max(self.page_bytes());
-        let disk = Arc::clone(&self.disk);
-        let dir = self.dir.join(WAL_NAME);
-        let files = LogFiles::open(disk, &dir, identity.database, epochs, record_bytes_max)?;
-        master.iter().for_each(|master| files.know(master));
-        Ok(files)
+        Ok(LogFiles::of(Arc::clone(&self.disk), &self.dir.join(WAL_NAME), &self.state)?)
     }
 
     /// Where the log ends, by the decision that recovery makes as well: with what these images of
@@ -126,7 +118,7 @@ impl Files {
 
     /// What recovery would do.
     pub(crate) fn outlook(&self, log: &Arc<LogFiles>, end_lsn: Lsn) -> Result<Outlook, Failure> {
-        Ok(Outlook::make(log, &self.dir.join(WAL_NAME), &self.state, end_lsn)?)
+        Ok(Outlook::make(log, &self.state, end_lsn)?)
     }
 
     /// What is wrong with the undo files that recovery would read.
@@ -195,10 +187,13 @@ impl Files {
     }
 }
 
-/// Turns what is wrong with a record's body, whose checksum is right, into a failure.
-pub(crate) fn undecodable<E: Display>(found: &LogRecord<'_>) -> impl Fn(E) -> Failure {
-    let lsn = found.lsn;
-    move |error| Failure::Failed(format!("the record at {lsn} cannot be read: {error}"))
+/// Turns what is wrong with a record's content, whose checksum is right, into a failure.
+pub(crate) fn undecodable(
+    log: &LogFiles,
+    found: &LogRecord<'_>,
+) -> impl Fn(DecodeError) -> Failure {
+    let (lsn, frame_at) = (found.lsn, found.frame_at);
+    move |error| log.damaged_record(lsn, frame_at, error).into()
 }
 
 /// Why the log ends where it does, in words. The other cases of the table are errors of
@@ -220,25 +215,4 @@ fn name_in(leaf: LeafView<'_>, slot: usize) -> Option<(String, TreeId)> {
     let key = leaf.key_at(slot).to_vec();
     let name = row::name_of(&key).ok().filter(|_| !cell.is_ghost)?;
     Some((name.to_owned(), row::decode_name_value(cell.value).ok()?))
-}
-
-/// A database opened for reading only, or why that is not possible.
-pub(crate) enum Opened {
-    Yes(Database),
-    /// It was not shut down cleanly.
-    NeedsRecovery,
-    /// The reason, for a person.
-    No(String),
-}
-
-impl DatabaseArg {
-    /// Opens for reading only, where a database that will not open is not the end.
-    pub(crate) fn try_open_unchanged(&self) -> Result<Opened, Failure> {
-        match self.open_unchanged() {
-            Ok(Some(database)) => Ok(Opened::Yes(database)),
-            Ok(None) => Ok(Opened::NeedsRecovery),
-            Err(Failure::Failed(why)) => Ok(Opened::No(why)),
-            Err(other) => Err(other),
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use seawall_wal::record::Cell;
 use serde::Serialize;
 
 use crate::bytes;
@@ -116,6 +117,16 @@ pub(crate) fn shortened(value: &[u8]) -> String {
         return bytes::show(value);
     }
     format!("{}.. ({} bytes)", bytes::show(&value[..SHOWN_BYTES_MAX]), value.len())
+}
+
+/// What a leaf's cell is beside its value, in words.
+pub(crate) fn cell_marks(cell: &Cell<'_>) -> Vec<String> {
+    let stamp = cell.stamp.map(|stamp| format!("stamped by {} at {}", stamp.txn, stamp.undo_lsn));
+    let capacity =
+        (cell.capacity_bytes > 0).then(|| format!("keeps {} bytes", cell.capacity_bytes));
+    let named = [(cell.is_ghost, "ghost"), (cell.is_overflow, "overflow link")];
+    let named = named.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned());
+    named.chain(stamp).chain(capacity).collect()
 }
 
 /// So many of a thing, in words: `1 byte`, `2 bytes`.

@@ -51,7 +51,7 @@ pub enum Event {
         error: Error,
     },
     /// Work in the background has met a damaged page. It leaves what it had to do there, and goes on
-    /// with the rest; who reads the page gets the same error, and
+    /// with the rest; whoever reads the page gets the same error, and
     /// [`Database::verify`](crate::Database::verify) tells of all damage. Told once for each page, of
     /// the first 64.
     Damaged {

@@ -31,9 +31,10 @@
 //! * [`Durability`] says when a commit returns; [`CommitFuture`] is one that has not returned yet.
 //! * [`Options`] bounds memory, the log's space and the time that recovery may take.
 //!
-//! A reader never sees what a crash could take back: a commit becomes visible when it is as durable
-//! as was asked for. Handles may be used from any thread. A call that fails says by its [`Error`]
-//! what may be done; after [`Error::Poisoned`] the database has to be opened again.
+//! A reader never sees a synchronous commit before it is durable. A relaxed commit
+//! ([`Durability::Relaxed`]) is seen at once, and is among the last, which a crash can take back.
+//! Handles may be used from any thread. A call that fails says by its [`Error`] what may be done;
+//! after [`Error::Poisoned`] the database has to be opened again.
 //!
 //! # Errors of every call
 //!
@@ -49,15 +50,17 @@
 //! | | [`Error::NoSpace`], [`Error::Poisoned`] | a page has to leave the cache for the one that is read, and none can |
 //! | reads one moment: in a [`Snapshot`], a [`Range`] or a [`Transaction`], or a large value | [`Error::SnapshotTooOld`] | the versions of that moment had to be dropped to bound memory |
 //! | uses a [`Transaction`] that has written | [`Error::TransactionTooOld`] | the database had to end it, because it held back a full log |
+//! | begins to write in a [`Transaction`] | [`Error::Conflict`] | [`MAX_WRITING_TRANSACTIONS`] others have written and not ended; run it again |
 //! | writes | [`Error::ReadOnly`] | the database is open for reading only |
 //! | | [`Error::NoSpace`] | the disk is full; nothing was lost, and the call may be repeated |
 //! | | [`Error::Poisoned`] | an earlier failure forbids writing until the database is opened again |
 //! | | those of reading | writing reads |
 //! | waits for a commit, its own or one that its answer rests on | [`Error::CommitUnknown`] | the flush of the log failed |
 //!
-//! Threads of the database: the log's flusher, the page cleaner, the collector. It prints nothing;
-//! [`Options::on_event`] tells what happens, and with the feature `tracing` so do events and spans of
-//! the crate of that name, under the target `seawall`.
+//! Threads of the database: the log's flusher, the page cleaner, the collector; one for each rollback
+//! of a transaction that was ended because it held back a full log; and during recovery those of redo.
+//! It prints nothing; [`Options::on_event`] tells what happens, and with the feature `tracing` so do
+//! events and spans of the crate of that name, under the target `seawall`.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(unsafe_code)]
 #![cfg_attr(
@@ -129,7 +132,7 @@ pub use database::{CommitFuture, Database, Range, Savepoint, Snapshot, Transacti
 pub use durability::{Durability, Isolation};
 pub use event::{Event, RecoveryPhase, StallReason};
 pub use key_range::KeyRange;
-pub use limits::{MAX_KEY_BYTES, MAX_TREE_NAME_BYTES, MAX_VALUE_BYTES};
+pub use limits::{MAX_KEY_BYTES, MAX_TREE_NAME_BYTES, MAX_VALUE_BYTES, MAX_WRITING_TRANSACTIONS};
 pub use options::Options;
 pub use report::{
     BackupReport, CheckpointReport, RecoveryReport, Stats, VerifyProgress, VerifyReport,

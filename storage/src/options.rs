@@ -5,11 +5,12 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::disk::{BLOCK_BYTES, Disk, DiskKind};
+use seawall_wal::disk::{BLOCK_BYTES, Disk, DiskKind, select};
 
 use crate::source::Source;
 use crate::{Durability, Error, Event, Isolation, Result, trace};
@@ -114,7 +115,7 @@ impl Options {
     }
 
     /// Memory for pages, log ring and batch buffers together. 256 MiB; at least 1 MiB, at most the
-    /// machine's memory.
+    /// machine's memory and 8 TiB.
     ///
     /// Old versions take memory beside it: a quarter as much, at least 1 MiB, before writers wait
     /// for the readers who hold them and the oldest snapshot ends with [`Error::SnapshotTooOld`].
@@ -143,6 +144,9 @@ impl Options {
 
     /// How long recovery after a crash should take at most; pages are written early enough for
     /// that. 2 s; from 10 ms to 1 h.
+    ///
+    /// An aim and no bound: it rests on rates of earlier recoveries. While there is more to redo than it
+    /// allows, writers are slowed and not failed, with [`StallReason::RecoveryTarget`](crate::StallReason).
     #[must_use]
     pub const fn recovery_target(mut self, target: Duration) -> Self {
         self.recovery_target = target;
@@ -194,10 +198,21 @@ impl Options {
 
     /// Calls `receiver` for everything worth telling, see [`Event`]. A second receiver replaces the
     /// first.
+    ///
+    /// It runs on the thread where the event happens, one of the database's own or one in the middle of
+    /// a call. It may call [`Database::stats`](crate::Database::stats) and nothing else of the database.
     #[must_use]
     pub fn on_event(mut self, receiver: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Arc::new(receiver));
         self
+    }
+
+    /// The disk that the files of the database in `dir` are on: the injected one, or the chosen one.
+    pub(crate) fn select_disk(&self, dir: &Path) -> Result<Arc<dyn Disk>> {
+        match &self.disk_injected {
+            Some(disk) => Ok(Arc::clone(disk)),
+            None => select(self.disk).map_err(|error| Error::io(dir, error)),
+        }
     }
 
     /// Tells of an event, on the thread where it happens.

@@ -12,7 +12,7 @@ use std::{fmt, io};
 
 use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::control::EpochEntry;
-use seawall_wal::disk::{Access, AlignedBuf, Disk, DiskFile, OpenMode, Transfer, TransferKind};
+use seawall_wal::disk::{Access, AlignedBuf, Disk, DiskFile, OpenMode, Transfer};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use seawall_wal::{DatabaseId, Error, Lsn, PageId, Result};
@@ -148,12 +148,7 @@ impl PageFile {
         let inside: Vec<_> = batch.iter().map(|(page, _)| self.check_inside(*page)).collect();
         let wanted = batch.iter_mut().zip(&inside).filter(|(_, inside)| inside.is_ok());
         let mut transfers: Vec<_> = wanted
-            .map(|((page, buf), _)| Transfer {
-                file: &*self.file,
-                offset: self.offset(*page),
-                kind: TransferKind::Read(buf),
-                result: Ok(()),
-            })
+            .map(|((page, buf), _)| Transfer::read(&*self.file, self.offset(*page), buf))
             .collect();
         self.disk.transfer(&mut transfers);
         let reads: Vec<_> = transfers.into_iter().map(|transfer| transfer.result).collect();

@@ -31,7 +31,7 @@ pub struct Stats {
     /// Redo would begin here if a checkpoint were taken now.
     #[cfg_attr(feature = "serde", serde(serialize_with = "figures::lsn"))]
     pub redo_lsn: Lsn,
-    /// First record of the oldest transaction that recovery might have to undo.
+    /// Undo after a crash now would read the log from here; `end_lsn` where it needs none of it.
     #[cfg_attr(feature = "serde", serde(serialize_with = "figures::lsn"))]
     pub undo_lsn: Lsn,
     /// Space that the log takes on disk.
@@ -138,7 +138,7 @@ pub struct CheckpointReport {
     /// Recovery would redo from here.
     #[cfg_attr(feature = "serde", serde(serialize_with = "figures::lsn"))]
     pub redo_lsn: Lsn,
-    /// First record of the oldest transaction that recovery might have to undo.
+    /// Undo would read the log from here; `redo_lsn` where it needs none of it.
     #[cfg_attr(feature = "serde", serde(serialize_with = "figures::lsn"))]
     pub undo_lsn: Lsn,
     /// Entries of its dirty page table.

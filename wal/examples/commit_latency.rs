@@ -106,7 +106,7 @@ struct Taken {
 
 /// Number of the segment that the log has reached.
 fn segment(log: &Log) -> u64 {
-    log.locate(log.durable_lsn()).map_or(0, |(segment, _)| segment)
+    log.locate(log.durable_lsn()).map_or(0, |at| at.segment)
 }
 
 /// Writes log up to `until` and returns how long each commit took.

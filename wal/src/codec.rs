@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::Error;
+use crate::{Error, Lsn};
 
 const _: () = assert!(usize::BITS == 64, "Seawall supports 64-bit targets only");
 
@@ -38,6 +38,14 @@ impl DecodeError {
     #[must_use]
     pub fn new(offset: usize, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self { offset, expected: expected.into(), found: found.into() }
+    }
+
+    /// The same finding about the content of the record at `lsn`, whose checksum holds. Its offset is of
+    /// a body that may have been decompressed, and goes: the place is the record's.
+    #[must_use]
+    pub fn in_record(self, lsn: Lsn) -> Self {
+        let expected = format!("{} in the record at {lsn}", self.expected);
+        Self { offset: 0, expected, found: self.found }
     }
 
     /// The same finding as damage of `file`, where the bytes began at `base_offset`.

@@ -8,7 +8,6 @@ use seawall::page::{
 };
 use seawall_wal::PageId;
 use seawall_wal::disk::AlignedBuf;
-use seawall_wal::record::Cell;
 use serde::Serialize;
 
 use crate::bytes;
@@ -150,7 +149,7 @@ fn leaf_cells(leaf: LeafView<'_>) -> Vec<CellRow> {
             key: bytes::show(&leaf.key_at(slot).to_vec()),
             child: None,
             value: Some(output::shortened(cell.value)),
-            flags: flags_of(&cell),
+            flags: output::cell_marks(&cell),
         }
     };
     (0..leaf.count()).map(row).collect()
@@ -164,15 +163,6 @@ fn inner_cells(inner: InnerView<'_>) -> Vec<CellRow> {
         flags: Vec::new(),
     };
     (0..inner.count()).map(row).collect()
-}
-
-fn flags_of(cell: &Cell<'_>) -> Vec<String> {
-    let stamp = cell.stamp.map(|stamp| format!("stamped by {} at {}", stamp.txn, stamp.undo_lsn));
-    let capacity =
-        (cell.capacity_bytes > 0).then(|| format!("keeps {} bytes", cell.capacity_bytes));
-    let named = [(cell.is_ghost, "ghost"), (cell.is_overflow, "overflow link")];
-    let named = named.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned());
-    named.chain(stamp).chain(capacity).collect()
 }
 
 impl fmt::Display for Description {
@@ -224,7 +214,7 @@ mod tests {
         Key, NodeSpec, PageRead, apply, empty_bitmap, empty_leaf, inner_with_child,
     };
     use seawall_wal::TreeId;
-    use seawall_wal::record::{Op, WriteKind};
+    use seawall_wal::record::{Cell, Op, WriteKind};
 
     use super::*;
 

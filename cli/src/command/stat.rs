@@ -7,9 +7,9 @@ use seawall::{Database, Stats};
 use seawall_wal::control::{MasterRecord, Shutdown};
 use serde::Serialize;
 
-use crate::database::DatabaseArg;
+use crate::database::{DatabaseArg, Opened};
 use crate::failure::Failure;
-use crate::inspect::{Files, Opened};
+use crate::inspect::Files;
 use crate::output::Output;
 
 /// Print identity, checkpoint, file sizes, and trees; changes nothing

@@ -25,7 +25,6 @@ use seawall_wal::PageId;
 use seawall_wal::control::EpochEntry;
 use seawall_wal::disk::AlignedBuf;
 use seawall_wal::log::LogFiles;
-use seawall_wal::record;
 
 use crate::database::DatabaseArg;
 use crate::failure::Failure;
@@ -188,8 +187,8 @@ fn read_log(
         if found.lsn < redo_lsn {
             continue;
         }
-        let body = record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
-        let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
+        let body = found.body().map_err(undecodable(log, &found))?;
+        let decoded = found.decode(&body).map_err(undecodable(log, &found))?;
         let refs = decoded.body.page_refs().iter();
         let inits = refs.filter(|page| page.is_init);
         facts.last_inits.extend(inits.map(|page| (page.page, found.lsn)));
@@ -223,7 +222,7 @@ fn check_pages(
         let read = pages.read_pages(&mut batch);
         for ((page, bytes), read) in batch.iter().zip(read) {
             let finding = match read {
-                Err(error) => mended.is_left(*page, error, &pages),
+                Err(error) => mended.remaining(*page, error, &pages),
                 Ok(Verified::NeverWritten) => None,
                 Ok(Verified::Page(_)) => {
                     finding_in(&pages, *page, bytes, &files.state().epochs, end_lsn)
@@ -258,7 +257,7 @@ impl<'a> Mended<'a> {
     }
 
     /// What is left of the damage of a page that cannot be read.
-    fn is_left(&self, page: PageId, damage: Error, pages: &PageFile) -> Option<Error> {
+    fn remaining(&self, page: PageId, damage: Error, pages: &PageFile) -> Option<Error> {
         let is_damaged = matches!(damage, Error::Corrupt { .. } | Error::UnsupportedFormat { .. });
         match self.images.get(&page) {
             // It is read before it is put back; without an image redo does not read it.

@@ -1,23 +1,57 @@
-//! Lines of bounded length, and where they are.
+//! Lines of bounded length, where they are, and the pairs of formats that have one a line.
 
 use std::io::{BufRead, Read};
 
-use super::{FormatError, PAIR_TEXT_BYTES_MAX, Position};
+use super::{Entry, FormatError, PAIR_TEXT_BYTES_MAX, Position};
+
+/// Reads pairs, one a line, up to the first that is none.
+pub(super) struct LinePairs<R> {
+    lines: LineReader<R>,
+    parse: fn(&Line<'_>) -> Result<Entry, FormatError>,
+    is_done: bool,
+}
+
+impl<R: BufRead> LinePairs<R> {
+    pub(super) const fn new(
+        input: R,
+        start: Position,
+        parse: fn(&Line<'_>) -> Result<Entry, FormatError>,
+    ) -> Self {
+        Self { lines: LineReader::new(input, start), parse, is_done: false }
+    }
+}
+
+impl<R: BufRead> Iterator for LinePairs<R> {
+    type Item = Result<Entry, FormatError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let entry = match self.lines.next_line() {
+            Ok(None) => None,
+            Ok(Some(line)) => Some((self.parse)(&line)),
+            Err(error) => Some(Err(error)),
+        };
+        self.is_done = !matches!(entry, Some(Ok(_)));
+        entry
+    }
+}
 
 /// Reads lines that end with `\n`; the last may end with the input.
-pub(super) struct LineReader<R> {
+struct LineReader<R> {
     input: R,
     position: Position,
     line: Vec<u8>,
 }
 
 impl<R: BufRead> LineReader<R> {
-    pub(super) const fn new(input: R, start: Position) -> Self {
+    const fn new(input: R, start: Position) -> Self {
         Self { input, position: start, line: Vec::new() }
     }
 
     /// The next line that is not empty, without its line break, and its place. `None` at the end.
-    pub(super) fn next_line(&mut self) -> Result<Option<Line<'_>>, FormatError> {
+    fn next_line(&mut self) -> Result<Option<Line<'_>>, FormatError> {
         loop {
             let start = self.position;
             self.line.clear();

@@ -18,8 +18,7 @@ use seawall_wal::codec::to_u64;
 use serde::{Deserialize, Serialize};
 
 use self::csv::{CsvReader, CsvWriter};
-use self::ndjson::NdjsonReader;
-use self::tsv::TsvReader;
+use self::lines::LinePairs;
 
 /// Longest text of one pair in any format: every byte of key and value doubled by escapes, and what
 /// stands around them.
@@ -112,8 +111,8 @@ impl Format {
     #[must_use]
     pub fn read<'a>(self, input: impl BufRead + 'a, start: Position) -> Entries<'a> {
         match self {
-            Self::Tsv => Box::new(TsvReader::new(input, start)),
-            Self::Ndjson => Box::new(NdjsonReader::new(input, start)),
+            Self::Tsv => Box::new(LinePairs::new(input, start, tsv::parse)),
+            Self::Ndjson => Box::new(LinePairs::new(input, start, ndjson::parse)),
             Self::Csv => Box::new(CsvReader::new(input, start)),
         }
     }

@@ -13,18 +13,18 @@
 //! * in a `key`, `"` and `\` are escaped with a backslash, every other character stands for itself.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::{Line, LineReader};
-use super::{Entry, FormatError, Position};
+use super::lines::Line;
+use super::{Entry, FormatError};
 use crate::bytes::{from_base64, printable, to_base64};
 
-/// A line that is read.
+/// The members of a line that is read.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Loaded<'a> {
+struct Members<'a> {
     #[serde(borrow, default)]
     key: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -45,41 +45,13 @@ struct Dumped<'a> {
     value_base64: String,
 }
 
-/// Reads pairs.
-pub(super) struct NdjsonReader<R> {
-    lines: LineReader<R>,
-    is_done: bool,
-}
-
-impl<R: BufRead> NdjsonReader<R> {
-    pub(super) const fn new(input: R, start: Position) -> Self {
-        Self { lines: LineReader::new(input, start), is_done: false }
-    }
-}
-
-impl<R: BufRead> Iterator for NdjsonReader<R> {
-    type Item = Result<Entry, FormatError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_done {
-            return None;
-        }
-        let entry = match self.lines.next_line() {
-            Ok(None) => None,
-            Ok(Some(line)) => Some(parse(&line)),
-            Err(error) => Some(Err(error)),
-        };
-        self.is_done = !matches!(entry, Some(Ok(_)));
-        entry
-    }
-}
-
-fn parse(line: &Line<'_>) -> Result<Entry, FormatError> {
+/// The pair of a line.
+pub(super) fn parse(line: &Line<'_>) -> Result<Entry, FormatError> {
     let refuse = |why: String| FormatError::new(line.start, why);
-    let loaded: Loaded<'_> =
+    let members: Members<'_> =
         serde_json::from_slice(line.bytes).map_err(|error| refuse(without_line(&error)))?;
-    let key = bytes_of("key", loaded.key, loaded.key_base64).map_err(refuse)?;
-    let value = bytes_of("value", loaded.value, loaded.value_base64).map_err(refuse)?;
+    let key = bytes_of("key", members.key, members.key_base64).map_err(refuse)?;
+    let value = bytes_of("value", members.value, members.value_base64).map_err(refuse)?;
     Entry::new(line.start, key, value, line.end)
 }
 
@@ -117,9 +89,10 @@ pub(super) fn write(out: &mut impl Write, key: &[u8], value: &[u8]) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::{LinePairs, Position};
 
     fn first(text: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
-        let entry = NdjsonReader::new(text.as_bytes(), Position::default()).next().unwrap();
+        let entry = LinePairs::new(text.as_bytes(), Position::default(), parse).next().unwrap();
         entry.map(|entry| (entry.key, entry.value)).map_err(|error| error.why)
     }
 

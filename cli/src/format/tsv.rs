@@ -11,41 +11,13 @@
 //! Every other byte stands for itself, be it text or not; the bytes with a letter of their own are
 //! always written as escapes, no others are. Any other use of a backslash is refused.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 
-use super::lines::{Line, LineReader};
-use super::{Entry, FormatError, Position};
+use super::lines::Line;
+use super::{Entry, FormatError};
 
-/// Reads pairs.
-pub(super) struct TsvReader<R> {
-    lines: LineReader<R>,
-    is_done: bool,
-}
-
-impl<R: BufRead> TsvReader<R> {
-    pub(super) const fn new(input: R, start: Position) -> Self {
-        Self { lines: LineReader::new(input, start), is_done: false }
-    }
-}
-
-impl<R: BufRead> Iterator for TsvReader<R> {
-    type Item = Result<Entry, FormatError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_done {
-            return None;
-        }
-        let entry = match self.lines.next_line() {
-            Ok(None) => None,
-            Ok(Some(line)) => Some(parse(&line)),
-            Err(error) => Some(Err(error)),
-        };
-        self.is_done = !matches!(entry, Some(Ok(_)));
-        entry
-    }
-}
-
-fn parse(line: &Line<'_>) -> Result<Entry, FormatError> {
+/// The pair of a line.
+pub(super) fn parse(line: &Line<'_>) -> Result<Entry, FormatError> {
     let refuse = |why: String| FormatError::new(line.start, why);
     let mut fields = line.bytes.split(|&byte| byte == b'\t');
     match (fields.next(), fields.next(), fields.next()) {
@@ -113,9 +85,10 @@ fn write_escaped(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::{LinePairs, Position};
 
     fn first(text: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
-        let entry = TsvReader::new(text, Position::default()).next().unwrap();
+        let entry = LinePairs::new(text, Position::default(), parse).next().unwrap();
         entry.map(|entry| (entry.key, entry.value)).map_err(|error| error.why)
     }
 

@@ -23,8 +23,12 @@ const COMMANDS: [(&str, &[&str]); 12] = [
     ("log", &[]),
 ];
 /// Commands that do.
-const CREATING: [(&str, &[&str]); 3] =
-    [("put", &["k", "v"]), ("load", &["-"]), ("bench", &["put"])];
+const CREATING: [(&str, &[&str]); 4] = [
+    ("put", &["k", "v"]),
+    ("load", &["-"]),
+    ("bench", &["put"]),
+    ("serve", &["--listen", "127.0.0.1:0"]),
+];
 
 /// Runs a command of the lists above.
 fn run_command(place: &Place, command: &str, arguments: &[&str]) -> Run {
@@ -114,6 +118,10 @@ fn numbers_out_of_range_are_usage_errors() {
         ("bench", &["--cache-mib", "1048576"]),
         ("bench", &["--seconds", "0"]),
         ("bench", &["--count", "0"]),
+        ("serve", &["--cache-mib", "0"]),
+        ("serve", &["--cache-mib", "1048576"]),
+        ("serve", &["--cache-mib", "17592186044417"]),
+        ("serve", &["--threads", "0"]),
     ] {
         place.run(command, arguments).failed(2);
     }

@@ -306,7 +306,7 @@ fn a_log_that_ends_before_what_an_image_proves_is_no_torn_tail_to_those_who_look
     for name in ["pages", "doublewrite"] {
         fs::copy(source.join(name), place.database().join(name)).unwrap();
     }
-    // Whoever opens for writing leaves his id in the lock; nothing else may change.
+    // A process that opens for writing leaves its id in the lock; nothing else may change.
     let refused = place.run("put", &["key", "value"]);
     let before = contents(&place.database());
     for run in [

@@ -8,12 +8,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seawall_wal::codec::{to_u64, to_usize};
+use seawall_wal::codec::to_u64;
 use seawall_wal::control::{ControlState, LogPosition, MasterRecord};
 use seawall_wal::disk::{Access, AlignedBuf, BLOCK_BYTES, Disk, OpenMode};
 use seawall_wal::log::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
 use seawall_wal::log::{Frame, LogFiles};
-use seawall_wal::record::record_bytes_max;
 use seawall_wal::{Error, Lsn, Result};
 
 use super::target::{CopiedFile, TargetFile};
@@ -90,11 +89,7 @@ impl<'b> LogCopy<'b> {
     }
 
     fn copy_frames(&mut self, until: Lsn) -> Result<()> {
-        let identity = self.state.identity;
-        let record_max = record_bytes_max(to_usize(u64::from(identity.page_bytes)));
-        let disk = Arc::clone(&self.disk);
-        let epochs = &self.state.epochs;
-        let files = LogFiles::open(disk, self.source_dir, identity.database, epochs, record_max)?;
+        let files = LogFiles::of(Arc::clone(&self.disk), self.source_dir, self.state)?;
         let mut reader = files.reader(self.end_lsn, Some(self.last_at), Some(until))?;
         let mut last_lsn = self.end_lsn;
         while let Some(frame) = reader.next_frame()? {

@@ -1,4 +1,5 @@
-//! Files of the copy: written from front to back, counted and summed up on the way.
+//! Files of the copy: written from front to back, counted and summed up on the way. None counts as
+//! copied before it is synced; the names are made durable by the caller.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

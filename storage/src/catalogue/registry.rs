@@ -1,7 +1,7 @@
 //! Trees that are known in memory: root, size, and the tree lock.
 //!
 //! A writer holds its tree shared to its end; create, drop and rename hold it exclusive. Neither
-//! waits: who finds the lock taken gets `Conflict`. After a restart the lock is not needed, because
+//! waits: whoever finds the lock taken gets `Conflict`. After a restart the lock is not needed, because
 //! what was not committed is undone before anyone else writes.
 
 use std::collections::BTreeMap;

@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use seawall_wal::control::{Control, LogPosition};
+use seawall_wal::control::Control;
 use seawall_wal::log::LogFiles;
-use seawall_wal::record::{Kind, record_bytes_max};
+use seawall_wal::record::Kind;
 use seawall_wal::{Error, Lsn, Result, TxnId};
 
 use crate::engine::{Engine, UndoFile};
@@ -105,10 +105,8 @@ fn read_into(
     chosen: &mut BTreeMap<TxnId, Chosen>,
 ) -> Result<()> {
     let state = control.state();
-    let (disk, database) = (engine.spills.disk(), state.identity.database);
-    let record_max = record_bytes_max(engine.page_bytes);
-    let files = LogFiles::open(disk, engine.wal_dir(), database, &state.epochs, record_max)?;
-    let at = engine.log.locate(lsns.start).map(|(segment, offset)| LogPosition { segment, offset });
+    let files = LogFiles::of(engine.spills.disk(), engine.wal_dir(), &state)?;
+    let at = engine.log.locate(lsns.start);
     let mut reader = files.reader(lsns.start, at, Some(lsns.end))?;
     while let Some(found) = reader.next_record()? {
         let Some(chosen) = chosen.get_mut(&found.header.txn) else { continue };

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::control::{Control, ControlState, LogPosition, MasterRecord};
+use seawall_wal::control::{Control, ControlState, MasterRecord};
 use seawall_wal::log::{CreditRequest, Purpose};
 use seawall_wal::record::{Body, CheckpointChunk, CheckpointEnd};
 use seawall_wal::sync::Mutex;
@@ -54,7 +54,7 @@ pub(crate) struct Checkpointer {
     last_end: AtomicU64,
     /// Redo would start here: the redo point of the master record in force.
     redo_lsn: AtomicU64,
-    /// The log below was given up: no transaction needs anything of it, whatever it needs now.
+    /// The log below was given up, see [`Checkpointer::kept_lsn`].
     kept_lsn: AtomicU64,
     /// Log of earlier epochs that recovery worked off when the database was opened: as much as a
     /// page that is dirty since then may need again.
@@ -288,8 +288,9 @@ impl Checkpointer {
         Ok(logged)
     }
 
-    /// A transaction that has undone everything back into its undo file needs no log, until it
-    /// writes again; what lies between is undone, or compensation.
+    /// The log below was given up. A position below it that a transaction still names counts as this
+    /// one: what lay below is undone, or compensation, as with a transaction that has undone everything
+    /// back into its undo file and then writes again.
     fn kept_lsn(&self) -> Lsn {
         Lsn::new(self.kept_lsn.load(Ordering::SeqCst))
     }
@@ -316,12 +317,9 @@ impl Checkpointer {
     /// Step 5.
     fn publish(&self, end: &CheckpointEnd, appended: Appended) -> Result<()> {
         let engine = &*self.engine;
-        let place = |lsn: Lsn| {
-            let (segment, offset) = engine.log.locate(lsn)?;
-            Some(LogPosition { segment, offset })
-        };
         let start_lsn = needed_lsn(end);
-        let (Some(begin_at), Some(start_at)) = (place(end.begin_lsn), place(start_lsn)) else {
+        let places = (engine.log.locate(end.begin_lsn), engine.log.locate(start_lsn));
+        let (Some(begin_at), Some(start_at)) = places else {
             unreachable!("the log is kept from the oldest position that a checkpoint names");
         };
         let master = MasterRecord {
@@ -357,7 +355,7 @@ fn report(
         begin_lsn: end.begin_lsn,
         end_lsn: appended.end,
         redo_lsn: end.redo_lsn,
-        undo_lsn: needed_lsn(end),
+        undo_lsn: if end.undo_lsn.is_none() { end.redo_lsn } else { end.undo_lsn },
         dirty_pages: to_u64(tables.dirty.len()),
         active_transactions: to_u64(tables.active.len()),
         segments_recycled,

@@ -1,5 +1,5 @@
-//! The threads: the log's flusher, the page cleaner with the checkpointer, and the collector. Each
-//! only calls the step of a state machine until it is told to stop; a database opened for tests has
+//! The threads: the log's flusher, the cleaner thread, which cleans pages and takes checkpoints, and
+//! the collector. Each only calls the step of a state machine until it is told to stop; a database opened for tests has
 //! no threads, and the test calls the steps.
 
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::checkpoint::pacing::{Backlog, PaceChange};
 use crate::engine::{Armed, Collected};
 use crate::writeback::cleaner::CleanerTarget;
 
-/// How long the maintainer and the collector doze when there is nothing to do.
+/// How long the cleaner thread and the collector doze when there is nothing to do.
 const DOZE: Duration = Duration::from_millis(20);
 
-/// What one step of the maintainer did.
+/// What one step of the cleaner thread did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Maintained {
     pub(crate) pages_written: usize,
     pub(crate) has_checkpointed: bool,
 }
 
-/// Wakes the maintainer, and stops everybody.
+/// Wakes the cleaner thread, and stops everybody.
 #[derive(Debug, Default)]
 struct Signal {
     is_stopped: AtomicBool,

@@ -261,7 +261,8 @@ impl Database {
         Ok(Snapshot::new(&self.shared))
     }
 
-    /// Where the database stands.
+    /// Where the database stands. The figures are of moments close to each other, not of one. It takes
+    /// a short lock for each shard of the page table, so it is not for every operation.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.core.stats()
@@ -400,6 +401,7 @@ impl BackOff {
 
     fn wait(&mut self) {
         let started = Instant::now();
+        // Stacks lie apart, so two threads that began to wait at once take different pauses.
         let address = to_u64(std::ptr::from_ref(self).addr());
         self.seed = (self.seed ^ address).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
         let share = u32::from(self.seed.to_le_bytes()[0]) + 1;

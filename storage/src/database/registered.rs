@@ -1,4 +1,4 @@
-//! A reader that keeps the versions it sees from being collected.
+//! A reader that keeps the versions it sees from being collected, from its making to its drop (T3).
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Rollbacks of doomed transactions, away from the maintainer.
+//! Rollbacks of doomed transactions, away from the cleaner thread.
 //!
 //! A transaction of which a part is in its undo file may have to wait for log before it is undone, and
-//! it is the maintainer who makes that room: so he begins the rollback and does not wait for it. Each
-//! has a thread of its own, because the end of one may be what another one waits for.
+//! it is the cleaner thread that makes that room: so it begins the rollback and does not wait for it.
+//! Each has a thread of its own, because the end of one may be what another one waits for.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Rollbacks {
     }
 
     /// Waits for all of them. Calls `serve` meanwhile, which makes log room and takes its time: the
-    /// caller may be the maintainer himself, who lets the last handle go inside of an event receiver.
+    /// caller may be the cleaner thread, which lets the last handle go inside of an event receiver.
     pub(super) fn finish(&self, mut serve: impl FnMut()) {
         loop {
             let Some(thread) = self.threads.lock().pop() else { return };

@@ -1,4 +1,6 @@
-//! A view of one moment.
+//! A view of one moment: every read is as of one position (T3), which is registered until the last
+//! clone is dropped. It never holds log; where memory for versions is short it is revoked, and each read
+//! asks for that behind its last look.
 
 use std::fmt;
 use std::ops::ControlFlow;

@@ -1,4 +1,5 @@
-//! Where the database stands, in figures.
+//! Where the database stands, in figures. Each is read by itself, so they need not fit together; nothing
+//! is waited for but short mutexes.
 
 use seawall_wal::Lsn;
 use seawall_wal::codec::to_u64;

@@ -1,4 +1,13 @@
 //! A transaction: reads of one moment and of its own writes, writes that take place together.
+//!
+//! What must hold:
+//!
+//! * T1: what it reads is provisional until its commit returns. Only the commit waits for what it
+//!   rests on; no read inside it does.
+//! * L4: a closure of the user runs outside of latches, so a panic in it unwinds, drops the
+//!   transaction, and so rolls it back.
+//! * The unit's mutex is held for a call and never while a flush is waited for: a commit takes the unit
+//!   out, logs, and waits without it. Whoever closes the database takes the unit away under that mutex.
 
 use std::cell::Cell as NotSync;
 use std::fmt;
@@ -50,7 +59,8 @@ pub struct Transaction {
     keeps_inserts: NotSync<bool>,
 }
 
-/// A point in a transaction to which it can be rolled back.
+/// A point in a transaction to which it can be rolled back, made by [`Transaction::savepoint`]. It says
+/// nothing to another transaction.
 #[derive(Clone, Debug)]
 pub struct Savepoint {
     /// None behind inserts that could not be written.
@@ -312,7 +322,8 @@ impl Transaction {
         self.bounded(tree, range.into_bounds())?.visit(visit)
     }
 
-    /// A point to which [`Transaction::rollback_to`] goes back.
+    /// A point to which [`Transaction::rollback_to`] goes back. Of a transaction that the database has
+    /// ended it is a point that says nothing: going back to it gives that end's error.
     #[must_use]
     pub fn savepoint(&mut self) -> Savepoint {
         // What cannot be written now comes behind the savepoint, and would be taken back with it.

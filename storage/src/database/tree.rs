@@ -1,4 +1,7 @@
 //! A tree: reads of what is visible, and writes that commit by themselves.
+//!
+//! No call returns on the strength of a synchronous commit that is not durable, its own or another's
+//! (T1).
 
 use std::cell::RefCell;
 use std::fmt;

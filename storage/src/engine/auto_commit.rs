@@ -105,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// Shares a tree, and waits for who holds it exclusive, until the deadline.
+    /// Shares a tree, and waits for whoever holds it exclusive, until the deadline.
     fn share_until(&self, tree: &Arc<TreeInfo>, deadline: Instant) -> Result<SharedTree> {
         loop {
             match tree.share(None) {

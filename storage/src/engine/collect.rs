@@ -104,12 +104,12 @@ impl Engine {
         self.reap_bulks(horizon);
         self.reap_undo_files()?;
         let checkpoints = self.counters.read().checkpoints;
-        if self.garbage_kept_at.load(Ordering::SeqCst) == checkpoints {
+        if self.garbage_blocked_at_checkpoint.load(Ordering::SeqCst) == checkpoints {
             return Ok(done);
         }
         match self.clean_up(horizon, &mut done) {
             Err(Error::NoSpace { .. } | Error::Io { .. }) => {
-                self.garbage_kept_at.store(checkpoints, Ordering::SeqCst);
+                self.garbage_blocked_at_checkpoint.store(checkpoints, Ordering::SeqCst);
             }
             cleaned => cleaned?,
         }

@@ -1,4 +1,5 @@
-//! Figures that only ever grow, for [`Stats`](crate::Stats).
+//! Figures that only ever grow, for [`Stats`](crate::Stats). They begin at zero with each open, and order
+//! nothing: all accesses are relaxed.
 
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,16 @@
 //! Changes of the catalogue: creating, dropping and renaming trees, as part of a unit, and the
 //! look-up of trees by name.
+//!
+//! What must hold:
+//!
+//! * P5: the root of a new tree is allocated by the record that writes its row, so after a crash it is
+//!   linked or free.
+//! * A name that a serializable unit looks for is read, found or not: what others do to it since is
+//!   validated at the commit.
+//! * The tree lock is never waited for: whoever finds it taken gets [`Error::Conflict`].
+//!
+//! A change writes two rows; the unit does both or none of it. The pages of a dropped tree are given
+//! back by [`dismantle`](super::dismantle), after the commit.
 
 use std::sync::Arc;
 

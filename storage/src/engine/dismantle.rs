@@ -49,9 +49,15 @@ impl Engine {
     pub(crate) fn doom_once(&self, tree: Arc<TreeInfo>) {
         let is_known = self.doomed.lock().iter().any(|doomed| doomed.tree.id == tree.id);
         if !is_known {
-            tree.set_dropped(Lsn::new(1));
-            self.doom(tree, Lsn::NONE);
+            self.doom_now(tree);
         }
+    }
+
+    /// Has a tree taken apart that no reader can have: dropped at or below every snapshot.
+    pub(super) fn doom_now(&self, tree: Arc<TreeInfo>) {
+        // 0 would say that it is live.
+        tree.set_dropped(Lsn::new(1));
+        self.doom(tree, Lsn::NONE);
     }
 
     /// Frees one page of a tree that is due. Returns whether there was one.

@@ -18,6 +18,7 @@
 //!
 //! Nothing below rank 4 waits for I/O, and no I/O happens at rank 4 or below (invariant L1).
 
+mod admission;
 mod append;
 mod armed;
 mod auto_commit;
@@ -30,7 +31,6 @@ mod history;
 mod overflow;
 mod read;
 mod spill;
-mod stall;
 mod structure;
 mod sweep;
 mod undo;
@@ -58,6 +58,7 @@ use crate::txn::{Appenders, CommitGate, SnapshotSlot, Snapshots, TxnSlot, TxnTab
 use crate::version::{BulkTable, VersionStore};
 use crate::writeback::cleaner::Cleaner;
 
+pub(crate) use admission::{Hooks, TellingProvider};
 pub(crate) use append::{Appended, Chain};
 pub(crate) use armed::Armed;
 pub(crate) use auto_commit::{CONFLICT_WAIT, Decision, Outcome};
@@ -69,7 +70,6 @@ use dismantle::Doomed;
 pub(crate) use overflow::OverflowLink;
 pub(crate) use read::{Behind, Found, LeafPairs, ReadAt, Rest, View};
 pub(crate) use spill::{Spills, UndoFile};
-pub(crate) use stall::{Hooks, TellingProvider};
 use sweep::{Aside, Sweep};
 pub(crate) use undo::Undo;
 pub(crate) use unit::{Unit, UnitMark};
@@ -89,16 +89,17 @@ pub(crate) struct Engine {
     pub(crate) spills: Spills,
     /// Versions of one transaction may take this many bytes; beyond it writes stamps.
     bulk_budget_bytes: u64,
-    /// Bound of the memory for versions, and where it was given up for the moment.
+    /// Memory that versions may take.
     versions_bytes_max: u64,
-    versions_step_at: AtomicU64,
+    /// The raised bound while nothing could be dropped; 0 in general.
+    versions_bytes_raised_max: AtomicU64,
     /// Leaves to be purged.
     sweeps: Mutex<VecDeque<Sweep>>,
     /// Garbage in trees that a change of the catalogue holds.
     aside: Mutex<BTreeMap<TreeId, Aside>>,
     /// How many checkpoints there were when garbage found no room last; [`u64::MAX`] when it never
     /// did.
-    garbage_kept_at: AtomicU64,
+    garbage_blocked_at_checkpoint: AtomicU64,
     damage_told: DamageTold,
     pub(crate) snapshots: Snapshots,
     pub(crate) txns: TxnTable,
@@ -168,10 +169,10 @@ impl Engine {
             spills: parts.spills,
             bulk_budget_bytes: parts.bulk_budget_bytes,
             versions_bytes_max: parts.versions_bytes_max,
-            versions_step_at: AtomicU64::new(0),
+            versions_bytes_raised_max: AtomicU64::new(0),
             sweeps: Mutex::default(),
             aside: Mutex::default(),
-            garbage_kept_at: AtomicU64::new(u64::MAX),
+            garbage_blocked_at_checkpoint: AtomicU64::new(u64::MAX),
             damage_told: DamageTold::default(),
             snapshots: Snapshots::default(),
             txns: TxnTable::new(first_txn),

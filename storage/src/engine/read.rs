@@ -1,10 +1,11 @@
 //! Reading keys and leaves, with the versions that the reader is to see.
 //!
-//! Cell and version are taken under one latch or not at all (invariant T3): a writer pushes the
-//! version before it changes the cell, and holds the leaf exclusively while it does both. What is
-//! found is copied out under the latch, so that no user code runs under it (L1). The read of a single
-//! key takes no latch: it notes the leaf's version, copies what it finds, and counts only if the leaf
-//! has not changed meanwhile. So it writes no cache line that another reader of the page writes.
+//! A cell and its versions are read as of one state of the leaf (invariant T3): under its latch, or
+//! between two looks at its version that agree. For a writer pushes the version before it changes the
+//! cell, and holds the leaf exclusively for both. What is found is copied out, so that no user code
+//! runs under a latch (L1). The read of a single key begins without one: it notes the leaf's version,
+//! copies what it finds, and counts only if the leaf has not changed meanwhile. So it writes no cache
+//! line that another reader of the page writes.
 //!
 //! A cell that bears the stamp of a huge transaction which the reader does not see leads to that
 //! transaction's undo information, on disk. It is read after the latch is released; by then the
@@ -29,8 +30,8 @@ use crate::version::{CellBuf, KeyHash, Older, Reader, Seen, VersionKey};
 /// What a reader sees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum View<'a> {
-    /// What is visible at the moment the leaf is latched. The reader is not registered: what it
-    /// needs cannot be collected, since the horizon never passes `visible_lsn`.
+    /// What is visible at the moment the leaf is latched, or its version noted. The reader is not
+    /// registered: what it needs cannot be collected, since the horizon never passes `visible_lsn`.
     Latest,
     /// A registered reader's view.
     At(ReadAt<'a>),
@@ -86,11 +87,19 @@ enum Look {
     Latch,
 }
 
-/// Reads without a latch, before one is taken: who changes the leaf so often has it in his cache.
+/// Reads without a latch, before one is taken: a writer that changes the leaf so often has it in its
+/// cache.
 const OPTIMISTIC_TRIES: usize = 4;
 
+/// What a reader sees of a cell, as far as page and versions tell.
+enum Sight {
+    Seen(Seen),
+    /// What lies behind this stamp, which the reader does not see.
+    Behind(Stamp),
+}
+
 /// What was found behind a stamp.
-enum Looked {
+pub(super) enum Looked {
     /// This content, or none.
     Cell(Option<CellBuf>),
     /// The transaction has been rolled back meanwhile: the page shows what was there before.
@@ -254,23 +263,19 @@ impl Engine {
         let found = match leaf.cell(key) {
             None => None,
             Some(cell) => {
-                let seen = match cell.stamp {
-                    _ if leaf.page_lsn() <= at.low_lsn => Seen::Page,
-                    None => self.see_unstamped(tree, Key::whole(key), at),
-                    Some(stamp) if self.sees(&stamp, at) => Seen::Page,
-                    Some(_) => return Ok(Look::Latch),
-                };
+                // The cell before its versions: whoever changes it pushes the version first.
+                let sight = self.see(tree, Key::whole(key), leaf.page_lsn(), cell.stamp, at);
                 reach(Point::CellSeen);
-                match seen {
-                    Seen::Page if cell.is_ghost => None,
-                    Seen::Page => {
+                match sight {
+                    Sight::Seen(Seen::Page) if cell.is_ghost => None,
+                    Sight::Seen(Seen::Page) => {
                         leaf.append_value(&cell, out);
                         Some(if cell.is_overflow { Found::Overflow } else { Found::Inline })
                     }
-                    Seen::Before(before) => {
+                    Sight::Seen(Seen::Before(before)) => {
                         before.and_then(|before| put_shown(&before.as_cell(), out))
                     }
-                    Seen::Stamped(..) => return Ok(Look::Latch),
+                    Sight::Seen(Seen::Stamped(..)) | Sight::Behind(_) => return Ok(Look::Latch),
                 }
             }
         };
@@ -295,7 +300,7 @@ impl Engine {
         found
     }
 
-    /// The position that a view means once its leaf is latched.
+    /// The position that a view means once its leaf is latched, or its version noted.
     fn read_at<'a>(&self, view: View<'a>) -> ReadAt<'a> {
         match view {
             View::At(at) => at,
@@ -317,9 +322,15 @@ impl Engine {
         found: impl FnOnce(&[u8], Found),
     ) -> Option<Behind> {
         let leaf = LeafView::new(page.bytes());
-        let cell = leaf.cell_at(slot);
-        let is_old = page_lsn(page) <= at.low_lsn;
-        match if is_old { Seen::Page } else { self.see(tree, leaf.key_at(slot), &cell, at) } {
+        let (key, cell) = (leaf.key_at(slot), leaf.cell_at(slot));
+        let seen = match self.see(tree, key, page_lsn(page), cell.stamp, at) {
+            Sight::Seen(seen) => seen,
+            Sight::Behind(stamp) => {
+                let key = VersionKey::new(tree.id, &key.to_vec());
+                Seen::Stamped(stamp, self.versions.older(&key))
+            }
+        };
+        match seen {
             Seen::Page => show(&cell, found),
             Seen::Before(before) => {
                 if let Some(before) = before {
@@ -333,21 +344,30 @@ impl Engine {
         None
     }
 
-    /// What the reader sees who finds `cell` in the page. A stamp in the page is the newest write of
-    /// the key: whoever writes after it puts a cell without it, or with his own.
-    fn see(&self, tree: &TreeInfo, key: Key<'_>, cell: &Cell<'_>, at: ReadAt<'_>) -> Seen {
-        match cell.stamp {
-            None => self.see_unstamped(tree, key, at),
-            Some(stamp) if self.sees(&stamp, at) => Seen::Page,
-            Some(stamp) if stamp.undo_lsn == Stamp::NOTHING_BEFORE => Seen::Before(None),
-            Some(stamp) => {
-                let key = VersionKey::new(tree.id, &key.to_vec());
-                Seen::Stamped(stamp, self.versions.older(&key))
+    /// What a reader sees that finds a cell with this stamp, or without one, on a leaf at `page_lsn`,
+    /// which it has latched or validates afterwards. A stamp in the page is the newest write of the key:
+    /// whoever writes after it puts a cell without it, or with another.
+    #[inline]
+    fn see(
+        &self,
+        tree: &TreeInfo,
+        key: Key<'_>,
+        page_lsn: Lsn,
+        stamp: Option<Stamp>,
+        at: ReadAt<'_>,
+    ) -> Sight {
+        match stamp {
+            _ if page_lsn <= at.low_lsn => Sight::Seen(Seen::Page),
+            None => Sight::Seen(self.see_unstamped(tree, key, at)),
+            Some(stamp) if self.sees(&stamp, at) => Sight::Seen(Seen::Page),
+            Some(stamp) if stamp.undo_lsn == Stamp::NOTHING_BEFORE => {
+                Sight::Seen(Seen::Before(None))
             }
+            Some(stamp) => Sight::Behind(stamp),
         }
     }
 
-    /// What the reader sees who finds a cell without a stamp.
+    /// What a reader sees that finds a cell without a stamp.
     fn see_unstamped(&self, tree: &TreeInfo, key: Key<'_>, at: ReadAt<'_>) -> Seen {
         if !self.versions.may_have(KeyHash::new(tree.id, key)) {
             return Seen::Page;
@@ -360,7 +380,7 @@ impl Engine {
         self.bulks.sees(stamp, at.read_lsn, at.own)
     }
 
-    /// For the one who has the latch of the page that shows `stamp`.
+    /// For a caller that has the latch of the page that shows `stamp`.
     pub(super) fn stamp_seen(&self, stamp: Stamp) -> StampSeen {
         StampSeen { stamp, undo_next_lsn: self.txns.undo_next_lsn(stamp.txn) }
     }
@@ -376,16 +396,10 @@ impl Engine {
         let Behind { stamp: seen, mut older } = behind;
         let mut stamp = seen.stamp;
         loop {
-            if stamp.undo_lsn == Stamp::NOTHING_BEFORE {
-                return Ok(Looked::Cell(None));
-            }
-            let before = match self.before_image(&stamp) {
-                Err(_) if self.bulks.get(stamp.txn).is_none() || self.may_be_undone(&seen) => {
-                    return Ok(Looked::Gone);
-                }
-                before => before?,
+            let before = match self.before_stamp(&stamp, &seen)? {
+                Looked::Cell(Some(before)) => before,
+                nothing => return Ok(nothing),
             };
-            let Some(before) = before else { return Ok(Looked::Cell(None)) };
             let seen = match before.as_cell().stamp {
                 Some(next) if self.sees(&next, at) => Seen::Page,
                 Some(next) => Seen::Stamped(next, older),

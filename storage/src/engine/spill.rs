@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use seawall_wal::codec::{to_u64, to_usize};
+use seawall_wal::codec::{DecodeError, to_u64, to_usize};
 use seawall_wal::disk::{Access, AlignedBuf, Disk, OpenMode};
-use seawall_wal::log::OwnedRecord;
+use seawall_wal::log::{OwnedRecord, RecordPlace};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use seawall_wal::{DatabaseId, Error, Lsn, Result, TxnId};
@@ -152,6 +152,19 @@ impl Spills {
         reader.read(lsn).map(Some)
     }
 
+    /// Path of a transaction's file.
+    fn path(&self, txn: TxnId) -> PathBuf {
+        spill::path(&self.dir, txn)
+    }
+
+    /// A record of a transaction's file whose checksum holds and whose content does not.
+    pub(crate) fn damaged_record(&self, read: &OwnedRecord, error: DecodeError) -> Error {
+        let RecordPlace::TxnFile(offset) = read.place else {
+            unreachable!("it was read from the file");
+        };
+        error.in_record(read.lsn).in_file(&self.path(read.header.txn), offset)
+    }
+
     /// Bytes of all undo files.
     pub(crate) fn bytes(&self) -> u64 {
         self.files.lock().values().map(|file| file.mark.lock().length).sum()
@@ -163,7 +176,7 @@ impl Spills {
         files.values().filter(|file| file.mark.lock().length > 0).cloned().collect()
     }
 
-    /// Whether the file is there still: who finds it damaged may have found it gone.
+    /// Whether the file is there still: a reader that finds it damaged may have found it gone.
     pub(crate) fn has(&self, file: &UndoFile) -> bool {
         self.get(file.txn).is_some()
     }
@@ -189,7 +202,7 @@ impl Spills {
         mut each: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let length = file.mark.lock().length;
-        let path = spill::path(&self.dir, file.txn);
+        let path = self.path(file.txn);
         let opened = self.disk.open(&path, OpenMode::ReadOnly, Access::Direct);
         let opened = opened.map_err(|error| Error::io(&path, error))?;
         let mut buffer = AlignedBuf::new(COPY_BYTES);

@@ -80,16 +80,13 @@ impl Engine {
         store: impl Fn(Lsn, Lsn),
     ) -> Result<Option<UndoneWrite>> {
         let read = self.read_undo(undo.txn, undo.undo_next_lsn)?;
-        let damaged = |error: DecodeError| self.damaged_record(read.lsn, error);
+        let damaged = |error: DecodeError| self.damaged_record(&read, error);
         let body = read.body().map_err(damaged)?;
         let record = read.decode(&body).map_err(damaged)?;
         if record.txn != undo.txn {
             let expected = format!("a record of transaction {}", undo.txn);
-            return Err(self.wrong_record(
-                read.lsn,
-                expected,
-                format!("one of transaction {}", record.txn),
-            ));
+            let found = format!("one of transaction {}", record.txn);
+            return Err(self.wrong_record(&read, expected, found));
         }
         match record.body {
             Body::Compensation { undo_next_lsn, .. } => {
@@ -114,7 +111,7 @@ impl Engine {
                         self.compensate_pages(undo, extent, record.prev_lsn, room, store)?;
                         return Ok(None);
                     }
-                    return Err(self.wrong_record(read.lsn, "a write in an update record", "none"));
+                    return Err(self.wrong_record(&read, "a write in an update record", "none"));
                 };
                 self.compensate(undo, &change, room, store)?;
                 let (tree, kind, key) = (change.tree, change.kind, change.key.to_vec());
@@ -122,7 +119,7 @@ impl Engine {
             }
             other => {
                 let found = format!("a record of kind {:?}", other.kind());
-                Err(self.wrong_record(read.lsn, "a record that can be undone", found))
+                Err(self.wrong_record(&read, "a record that can be undone", found))
             }
         }
     }
@@ -214,8 +211,7 @@ impl Engine {
     /// Has a tree taken apart whose creation was undone.
     fn doom_created(&self, row_key: &[u8]) {
         if let Some(tree) = tree_of(row_key).and_then(|id| self.trees.get(id)) {
-            tree.set_dropped(Lsn::new(1));
-            self.doom(tree, Lsn::NONE);
+            self.doom_now(tree);
         }
     }
 

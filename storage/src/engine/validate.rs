@@ -8,7 +8,7 @@ use seawall_wal::{Lsn, Result};
 
 use super::Engine;
 use super::append::page_lsn;
-use super::read::{ReadAt, StampSeen};
+use super::read::{Looked, ReadAt, StampSeen};
 use super::unit::Unit;
 use crate::catalogue::TreeInfo;
 use crate::page::{LeafView, PageRead};
@@ -104,18 +104,9 @@ impl Engine {
         let seen = match age {
             Age::Newer => return Ok(Some(true)),
             Age::Seen => return Ok(Some(false)),
-            Age::Behind(seen) if seen.stamp.undo_lsn == Stamp::NOTHING_BEFORE => {
-                return Ok(Some(false));
-            }
             Age::Behind(seen) => seen,
         };
-        let stamp = seen.stamp;
-        let before = match self.before_image(&stamp) {
-            Err(_) if self.bulks.get(stamp.txn).is_none() || self.may_be_undone(&seen) => {
-                return Ok(None);
-            }
-            before => before?,
-        };
+        let Looked::Cell(before) = self.before_stamp(&seen.stamp, &seen)? else { return Ok(None) };
         // What bears no stamp is in the version store, and was compared.
         let replaced = before.and_then(|before| before.as_cell().stamp);
         let commit_lsn = replaced.and_then(|stamp| self.bulks.commit_of(&stamp));

@@ -34,7 +34,8 @@ impl Engine {
     /// them, and revokes its snapshot in the end. What transactions that are open hold is bounded by
     /// their budgets.
     pub(super) fn bound_versions(&self) {
-        let limit = self.versions_bytes_max.max(self.versions_step_at.load(Ordering::Relaxed));
+        let raised_max = self.versions_bytes_raised_max.load(Ordering::Relaxed);
+        let limit = self.versions_bytes_max.max(raised_max);
         if self.versions.bytes() <= limit {
             return;
         }
@@ -43,7 +44,7 @@ impl Engine {
             let horizon = self.refresh_horizon();
             let dropped = self.versions.collect(horizon, VERSIONS_PER_LOOK);
             if self.versions.bytes() <= self.versions_bytes_max {
-                self.versions_step_at.store(0, Ordering::Relaxed);
+                self.versions_bytes_raised_max.store(0, Ordering::Relaxed);
                 return;
             }
             if dropped > 0 {
@@ -56,7 +57,8 @@ impl Engine {
                 thread::park_timeout(VERSIONS_POLL);
             } else if !self.snapshots.revoke_oldest(self.log.visible_lsn()) {
                 let step = self.versions_bytes_max / VERSIONS_STEP;
-                self.versions_step_at.store(self.versions.bytes() + step, Ordering::Relaxed);
+                let raised_max = self.versions.bytes() + step;
+                self.versions_bytes_raised_max.store(raised_max, Ordering::Relaxed);
                 return;
             }
         }

@@ -26,8 +26,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use seawall_wal::control::{Control, EPOCHS_LONG, EpochEntry, Shutdown};
-use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
+use seawall_wal::control::{Control, EPOCHS_SHORTEN_AT, EpochEntry, Shutdown};
+use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode};
 use seawall_wal::log::{Log, LogOptions, Segments};
 use seawall_wal::{DatabaseId, Error, Result, TreeId};
 
@@ -76,10 +76,7 @@ struct Opening<'o> {
 /// Opens the database in `dir` as `options` say.
 pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
     options.validate()?;
-    let disk = match &options.disk_injected {
-        Some(disk) => Arc::clone(disk),
-        None => select(options.disk).map_err(|error| Error::io(dir, error))?,
-    };
+    let disk = options.select_disk(dir)?;
     let opening = Opening { options, disk, layout: Layout::new(dir), started: Instant::now() };
     let disk = &*opening.disk;
     let layout = &opening.layout;
@@ -94,7 +91,8 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
         // An empty one may be what a creation left that was killed before it had synced any name.
         Place::Missing | Place::Empty => create_dir(disk, dir)?,
     }
-    let lock = take_lock(disk, dir, options.read_only)?;
+    let mode = if options.read_only { OpenMode::ReadOnly } else { OpenMode::ReadWrite };
+    let lock = take_lock(disk, dir, mode)?;
     // Somebody else may have created it between the look and the lock.
     layout.look(disk)?;
     match Control::open(disk, dir, options.read_only)? {
@@ -233,7 +231,7 @@ impl Opened {
     /// alone: every page is clean, and what is to be undone stands in undo files. However often
     /// openings are cut, by that the history stays bounded (R2).
     fn shorten_history(&self) -> Result<()> {
-        if self.checkpointer.control().state().epochs.len() < EPOCHS_LONG {
+        if self.checkpointer.control().state().epochs.len() < EPOCHS_SHORTEN_AT {
             return Ok(());
         }
         self.clean_all()?;

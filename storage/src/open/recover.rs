@@ -10,7 +10,6 @@ use seawall_wal::disk::{AlignedBuf, DirectoryLock, OpenMode};
 use seawall_wal::log::{
     LogEnd, LogFiles, RecordReader, Segments, rewrite_tail, write_lost_headers,
 };
-use seawall_wal::record::record_bytes_max;
 use seawall_wal::{Error, PageId, Result, TreeId};
 
 use super::create::FIRST_TREE;
@@ -143,14 +142,11 @@ impl Opening<'_> {
     /// Steps 1 and 2.
     pub(super) fn plan(&self, state: &ControlState, sizing: &Sizing) -> Result<Plan> {
         let database = state.identity.database;
-        let record_max = record_bytes_max(sizing.page_bytes);
-        let disk = Arc::clone(&self.disk);
-        let files = LogFiles::open(disk, &self.layout.wal, database, &state.epochs, record_max)?;
-        state.master.iter().for_each(|master| files.know(master));
+        let files = LogFiles::of(Arc::clone(&self.disk), &self.layout.wal, state)?;
         let slots = self.doublewrite(database, sizing).scan()?;
         let end = find_log_end(&files, state, &slots)?;
         let master = state.master.as_ref();
-        let analysis = analyse(&files, &self.layout.wal, master, FIRST_TREE, end.end_lsn)?;
+        let analysis = analyse(&files, master, FIRST_TREE, end.end_lsn)?;
         Ok(Plan { files, end, slots, analysis })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::control::Control;
-use seawall_wal::disk::{AlignedBuf, OpenMode, select};
+use seawall_wal::disk::{AlignedBuf, OpenMode};
 use seawall_wal::{Error, PageId, Result};
 
 use super::{Layout, Opening};
@@ -22,10 +22,7 @@ pub(crate) type Pages = Vec<(PageId, Vec<u8>)>;
 
 /// Redoes the log in `dir` on the pages there, all of which must fit the cache that `options` ask for.
 pub(crate) fn replay(options: &Options, dir: &Path) -> Result<Pages> {
-    let disk = match &options.disk_injected {
-        Some(disk) => Arc::clone(disk),
-        None => select(options.disk).map_err(|error| Error::io(dir, error))?,
-    };
+    let disk = options.select_disk(dir)?;
     let opening = Opening { options, disk, layout: Layout::new(dir), started: Instant::now() };
     let Some(control) = Control::open(&*opening.disk, dir, true)? else {
         return Err(Error::NotFound { what: format!("a database in {}", dir.display()) });

@@ -2,8 +2,8 @@
 //!
 //! A plain buffer is [`PageBuf`]; the buffer pool has the other implementation, whose bytes are
 //! atomic words, so nobody ever gets a `&mut [u8]` to a resident page. Reads of numbers are clamped:
-//! beyond the end they give 0, so that a view over bytes that an optimistic reader copied in the
-//! middle of a change gives a wrong answer, which that reader throws away, and never a panic.
+//! beyond the end they give 0, so that a view over bytes that were not verified gives a wrong answer
+//! and never a panic. (A reader without a latch takes no view: it loads words by [`PageLoad`].)
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -38,20 +38,7 @@ pub trait PageLoad {
     }
 
     /// Appends `length` bytes from `offset` on to `out`, or as many as the page has.
-    #[inline]
-    fn append_to(&self, offset: usize, length: usize, out: &mut Vec<u8>) {
-        let length = length.min(self.page_bytes().saturating_sub(offset));
-        out.reserve(length);
-        let mut at = offset;
-        let end = offset + length;
-        while end - at >= WORD {
-            out.extend_from_slice(&self.load_u64(at).to_le_bytes());
-            at += WORD;
-        }
-        if at < end {
-            out.extend_from_slice(&self.load_u64(at).to_le_bytes()[..end - at]);
-        }
-    }
+    fn append_to(&self, offset: usize, length: usize, out: &mut Vec<u8>);
 
     /// Compares `length` bytes from `offset` on with `key`, as slices compare.
     #[inline]

@@ -80,7 +80,7 @@ const _: () = assert!(FLAGS == 56 && KEY_HINTS == 64 && STORED_LEN == 80 && HEAD
 
 pub(super) const FLAG_HIGH_FENCE: u8 = 1;
 
-/// Every page of a node is within reach of this many levels.
+/// Most levels above the leaves: no tree of 2^64 pages has more.
 pub(super) const LEVEL_MAX: u8 = 64;
 
 /// What a page is for.

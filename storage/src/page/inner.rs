@@ -54,7 +54,8 @@ pub struct InnerView<'a> {
 }
 
 impl<'a> InnerView<'a> {
-    /// Looks at an inner node; the caller has checked the kind, or throws the answers away.
+    /// Looks at an inner node. The caller has checked the kind: of other bytes the answers mean nothing, but
+    /// none panics.
     #[inline]
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
@@ -175,12 +176,6 @@ impl<'a> InnerView<'a> {
     #[must_use]
     pub fn high_fence(self) -> Option<Key<'a>> {
         self.node.high_fence()
-    }
-
-    /// The next node on this level, [`PageId::NONE`] behind the last.
-    #[must_use]
-    pub fn right_sibling(self) -> PageId {
-        self.node.right_sibling()
     }
 
     /// Whether `key` belongs below this node: low fence <= key < high fence.

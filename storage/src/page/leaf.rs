@@ -31,12 +31,39 @@ pub(super) const TAIL_HEAD_BYTES: usize = CELL_FLAGS + 1;
 /// Bytes of a stamp.
 pub const STAMP_BYTES: usize = 16;
 
-const _: () = assert!(TAIL_HEAD_BYTES == 3);
+/// Place in a stamp of its undo LSN, behind the transaction's id.
+const STAMP_UNDO_LSN: usize = 8;
 
-pub(super) const GHOST: u8 = 1;
-pub(super) const OVERFLOW: u8 = 2;
-pub(super) const STAMPED: u8 = 4;
+const _: () = assert!(TAIL_HEAD_BYTES == 3 && STAMP_UNDO_LSN + 8 == STAMP_BYTES);
+
+const GHOST: u8 = 1;
+const OVERFLOW: u8 = 2;
+const STAMPED: u8 = 4;
 const CAPACITY: u8 = 8;
+
+/// Where the parts of a cell's tail are, by the table above.
+pub(super) struct Tail {
+    pub(super) is_ghost: bool,
+    pub(super) is_overflow: bool,
+    /// The transaction's id, and the undo LSN.
+    pub(super) stamp: Option<[usize; 2]>,
+    pub(super) value: Range<usize>,
+}
+
+impl Tail {
+    /// Of the tail that begins at `start` with these flags and this length of the value.
+    #[inline]
+    pub(super) const fn at(start: usize, flags: u8, value_len: usize) -> Self {
+        let stamp = start + TAIL_HEAD_BYTES;
+        let value = stamp + stamp_len(flags);
+        Self {
+            is_ghost: flags & GHOST != 0,
+            is_overflow: flags & OVERFLOW != 0,
+            stamp: if flags & STAMPED == 0 { None } else { Some([stamp, stamp + STAMP_UNDO_LSN]) },
+            value: value..value + value_len,
+        }
+    }
+}
 
 /// The first byte of a longer capacity has this bit.
 const CAPACITY_LONG: u8 = 0x80;
@@ -94,7 +121,8 @@ pub struct LeafView<'a> {
 }
 
 impl<'a> LeafView<'a> {
-    /// Looks at a leaf; the caller has checked the kind, or throws the answers away.
+    /// Looks at a leaf. The caller has checked the kind: of other bytes the answers mean nothing, but
+    /// none panics.
     #[inline]
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
@@ -163,14 +191,10 @@ impl<'a> LeafView<'a> {
         slots.iter().filter_map(move |slot| {
             let slot = Slot::decode(slot);
             let tail = slot.offset + slot.suffix_len;
-            let flags = u8_at(bytes, tail + CELL_FLAGS);
-            if flags & GHOST != 0 {
-                return None;
-            }
-            let start = tail + TAIL_HEAD_BYTES + stamp_len(flags);
-            let value = start..start + short_at(bytes, tail + VALUE_LEN);
             let suffix = slice_at(bytes, slot.offset..tail);
-            Some((Key { prefix, suffix }, value, flags & OVERFLOW != 0))
+            let tail =
+                Tail::at(tail, u8_at(bytes, tail + CELL_FLAGS), short_at(bytes, tail + VALUE_LEN));
+            (!tail.is_ghost).then_some((Key { prefix, suffix }, tail.value, tail.is_overflow))
         })
     }
 
@@ -231,7 +255,7 @@ impl<'a> LeafView<'a> {
 }
 
 /// Bytes of the stamp of a cell with these flags.
-pub(super) const fn stamp_len(flags: u8) -> usize {
+const fn stamp_len(flags: u8) -> usize {
     if flags & STAMPED == 0 { 0 } else { STAMP_BYTES }
 }
 
@@ -269,18 +293,17 @@ pub(super) fn tail_len(bytes: &[u8], start: usize) -> Option<usize> {
 #[inline]
 fn decode_tail(bytes: &[u8], start: usize) -> Cell<'_> {
     let flags = u8_at(bytes, start + CELL_FLAGS);
-    let stamp_start = start + TAIL_HEAD_BYTES;
-    let value_start = stamp_start + stamp_len(flags);
-    let value_end = value_start + short_at(bytes, start + VALUE_LEN);
+    let tail = Tail::at(start, flags, short_at(bytes, start + VALUE_LEN));
+    let end = tail.value.end;
     Cell {
-        is_ghost: flags & GHOST != 0,
-        is_overflow: flags & OVERFLOW != 0,
-        stamp: (flags & STAMPED != 0).then(|| Stamp {
-            txn: TxnId::new(u64_at(bytes, stamp_start)),
-            undo_lsn: Lsn::new(u64_at(bytes, stamp_start + 8)),
+        is_ghost: tail.is_ghost,
+        is_overflow: tail.is_overflow,
+        stamp: tail.stamp.map(|[txn, undo_lsn]| Stamp {
+            txn: TxnId::new(u64_at(bytes, txn)),
+            undo_lsn: Lsn::new(u64_at(bytes, undo_lsn)),
         }),
-        capacity_bytes: if flags & CAPACITY == 0 { 0 } else { decode_capacity(bytes, value_end).0 },
-        value: slice_at(bytes, value_start..value_end),
+        capacity_bytes: if flags & CAPACITY == 0 { 0 } else { decode_capacity(bytes, end).0 },
+        value: slice_at(bytes, tail.value),
     }
 }
 
@@ -305,7 +328,7 @@ impl<'a> EncodedTail<'a> {
         head[..CELL_FLAGS].copy_from_slice(&super::bytes::short(cell.value.len()));
         head[CELL_FLAGS] = flags;
         if let Some(stamp) = cell.stamp {
-            let (txn, lsn) = head[TAIL_HEAD_BYTES..].split_at_mut(8);
+            let (txn, lsn) = head[TAIL_HEAD_BYTES..].split_at_mut(STAMP_UNDO_LSN);
             txn.copy_from_slice(&stamp.txn.get().to_le_bytes());
             lsn.copy_from_slice(&stamp.undo_lsn.get().to_le_bytes());
         }

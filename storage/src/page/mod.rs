@@ -51,7 +51,7 @@
 //!   pages of equal content answer alike, whatever happened to them before. Hence redo, which works
 //!   by key, never fails where the original succeeded, even on a page laid out anew in between.
 //! * A cell's *footprint* (stamp, value, kept capacity) is never smaller than that of a content its
-//!   writer may have to roll back to, if he keeps [`kept_capacity_bytes`]; so rollback fits in place,
+//!   writer may have to roll back to, if it keeps [`kept_capacity_bytes`]; so rollback fits in place,
 //!   also after splits and merges, which move footprints whole (invariant T2). Only `Settle` and
 //!   `Remove` make it smaller.
 //! * A split always succeeds, for any keys and any fences: the proof is in the file `split`.

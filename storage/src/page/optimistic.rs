@@ -15,7 +15,7 @@ use super::bytes::PageLoad;
 use super::header::{
     HEADER_BYTES, KIND, LOW_LEN, NodeLabel, PAGE_LSN, PREFIX_LEN, PageKind, SLOT_COUNT, TREE_ID,
 };
-use super::leaf::{CELL_FLAGS, GHOST, OVERFLOW, STAMPED, TAIL_HEAD_BYTES, VALUE_LEN, stamp_len};
+use super::leaf::{CELL_FLAGS, Tail, VALUE_LEN};
 use super::node::{SLOT_BYTES, Slot};
 use super::search::{Slots, search};
 
@@ -100,18 +100,13 @@ impl<'p, P: PageLoad> OptimisticNode<'p, P> {
         let slot = self.slot(self.find(0, key).ok()?);
         let start = slot.offset + slot.suffix_len;
         let flags = self.page.load_u8(start + CELL_FLAGS);
-        let stamp_start = start + TAIL_HEAD_BYTES;
-        let value_start = stamp_start + stamp_len(flags);
-        let value_len = usize::from(self.page.load_u16(start + VALUE_LEN));
-        Some(OptimisticCell {
-            is_ghost: flags & GHOST != 0,
-            is_overflow: flags & OVERFLOW != 0,
-            stamp: (flags & STAMPED != 0).then(|| Stamp {
-                txn: TxnId::new(self.page.load_u64(stamp_start)),
-                undo_lsn: Lsn::new(self.page.load_u64(stamp_start + 8)),
-            }),
-            value: value_start..value_start + value_len,
-        })
+        let Tail { is_ghost, is_overflow, stamp, value } =
+            Tail::at(start, flags, self.short(start + VALUE_LEN));
+        let stamp = stamp.map(|[txn, undo_lsn]| Stamp {
+            txn: TxnId::new(self.page.load_u64(txn)),
+            undo_lsn: Lsn::new(self.page.load_u64(undo_lsn)),
+        });
+        Some(OptimisticCell { is_ghost, is_overflow, stamp, value })
     }
 
     /// Appends the value of a cell to `out`.
@@ -195,6 +190,11 @@ impl PageLoad for super::PageBuf {
         let count = rest.len().min(word.len());
         word[..count].copy_from_slice(&rest[..count]);
         u64::from_le_bytes(word)
+    }
+
+    fn append_to(&self, offset: usize, length: usize, out: &mut Vec<u8>) {
+        let rest = super::PageRead::bytes(self).get(offset..).unwrap_or_default();
+        out.extend_from_slice(&rest[..length.min(rest.len())]);
     }
 }
 

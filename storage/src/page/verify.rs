@@ -141,8 +141,9 @@ pub(super) fn expect_zero(bytes: &[u8], start: usize, end: usize) -> Result<(), 
     }
 }
 
-/// Bits for the bytes of the largest page.
-type Covered = [u64; 32768 / 64];
+/// Words of bits for the bytes of the largest page.
+const COVERED_WORDS: usize = PAGE_BYTES[PAGE_BYTES.len() - 1] / 64;
+type Covered = [u64; COVERED_WORDS];
 
 fn verify_node(node: NodeView<'_>) -> Result<(), DecodeError> {
     verify_level(node)?;
@@ -170,7 +171,7 @@ fn verify_cells(node: NodeView<'_>) -> Result<(), DecodeError> {
         len_max: cell_bytes_max(node.bytes().len()) - SLOT_BYTES - node.prefix_len(),
     };
     let mut used = node.garbage();
-    let mut covered: Covered = [0; 512];
+    let mut covered: Covered = [0; COVERED_WORDS];
     for (index, slot) in node.slots().iter().enumerate() {
         let slot = Slot::decode(slot);
         let len = bounds.verify(node, index, slot)?;

@@ -55,8 +55,8 @@ pub struct Arena {
     is_huge_advised: bool,
 }
 
-/// What the arena keeps beside the bytes of a frame; a cache line of its own. Who reads without pin
-/// and latch finds all that he asks in it, and writes nothing there once the page is in demand.
+/// What the arena keeps beside the bytes of a frame; a cache line of its own. A reader without
+/// pin and latch finds all that it asks in it, and writes nothing there once the page is in demand.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Header {
@@ -176,7 +176,7 @@ impl Arena {
         let version = header.latch.version()?;
         let is_there =
             header.page.load(Ordering::Relaxed) == page.get() || is_planted(Bug::TrustHint);
-        is_there.then(|| OptimisticPage { header, words: self.words(frame), frame, version })
+        is_there.then(|| OptimisticPage { header, words: self.words(frame), version })
     }
 
     #[inline]
@@ -393,7 +393,6 @@ impl Drop for ExclusiveBytes<'_> {
 pub struct OptimisticPage<'a> {
     header: &'a Header,
     words: &'a [Word],
-    frame: FrameIndex,
     version: Version,
 }
 
@@ -403,12 +402,6 @@ impl OptimisticPage<'_> {
     #[must_use]
     pub fn validate(&self) -> bool {
         self.header.latch.validate(self.version)
-    }
-
-    /// The frame, as a hint for the next visit.
-    #[must_use]
-    pub const fn frame(&self) -> FrameIndex {
-        self.frame
     }
 
     /// The word at an index; 0 behind the page.

@@ -19,7 +19,7 @@
 //! * A page with an entry, in any state, stays in its frame. So there are never more entries than
 //!   frames, and the table allocates its slots once.
 //!
-//! Who holds a page's exclusive latch from `enter` to `touched` keeps its entry from going:
+//! Whoever holds a page's exclusive latch from `enter` to `touched` keeps its entry from going:
 //! `complete` is told a `page_lsn` only by one who holds the latch shared.
 //!
 //! The shard locks are short mutexes, ranked below latches and below the page table's shards.
@@ -258,7 +258,7 @@ impl DirtyTable {
             return Completion::Clean;
         }
         // The sync made the image durable, so the disk lacks nothing up to its page_lsn. The image
-        // is older than the entry where whoever entered it gave up before he had a record.
+        // is older than the entry where whoever entered it gave up before there was a record.
         entry.rec_lsn = entry.rec_lsn.max(entry.image_lsn);
         entry.state = State::Dirty;
         entry.is_recreated &= is_planted(Bug::KeepDoublewriteExemption);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use seawall_wal::{Lsn, PageId};
 
 use super::Pool;
-use super::arena::{ExclusiveBytes, FrameIndex, OptimisticPage, SharedBytes};
+use super::arena::{ExclusiveBytes, FrameIndex, SharedBytes};
 
 use crate::page::{PageRead, PageView, PageWrite};
 
@@ -31,9 +31,8 @@ impl<'p> Pin<'p> {
         self.page
     }
 
-    /// The frame, as a hint for [`Pool::optimistic_hinted`] and [`Pool::pin_hinted`].
-    #[must_use]
-    pub const fn frame(&self) -> FrameIndex {
+    /// The frame, as a hint.
+    pub(super) const fn frame(&self) -> FrameIndex {
         self.frame
     }
 
@@ -59,13 +58,6 @@ impl<'p> Pin<'p> {
         ExclusivePage { bytes: self.pool.arena.exclusive(self.frame), page: self.page, _pin: None }
     }
 
-    /// Latches the page for changing if that needs no wait.
-    #[must_use]
-    pub fn try_exclusive(&self) -> Option<ExclusivePage<'_>> {
-        let bytes = self.pool.arena.try_exclusive(self.frame)?;
-        Some(ExclusivePage { bytes, page: self.page, _pin: None })
-    }
-
     /// Latches the page for reading; the guard keeps the pin.
     #[must_use]
     pub fn into_shared(self) -> SharedPage<'p> {
@@ -78,12 +70,6 @@ impl<'p> Pin<'p> {
     pub fn into_exclusive(self) -> ExclusivePage<'p> {
         let (bytes, page) = (self.pool.arena.exclusive(self.frame), self.page);
         ExclusivePage { bytes, page, _pin: Some(self) }
-    }
-
-    /// Begins a read without the latch; `None` while somebody changes the page.
-    #[must_use]
-    pub fn optimistic(&self) -> Option<OptimisticPage<'_>> {
-        self.pool.arena.optimistic(self.frame, self.page)
     }
 }
 

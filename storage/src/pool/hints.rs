@@ -5,9 +5,9 @@
 //! holds, under a pin, a latch or a version. So entries are stored and overwritten as they come,
 //! relaxed and without a word to anybody; one that is lost or stale costs a look into the table.
 //!
-//! The design gives each inner node hints of its own to its children. One table for all pages does
-//! the same with the same single line per step, also for roots and for pages that nobody descends
-//! to, and has nothing to move when children do.
+//! Each inner node could keep hints to its children. One table for all pages does the same with the
+//! same single line per step, also for roots and for pages that nobody descends to, and has nothing to
+//! move when children do.
 
 use seawall_wal::PageId;
 use seawall_wal::codec::{to_u64, to_usize};

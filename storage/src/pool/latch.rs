@@ -3,8 +3,8 @@
 //! | bits | meaning |
 //! |---|---|
 //! | 0 | held exclusively |
-//! | 1 | somebody is parked; whoever frees the latch wakes him |
-//! | 2 | a writer is parked; readers who come now let him go first |
+//! | 1 | somebody is parked; whoever frees the latch wakes it |
+//! | 2 | a writer is parked; readers that come now let it go first |
 //! | 3..16 | number of sharers |
 //! | 16..64 | version: grows with every exclusive release, wraps after 2^48 |
 //!
@@ -15,7 +15,7 @@
 //! that short).
 //!
 //! Fairness: a parked writer closes the latch for new sharers, so the sharers that are in drain and
-//! he, or another writer, gets it. Every exclusive release wakes all who are parked, and readers
+//! it, or another writer, gets the latch. Every exclusive release wakes all who are parked, and readers
 //! compete on equal terms again.
 //!
 //! Orderings weaker than SeqCst, with their pairings:

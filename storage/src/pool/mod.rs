@@ -39,7 +39,6 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
-use seawall_wal::codec::to_u64;
 use seawall_wal::disk::AlignedBuf;
 use seawall_wal::planted::{Bug, is_planted};
 use seawall_wal::sync::Mutex;
@@ -96,12 +95,6 @@ pub struct PoolStats {
     pub hits: u64,
     /// Pins that had to read or create it.
     pub misses: u64,
-    /// Pages in frames.
-    pub resident: u64,
-    /// Frames.
-    pub frames: u64,
-    /// Entries of the dirty table.
-    pub dirty: u64,
 }
 
 impl Pool {
@@ -169,13 +162,7 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let counts = self.table.counts();
-        PoolStats {
-            hits: counts.hits + self.hits.count(),
-            misses: counts.misses,
-            resident: to_u64(counts.resident),
-            frames: to_u64(self.frames()),
-            dirty: to_u64(self.dirty.len()),
-        }
+        PoolStats { hits: counts.hits + self.hits.count(), misses: counts.misses }
     }
 
     /// Pins a page, reading and verifying it where it is not resident. Not with a latch held (L1).
@@ -272,7 +259,7 @@ impl Pool {
     /// Reads `page` without pin or latch where a hint says it was; `None` where it is not there any
     /// more or is being changed.
     #[must_use]
-    pub fn optimistic_hinted(&self, hint: FrameIndex, page: PageId) -> Option<OptimisticPage<'_>> {
+    fn optimistic_hinted(&self, hint: FrameIndex, page: PageId) -> Option<OptimisticPage<'_>> {
         let found = self.arena.optimistic(hint, page)?;
         self.state(hint).warm();
         Some(found)
@@ -280,13 +267,13 @@ impl Pool {
 
     /// Where a resident page is, as a hint for [`Self::optimistic_hinted`].
     #[must_use]
-    pub fn hint(&self, page: PageId) -> Option<FrameIndex> {
+    fn hint(&self, page: PageId) -> Option<FrameIndex> {
         self.table.find(page, |frame| frame)
     }
 
     /// Pins `page` by a hint, without the page table; `None` where it is not there any more.
     #[must_use]
-    pub fn pin_hinted(&self, hint: FrameIndex, page: PageId) -> Option<Pin<'_>> {
+    fn pin_hinted(&self, hint: FrameIndex, page: PageId) -> Option<Pin<'_>> {
         // A look first: a pin of a frame that has another page would write its line in vain.
         if !self.is_in(hint, page) || !self.state(hint).try_pin() {
             return None;

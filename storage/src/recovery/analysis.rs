@@ -6,14 +6,13 @@
 //! transactions ran (the checkpoint is fuzzy).
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
-use seawall_wal::codec::{DecodeError, to_u64};
+use seawall_wal::codec::DecodeError;
 use seawall_wal::control::MasterRecord;
-use seawall_wal::log::{LogFiles, LogRecord, RecordReader};
+use seawall_wal::log::{LogFiles, LogRecord, RecordPlace, RecordReader};
 use seawall_wal::record::{
-    self, Body, CheckpointEnd, CommitInfo, Extent, Op, PageRef, Record, TreeDelta,
+    Body, CheckpointEnd, CommitInfo, Extent, Op, PageRef, Record, TreeDelta,
 };
 use seawall_wal::{Error, Lsn, PageId, Result, TreeId, TxnId};
 
@@ -56,7 +55,6 @@ pub(crate) struct Analysis {
 /// Reads the log from the last checkpoint, or from its beginning, up to `end_lsn`.
 pub(crate) fn analyse(
     files: &Arc<LogFiles>,
-    dir: &Path,
     master: Option<&MasterRecord>,
     first_tree: TreeId,
     end_lsn: Lsn,
@@ -64,7 +62,7 @@ pub(crate) fn analyse(
     let mut analysis = Analysis { end_lsn, next_tree: first_tree, ..Analysis::default() };
     let begin_lsn = match master {
         Some(master) => {
-            analysis.take_checkpoint(files, dir, master)?;
+            analysis.take_checkpoint(files, master)?;
             analysis.redo_lsn = master.redo_lsn;
             master.begin_lsn
         }
@@ -76,14 +74,14 @@ pub(crate) fn analyse(
     let mut reader = files.reader(analysis.redo_lsn, None, Some(end_lsn))?;
     let mut parts = RecordReader::new(Arc::clone(files));
     while let Some(found) = reader.next_record()? {
-        let damaged = |error: DecodeError| damaged(dir, found.lsn, error);
-        let body = record::body_bytes(&found.header, found.bytes).map_err(damaged)?;
-        let record = record::decode(&found.header, &body).map_err(damaged)?;
+        let damaged = |error| files.damaged_record(found.lsn, found.frame_at, error);
+        let body = found.body().map_err(damaged)?;
+        let record = found.decode(&body).map_err(damaged)?;
         analysis.log_bytes += found.end_lsn.since(found.lsn);
         analysis.records += 1;
         analysis.note_inits(found.lsn, record.body.page_refs());
         if found.lsn >= begin_lsn {
-            analysis.note_record(&found, &record, &mut parts, dir)?;
+            analysis.note_record(&found, &record, &mut parts, files)?;
         }
     }
     Ok(analysis)
@@ -96,21 +94,16 @@ impl Analysis {
     }
 
     /// Takes over the tables of the checkpoint that the master record names.
-    fn take_checkpoint(
-        &mut self,
-        files: &Arc<LogFiles>,
-        dir: &Path,
-        master: &MasterRecord,
-    ) -> Result<()> {
+    fn take_checkpoint(&mut self, files: &Arc<LogFiles>, master: &MasterRecord) -> Result<()> {
         let mut reader =
             files.reader(master.begin_lsn, Some(master.begin_at), Some(master.end_lsn))?;
         let mut tables = Tables::default();
         let (mut chunks, mut checksum) = (0, 0);
         let mut ended = None;
         while let Some(found) = reader.next_record()? {
-            let damaged = |error: DecodeError| damaged(dir, found.lsn, error);
-            let body = record::body_bytes(&found.header, found.bytes).map_err(damaged)?;
-            match record::decode(&found.header, &body).map_err(damaged)?.body {
+            let damaged = |error| files.damaged_record(found.lsn, found.frame_at, error);
+            let body = found.body().map_err(damaged)?;
+            match found.decode(&body).map_err(damaged)?.body {
                 Body::CheckpointChunk(chunk) => {
                     chunks += 1;
                     checksum = chunk_checksum(checksum, chunk.data);
@@ -120,15 +113,19 @@ impl Analysis {
                 _ => {}
             }
         }
+        let damaged = |expected: String, found: String| {
+            let begin_at = master.begin_at;
+            Error::corrupt(&files.path(begin_at.segment), begin_at.offset, expected, found)
+        };
         let Some(end) = ended.filter(|end| end.begin_lsn == master.begin_lsn) else {
             let expected = format!("the end of the checkpoint that began at {}", master.begin_lsn);
-            return Err(Error::corrupt(dir, 0, expected, "none"));
+            return Err(damaged(expected, "none".into()));
         };
         if (end.chunks, end.chunks_checksum) != (chunks, checksum) {
             let expected =
                 format!("{} chunks with checksum {:#x}", end.chunks, end.chunks_checksum);
             let found = format!("{chunks} chunks with checksum {checksum:#x}");
-            return Err(Error::corrupt(dir, 0, expected, found));
+            return Err(damaged(expected, found));
         }
         self.take_tables(tables, &end);
         Ok(())
@@ -152,7 +149,7 @@ impl Analysis {
             }
             for op in &*page_ref.ops {
                 if let Op::Release(extent) = op {
-                    for page in pages(extent) {
+                    for page in extent.pages() {
                         self.last_inits.insert(page, lsn);
                     }
                 }
@@ -165,7 +162,7 @@ impl Analysis {
         found: &LogRecord<'_>,
         record: &Record<'_>,
         parts: &mut RecordReader,
-        dir: &Path,
+        files: &LogFiles,
     ) -> Result<()> {
         for page_ref in record.body.page_refs() {
             self.dirty.entry(page_ref.page).or_insert(found.lsn);
@@ -174,7 +171,7 @@ impl Analysis {
         match &record.body {
             Body::Commit(commit) => {
                 self.note_commit(found.end_lsn, commit);
-                self.note_parts(found.end_lsn, record.prev_lsn, commit.parts, parts, dir)?;
+                self.note_parts(found.end_lsn, record.prev_lsn, commit.parts, parts, files)?;
             }
             Body::AutoCommit { commit, .. } => self.note_commit(found.end_lsn, commit),
             Body::Free { refs, .. } => self.note_freed(refs),
@@ -216,16 +213,19 @@ impl Analysis {
         mut lsn: Lsn,
         parts: u64,
         reader: &mut RecordReader,
-        dir: &Path,
+        files: &LogFiles,
     ) -> Result<()> {
         for _ in 0..parts {
             let read = reader.read_record(lsn, None)?;
-            let damaged = |error: DecodeError| damaged(dir, lsn, error);
+            let RecordPlace::Log(frame_at) = read.place else {
+                unreachable!("it was read from the files of the log");
+            };
+            let damaged = |error| files.damaged_record(lsn, frame_at, error);
             let body = read.body().map_err(damaged)?;
-            let record = record::decode(&read.header, &body).map_err(damaged)?;
+            let record = read.decode(&body).map_err(damaged)?;
             let Body::CommitPart { deltas, freed } = &record.body else {
                 let found = format!("a record of kind {:?}", record.body.kind());
-                return Err(Error::corrupt(dir, 0, format!("a commit part at {lsn}"), found));
+                return Err(damaged(DecodeError::new(0, "a part of a commit", found)));
             };
             self.note_deltas(deltas);
             self.note_pending(commit_lsn, freed);
@@ -269,13 +269,4 @@ pub(crate) fn note_transaction(
         }
         _ => {}
     }
-}
-
-fn pages(extent: &Extent) -> impl Iterator<Item = PageId> + use<> {
-    (extent.first.get()..extent.first.get() + extent.count).map(PageId::new)
-}
-
-fn damaged(dir: &Path, lsn: Lsn, error: DecodeError) -> Error {
-    let expected = format!("{} in the record at {lsn}", error.expected);
-    Error::corrupt(dir, to_u64(error.offset), expected, error.found)
 }

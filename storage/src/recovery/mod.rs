@@ -36,20 +36,15 @@ pub struct Loser {
 pub struct Outlook(Analysis);
 
 impl Outlook {
-    /// Takes stock as recovery does: of the last checkpoint's tables and the log in `dir` up to `end_lsn`.
-    /// Changes nothing.
+    /// Takes stock as recovery does: of the last checkpoint's tables and the log up to `end_lsn`. Changes
+    /// nothing.
     ///
     /// # Errors
     /// [`Error::Corrupt`]; those of reading.
-    pub fn make(
-        files: &Arc<LogFiles>,
-        dir: &Path,
-        state: &ControlState,
-        end_lsn: Lsn,
-    ) -> Result<Self> {
+    pub fn make(files: &Arc<LogFiles>, state: &ControlState, end_lsn: Lsn) -> Result<Self> {
         // What the next tree's id is does not matter here.
         let first_tree = TreeId::CATALOGUE;
-        analyse(files, dir, state.master.as_ref(), first_tree, end_lsn).map(Self)
+        analyse(files, state.master.as_ref(), first_tree, end_lsn).map(Self)
     }
 
     /// The transactions that would be undone.

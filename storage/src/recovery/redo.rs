@@ -13,7 +13,8 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use seawall_wal::codec::{to_u64, to_usize};
-use seawall_wal::log::{LogFiles, LogReader};
+use seawall_wal::control::LogPosition;
+use seawall_wal::log::{LogFiles, LogReader, LogRecord};
 use seawall_wal::record::{self, Header, Op, PageRef};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
@@ -70,7 +71,7 @@ pub(crate) fn redo(
     mut progress: impl FnMut(u64),
 ) -> Result<Redone> {
     let workers = workers.min(pool.frames() / FRAMES_PER_WORKER).max(1);
-    let redo = Redo { analysis, pool, workers };
+    let redo = Redo { files, analysis, pool, workers };
     let mut work = Work::default();
     let mut done = 0;
     let mut reader = files.reader(analysis.redo_lsn, None, Some(analysis.end_lsn))?;
@@ -96,12 +97,15 @@ pub(crate) fn redo(
 struct Entry {
     start: Lsn,
     end: Lsn,
+    /// The frame of the log that holds it.
+    frame_at: LogPosition,
     header: Header,
     body: Vec<u8>,
 }
 
 /// What all batches have in common.
 struct Redo<'r> {
+    files: &'r LogFiles,
     analysis: &'r Analysis,
     pool: &'r Pool,
     workers: usize,
@@ -113,11 +117,11 @@ impl Redo<'_> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
             let Some(found) = reader.next_record()? else { break };
-            let body = record::body_bytes(&found.header, found.bytes)
-                .map_err(|error| error.in_file(self.pool.page_file().path(), 0))?;
-            let (start, end, header) = (found.lsn, found.end_lsn, found.header);
+            let LogRecord { lsn: start, end_lsn: end, header, frame_at, .. } = found;
+            let body = found.body();
+            let body = body.map_err(|error| self.files.damaged_record(start, frame_at, error))?;
             bytes += body.len();
-            batch.push(Entry { start, end, header, body: body.into_owned() });
+            batch.push(Entry { start, end, frame_at, header, body: body.into_owned() });
         }
         Ok(batch)
     }
@@ -126,9 +130,11 @@ impl Redo<'_> {
     fn batch(&self, batch: &[Entry]) -> Result<Work> {
         let records = batch
             .iter()
-            .map(|entry| record::decode(&entry.header, &entry.body))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| error.in_file(self.pool.page_file().path(), 0))?;
+            .map(|entry| {
+                let decoded = record::decode(&entry.header, &entry.body);
+                decoded.map_err(|e| self.files.damaged_record(entry.start, entry.frame_at, e))
+            })
+            .collect::<Result<Vec<_>>>()?;
         let mut shares: Vec<Vec<Needed<'_>>> = vec![Vec::new(); self.workers];
         for (entry, record) in batch.iter().zip(&records) {
             for page_ref in record.body.page_refs() {
@@ -295,19 +301,36 @@ fn damaged(pool: &Pool, page: &ExclusivePage<'_>, expected: String, found: Strin
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
     use std::time::Duration;
 
+    use seawall_wal::control::{EpochEntry, LogPosition};
+    use seawall_wal::disk::Disk;
+    use seawall_wal::log::{LogFiles, segment};
     use seawall_wal::record::{Cell, Header, Op, PageRef, WriteKind};
-    use seawall_wal::{Error, Lsn, PageId, TreeId, TxnId};
+    use seawall_wal::{Epoch, EpochNonce, Error, Lsn, PageId, TreeId, TxnId};
 
-    use super::{Entry, Work, redo_page};
+    use super::{Analysis, Entry, Redo, Work, redo_page};
     use crate::page::{
         LeafView, NodeSpec, PageRead, PageView, PageWrite, empty_leaf, set_page_lsn,
     };
-    use crate::writeback::rig::{PAGE_BYTES, Rig};
+    use crate::writeback::rig::{DATABASE, PAGE_BYTES, Rig};
 
     const PAGE: PageId = PageId::new(5);
     const TREE: TreeId = TreeId::new(1);
+
+    fn header_of_kind(kind: u8) -> Header {
+        Header {
+            kind,
+            is_lz4: false,
+            length: 0,
+            raw_length: 0,
+            checksum: 0,
+            txn: TxnId::NONE,
+            prev_lsn: Lsn::NONE,
+        }
+    }
 
     fn put(key: &'static [u8]) -> Op<'static> {
         let after = Cell { value: b"value", ..Cell::default() };
@@ -328,16 +351,9 @@ mod tests {
         rig.clean();
         let before = rig.pool.pin(PAGE).unwrap().shared().bytes().to_vec();
         let (start, end) = (rig.log.reserve(), rig.log.reserve());
-        let header = Header {
-            kind: 0,
-            is_lz4: false,
-            length: 0,
-            raw_length: 0,
-            checksum: 0,
-            txn: TxnId::NONE,
-            prev_lsn: Lsn::NONE,
-        };
-        let entry = Entry { start, end, header, body: Vec::new() };
+        let header = header_of_kind(0);
+        let frame_at = LogPosition { segment: 1, offset: 4096 };
+        let entry = Entry { start, end, frame_at, header, body: Vec::new() };
         let no_such_key = Op::Remove { tree: TREE, key: b"no such key" };
         let ops = vec![put(b"first"), no_such_key];
         let page_prev_lsn = PageView::new(&before).page_lsn();
@@ -350,6 +366,35 @@ mod tests {
         let page = pin.shared();
         assert_eq!(LeafView::new(page.bytes()).count(), 0);
         assert_eq!(page.bytes()[4..], before[4..], "all but the checksum");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_decoded_is_damage_of_its_segment_at_its_frame() {
+        let rig = Rig::new(8, 16, 4);
+        let dir = Path::new("/wal");
+        rig.disk.create_dir(dir).unwrap();
+        let epoch = EpochEntry {
+            epoch: Epoch::new(1),
+            nonce: EpochNonce::new(1),
+            start_lsn: Lsn::new(8),
+            continues_from_lsn: Lsn::NONE,
+            segment: 1,
+            offset: 4096,
+        };
+        let files =
+            LogFiles::open(Arc::new(rig.disk.clone()), dir, DATABASE, &[epoch], 4096).unwrap();
+        let analysis = Analysis::default();
+        let redo = Redo { files: &files, analysis: &analysis, pool: &rig.pool, workers: 1 };
+        let (start, end) = (Lsn::new(800), Lsn::new(900));
+        let frame_at = LogPosition { segment: 7, offset: 12_288 };
+        let entry = Entry { start, end, frame_at, header: header_of_kind(0), body: Vec::new() };
+        match redo.batch(&[entry]) {
+            Err(Error::Corrupt { file, offset, expected, .. }) => {
+                assert_eq!((file, offset), (segment::path(dir, 7), 12_288));
+                assert!(expected.contains(&format!("in the record at {start}")), "{expected}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -4,10 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use seawall_wal::Error;
 use seawall_wal::codec::to_u64;
-use seawall_wal::control::{Control, ControlState, EPOCHS_LONG, EPOCHS_MAX, Shutdown};
+use seawall_wal::control::{
+    Control, ControlState, EPOCHS_MAX, EPOCHS_SHORTEN_AT, MasterRecord, Shutdown,
+};
 use seawall_wal::disk::sim::{CrashPlan, Fault, FaultEffect, OperationKind, SimDisk, SimOperation};
-use seawall_wal::log::segment;
+use seawall_wal::log::frame::FrameHeader;
+use seawall_wal::log::{CreditRequest, Purpose, segment};
+use seawall_wal::record::{Body, CheckpointChunk};
 
+use crate::engine::{Appended, Chain, Engine};
 use crate::page::{PageBuf, PageKind, PageRead, PageView, seal, set_page_lsn, verify};
 use crate::writeback::cleaner::CleanerTarget;
 use crate::{Database, Durability, Event, Lsn, Options, RecoveryPhase, Result, Tree};
@@ -170,12 +175,56 @@ fn a_database_that_is_killed_after_each_of_a_thousand_openings_opens() {
         let mut transaction = database.begin().unwrap();
         transaction.insert(&tree, "never committed", round.to_be_bytes()).unwrap();
         tree.insert((round % 7).to_be_bytes(), round.to_be_bytes()).unwrap();
-        assert!(state(&disk).epochs.len() <= EPOCHS_LONG, "round {round}");
+        assert!(state(&disk).epochs.len() <= EPOCHS_SHORTEN_AT, "round {round}");
         disk = disk.fork();
     }
     let database = open(&disk).unwrap();
     assert_eq!(database.tree("t").unwrap().len().unwrap(), 7);
     assert_eq!(database.verify(|_| {}).unwrap().findings, [""; 0]);
+}
+
+fn append(engine: &Engine, body: &Body<'_>) -> Appended {
+    let purpose = Purpose::Reserve;
+    let request = CreditRequest { payload_bytes: 1000, is_sync_commit: false, purpose };
+    let mut credit = engine.credit(&request).unwrap();
+    let mut appender = engine.appenders.acquire();
+    engine.append(&mut appender, &mut credit, Chain::NONE, body, &mut [], |_| {})
+}
+
+#[test]
+fn a_record_that_analysis_cannot_read_is_damage_of_its_segment_at_its_frame() {
+    let disk = SimDisk::new();
+    let database = open(&disk).unwrap();
+    fill(&database);
+    let engine = &database.shared_core().engine;
+    let begin_lsn = append(engine, &Body::CheckpointBegin).start;
+    let chunk = CheckpointChunk { section: u8::MAX, index: 0, data: b"of no table" };
+    let chunk = append(engine, &Body::CheckpointChunk(chunk));
+    database.sync().unwrap();
+    let killed = disk.fork();
+    let begin_at = engine.log.locate(begin_lsn).unwrap();
+    let master = MasterRecord {
+        begin_lsn,
+        end_lsn: chunk.end,
+        redo_lsn: begin_lsn,
+        undo_lsn: Lsn::NONE,
+        begin_at,
+        start_at: begin_at,
+    };
+    let control = Control::open(&killed, Path::new("/db"), false).unwrap().unwrap();
+    control.update(|state| state.master = Some(master)).unwrap();
+    drop(control);
+    match open(&killed) {
+        Err(Error::Corrupt { file, offset, expected, .. }) => {
+            assert_eq!(file, segment::path(Path::new("/db/wal"), begin_at.segment));
+            let bytes = killed.read_file(&file).unwrap();
+            let frame = &bytes[usize::try_from(offset).unwrap()..];
+            let (frame, _) = FrameHeader::decode_any(frame).unwrap();
+            assert!((frame.frame_lsn..frame.end_lsn()).contains(&chunk.start), "{offset}");
+            assert!(expected.contains(&format!("in the record at {}", chunk.start)), "{expected}");
+        }
+        other => panic!("a table that is none was taken for {other:?}"),
+    }
 }
 
 #[test]
@@ -236,7 +285,7 @@ fn recovery_that_is_cut_a_thousand_times_in_undo_comes_to_its_end() {
     let mut disk = disk.fork();
     for round in 0..OPENINGS {
         disk = cut_in_undo(&disk).unwrap_or_else(|error| panic!("round {round}: {error}"));
-        assert!(state(&disk).epochs.len() <= EPOCHS_LONG + 1, "round {round}");
+        assert!(state(&disk).epochs.len() <= EPOCHS_SHORTEN_AT + 1, "round {round}");
     }
     let database = open(&disk).unwrap();
     let tree = database.tree("t").unwrap();

@@ -34,7 +34,7 @@ use std::time::Instant;
 
 use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::control::{ControlState, MasterRecord, Shutdown};
-use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
+use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode};
 use seawall_wal::log::{LogFiles, Survivors};
 use seawall_wal::record::{Cell, record_bytes_max};
 use seawall_wal::{Error, Lsn, Result, TreeId};
@@ -67,10 +67,7 @@ use crate::{Durability, Options, Tree};
 /// `target` holds anything, or lies in `dir`; those of writing the new database, which is incomplete then.
 pub fn salvage(options: &Options, dir: &Path, target: &Path) -> Result<SalvageReport> {
     let started = Instant::now();
-    let disk = match &options.disk_injected {
-        Some(disk) => Arc::clone(disk),
-        None => select(options.disk).map_err(|error| Error::io(dir, error))?,
-    };
+    let disk = options.select_disk(dir)?;
     refuse_target(&*disk, dir, target)?;
     let _lock = lock(&*disk, dir)?;
     let mut damage = Sentences::default();
@@ -122,7 +119,7 @@ fn is_inside(path: &Path, dir: &Path) -> bool {
 
 /// Keeps everybody else out; where neither lock nor `control` is there, nobody can be in.
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn DirectoryLock>>> {
-    match take_lock(disk, dir, true) {
+    match take_lock(disk, dir, OpenMode::ReadOnly) {
         Ok(lock) => Ok(Some(lock)),
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -169,7 +166,7 @@ impl Wreck {
         match state {
             Some(state) => {
                 let slots = slots(&*disk, dir, &state, format.page_bytes, &mut damage);
-                let log = Log::open(&disk, dir, &state, &slots, format.page_bytes);
+                let log = Log::open(&disk, dir, &state, &slots);
                 let mut reading = Reading { disk, dir, state, damage, losses };
                 match log {
                     Ok(log) => reading.log(log, &mut wreck, file, slots)?,
@@ -410,13 +407,8 @@ impl Log {
         dir: &Path,
         state: &ControlState,
         slots: &[Slot],
-        page_bytes: usize,
     ) -> Result<Self> {
-        let ControlState { identity, epochs, master, .. } = state;
-        let record_max = record_bytes_max(page_bytes);
-        let wal = dir.join(WAL_NAME);
-        let files = LogFiles::open(Arc::clone(disk), &wal, identity.database, epochs, record_max)?;
-        master.iter().for_each(|master| files.know(master));
+        let files = LogFiles::of(Arc::clone(disk), &dir.join(WAL_NAME), state)?;
         let end = find_log_end(&files, state, slots).map(|end| end.end_lsn);
         let survivors = Survivors::look(&files, end.as_ref().ok().copied());
         Ok(Self { survivors, end })

@@ -138,7 +138,7 @@ impl Pages {
 
     /// A record that ends at `end` frees these pages.
     pub(super) fn free(&mut self, extent: &Extent, end: Lsn) {
-        for page in (extent.first.get()..extent.end().get()).map(PageId::new) {
+        for page in extent.pages() {
             self.freed.insert(page, end);
         }
     }

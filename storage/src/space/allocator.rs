@@ -1,4 +1,4 @@
-//! Allocation of single pages.
+//! Allocation of pages, one by one and in runs.
 //!
 //! A page is given out in three steps: reserved in memory (so that nobody else picks it), marked in
 //! its bitmap page by the record that also initialises and links it (invariant P5), and then the

@@ -1,11 +1,13 @@
-//! Reading records of an undo file, below a mark.
+//! Reading records of an undo file, below a mark, and never what lies behind it. What is damaged below
+//! the mark is [`Error::Corrupt`] with the block's place (L2); memory is bounded by
+//! [`READER_BYTES_MAX`] (L3).
 
 use std::mem;
 use std::path::Path;
 
 use seawall_wal::codec::{DecodeError, to_u64};
 use seawall_wal::disk::{Access, Disk, OpenMode};
-use seawall_wal::log::OwnedRecord;
+use seawall_wal::log::{OwnedRecord, RecordPlace};
 use seawall_wal::record::{Header, RECORD_HEADER_BYTES};
 use seawall_wal::{DatabaseId, Error, Lsn, Result, TxnId};
 
@@ -207,7 +209,8 @@ impl SpillReader {
             return Err(self.in_stream(start, DecodeError::new(0, expected, found)));
         }
         let end = entry.lsn.advance(to_u64(header.padded_length()));
-        Ok(OwnedRecord { lsn: entry.lsn, end, header, bytes })
+        let place = RecordPlace::TxnFile(self.offset(start));
+        Ok(OwnedRecord { lsn: entry.lsn, end, header, bytes, place })
     }
 
     /// Fills `out` from the cursor on, across blocks where its entry goes on.
@@ -240,7 +243,12 @@ impl SpillReader {
 
     /// A finding at a place in the stream, whose offset in the file is exact within the block.
     fn in_stream(&self, at: Cursor, error: DecodeError) -> Error {
-        error.in_file(self.blocks.path(), offset_of(at.block) + to_u64(STREAM + at.byte))
+        error.in_file(self.blocks.path(), self.offset(at))
+    }
+
+    /// Offset in the file of a place in the stream.
+    fn offset(&self, at: Cursor) -> u64 {
+        offset_of(at.block) + to_u64(STREAM + at.byte)
     }
 
     /// Bytes of memory that it holds.

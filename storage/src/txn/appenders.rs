@@ -65,7 +65,7 @@ impl Appenders {
 
     /// Takes the one that nobody appends with: checkpoints wait for its sequence as for any other.
     /// Called before [`Appenders::acquire`], and before any latch. Were it one of the others, its
-    /// holder could wait for himself once all of them are in use.
+    /// holder could wait for itself once all of them are in use.
     pub(crate) fn fence(&self) -> AppenderGuard<'_> {
         AppenderGuard { sequence: &self.fence.sequence, encoder: self.fence.encoder.lock() }
     }

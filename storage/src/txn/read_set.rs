@@ -1,7 +1,7 @@
 //! What a serializable transaction has read, to be compared with what others committed since.
 //!
-//! Who reads anything of a tree reads that it exists: the tree's row in the catalogue, which the commit
-//! writes that drops it.
+//! A transaction that reads anything of a tree reads that it exists: the tree's row in the catalogue,
+//! which a commit that drops the tree writes.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Bound;

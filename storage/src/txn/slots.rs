@@ -13,9 +13,7 @@ use seawall_wal::{Error, Lsn, Result, TxnId};
 
 use super::commit_cell::{CommitCell, Fate};
 use super::rollback_room::RollbackRoom;
-
-/// Transactions that may be writing at once.
-pub(crate) const WRITING_TRANSACTIONS_MAX: usize = 16_384;
+use crate::limits::MAX_WRITING_TRANSACTIONS;
 
 /// Longest wait for an end that may have come already.
 const END_POLL: Duration = Duration::from_millis(5);
@@ -99,7 +97,7 @@ impl TxnTable {
     /// every id is followed by at least one record that is longer than one byte, so ids stay below
     /// the end of the epoch's log and never repeat across epochs.
     pub(crate) fn new(first_id: TxnId) -> Self {
-        Self::with_slots(first_id, WRITING_TRANSACTIONS_MAX)
+        Self::with_slots(first_id, MAX_WRITING_TRANSACTIONS)
     }
 
     pub(super) fn with_slots(first_id: TxnId, slots: usize) -> Self {
@@ -115,22 +113,28 @@ impl TxnTable {
 
     /// Takes a slot for a transaction that is about to write its first record, at or beyond
     /// `first_lsn`. The caller reads `first_lsn` from the log's `reserved_lsn` before the call.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where every slot is taken: others have to end first.
     pub(crate) fn begin(&self, first_lsn: Lsn) -> Result<TxnSlot> {
         let id = TxnId::new(self.next_id.fetch_add(1, Ordering::Relaxed));
-        self.take(&ActiveTxn { last_lsn: Lsn::NONE, ..ActiveTxn::beginning(id, first_lsn) })
+        let txn = ActiveTxn { last_lsn: Lsn::NONE, ..ActiveTxn::beginning(id, first_lsn) };
+        self.take(&txn).ok_or(Error::Conflict)
     }
 
     /// Takes a slot for a transaction that recovery has to undo.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where there are more of them than can have been.
     pub(crate) fn adopt(&self, txn: &ActiveTxn) -> Result<TxnSlot> {
-        self.take(txn)
+        self.take(txn).ok_or_else(|| {
+            let most = self.slots.len();
+            Error::InvalidArgument(format!("more than {most} transactions are to be undone"))
+        })
     }
 
-    fn take(&self, txn: &ActiveTxn) -> Result<TxnSlot> {
-        let Some(index) = self.free.lock().pop() else {
-            let most = self.slots.len();
-            let why = format!("more than {most} transactions are writing at once");
-            return Err(Error::InvalidArgument(why));
-        };
+    fn take(&self, txn: &ActiveTxn) -> Option<TxnSlot> {
+        let index = self.free.lock().pop()?;
         let slot = &self.slots[index];
         slot.commit_lsn.store(0, Ordering::SeqCst);
         slot.is_doomed.store(false, Ordering::SeqCst);
@@ -140,7 +144,7 @@ impl TxnTable {
         slot.first_lsn.store(txn.first_lsn.get(), Ordering::SeqCst);
         slot.id.store(txn.id.get(), Ordering::SeqCst);
         self.used.fetch_max(index + 1, Ordering::SeqCst);
-        Ok(TxnSlot { index, id: txn.id })
+        Some(TxnSlot { index, id: txn.id })
     }
 
     /// Notes the transaction's newest record. Between reserve and publish (invariant W3).
@@ -184,8 +188,7 @@ impl TxnTable {
 
     /// Dooms an active transaction.
     pub(crate) fn doom(&self, id: TxnId) {
-        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
-        if let Some(slot) = self.used().iter().find(is_it) {
+        if let Some(slot) = self.used_by(id) {
             slot.is_doomed.store(true, Ordering::SeqCst);
         }
     }
@@ -209,14 +212,13 @@ impl TxnTable {
     /// What the transaction would undo next; `None` when it has no slot any more. Changes with each
     /// record that it writes or undoes.
     pub(crate) fn undo_next_lsn(&self, id: TxnId) -> Option<Lsn> {
-        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
-        let slot = self.used().iter().find(is_it)?;
+        let slot = self.used_by(id)?;
         Some(Lsn::new(slot.undo_next_lsn.load(Ordering::SeqCst)))
     }
 
     /// Whether the transaction has a slot still.
     pub(crate) fn is_listed(&self, id: TxnId) -> bool {
-        self.used().iter().any(|slot| slot.id.load(Ordering::SeqCst) == id.get())
+        self.used_by(id).is_some()
     }
 
     /// At or below the START of the transaction's first record.
@@ -235,8 +237,7 @@ impl TxnTable {
 
     /// The log room for a transaction's rollback.
     pub(crate) fn room(&self, id: TxnId) -> Option<Arc<Mutex<RollbackRoom>>> {
-        let is_it = |slot: &&Slot| slot.id.load(Ordering::SeqCst) == id.get();
-        self.used().iter().find(is_it)?.room.lock().clone()
+        self.used_by(id)?.room.lock().clone()
     }
 
     /// Gives the slot back.
@@ -273,6 +274,11 @@ impl TxnTable {
         self.ended.wait_for(&mut ends, left);
     }
 
+    /// The slot of a transaction; it may change hands at any time.
+    fn used_by(&self, id: TxnId) -> Option<&Slot> {
+        self.used().iter().find(|slot| slot.id.load(Ordering::SeqCst) == id.get())
+    }
+
     fn used(&self) -> &[Slot] {
         &self.slots[..self.used.load(Ordering::SeqCst)]
     }
@@ -291,7 +297,7 @@ impl TxnTable {
     pub(crate) fn active(&self) -> Vec<ActiveTxn> {
         let read = |slot: &Slot| {
             let id = slot.id.load(Ordering::SeqCst);
-            // In this order: who has a last record has said where its first one is.
+            // In this order: a transaction that has a last record has said where its first one is.
             let last_lsn = Lsn::new(slot.last_lsn.load(Ordering::SeqCst));
             let undo_next_lsn = Lsn::new(slot.undo_next_lsn.load(Ordering::SeqCst));
             let first_lsn = Lsn::new(slot.first_lsn.load(Ordering::SeqCst));
@@ -380,7 +386,7 @@ mod tests {
         let table = TxnTable::with_slots(TxnId::new(1), 2);
         let first = table.begin(Lsn::new(8)).unwrap();
         let second = table.begin(Lsn::new(8)).unwrap();
-        assert!(matches!(table.begin(Lsn::new(8)), Err(Error::InvalidArgument(_))));
+        assert!(matches!(table.begin(Lsn::new(8)), Err(Error::Conflict)));
         table.release(first);
         let third = table.begin(Lsn::new(16)).unwrap();
         assert!(third.id > second.id, "ids never repeat, not even after a refusal");

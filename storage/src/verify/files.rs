@@ -2,13 +2,12 @@
 //! past the pool, so that damage under a resident page is found too, and they work as well where no
 //! engine runs.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use seawall_wal::control::{ControlState, MasterRecord};
-use seawall_wal::disk::{AlignedBuf, Disk};
+use seawall_wal::disk::AlignedBuf;
 use seawall_wal::log::{LogFiles, LogRecord};
-use seawall_wal::record::{self, record_bytes_max};
+use seawall_wal::record::Record;
 use seawall_wal::sync::thread;
 use seawall_wal::{Error, Lsn, PageId, Result};
 
@@ -112,18 +111,6 @@ fn name_page(page: PageId, error: &Error) -> String {
     format!("page {page}: {error}")
 }
 
-/// Opens the log that `control` describes, for reading.
-pub(super) fn open_log(
-    disk: &Arc<dyn Disk>,
-    wal_dir: &Path,
-    state: &ControlState,
-) -> Result<Arc<LogFiles>> {
-    let identity = state.identity;
-    let page_bytes = seawall_wal::codec::to_usize(u64::from(identity.page_bytes));
-    let record_max = record_bytes_max(page_bytes);
-    LogFiles::open(Arc::clone(disk), wal_dir, identity.database, &state.epochs, record_max)
-}
-
 /// Decodes every record from where the last checkpoint's recovery would begin up to `until`, and
 /// calls `each` with it.
 ///
@@ -134,19 +121,15 @@ pub(super) fn read_log(
     state: &ControlState,
     from: Lsn,
     until: Lsn,
-    mut each: impl FnMut(&LogRecord<'_>, &record::Record<'_>),
+    mut each: impl FnMut(&LogRecord<'_>, &Record<'_>),
 ) -> Result<()> {
     let start = state.master.as_ref().map(|master| (master.start_lsn(), master.start_at));
     let hint = start.filter(|(start_lsn, _)| *start_lsn <= from).map(|(_, start_at)| start_at);
     let mut reader = files.reader(from, hint, Some(until))?;
     while let Some(found) = reader.next_record()? {
-        let damaged = |error: seawall_wal::codec::DecodeError| {
-            let path = files.path(found.frame_at.segment);
-            let expected = format!("{} in the record at {}", error.expected, found.lsn);
-            Error::corrupt(&path, found.frame_at.offset, expected, error.found)
-        };
-        let body = record::body_bytes(&found.header, found.bytes).map_err(damaged)?;
-        let decoded = record::decode(&found.header, &body).map_err(damaged)?;
+        let damaged = |error| files.damaged_record(found.lsn, found.frame_at, error);
+        let body = found.body().map_err(damaged)?;
+        let decoded = found.decode(&body).map_err(damaged)?;
         each(&found, &decoded);
     }
     Ok(())

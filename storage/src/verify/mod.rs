@@ -42,10 +42,11 @@ use std::time::Instant;
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::control::{ControlState, Shutdown};
+use seawall_wal::log::LogFiles;
 use seawall_wal::record::Cell;
 use seawall_wal::{Lsn, PageId, Result, TreeId};
 
-use self::files::{Memory, check_pages, log_start, open_log, read_log};
+use self::files::{Memory, check_pages, log_start, read_log};
 use self::findings::Findings;
 use self::moved::Window;
 use self::owners::{Owned, pages_of};
@@ -144,7 +145,7 @@ impl Scan<'_> {
         };
         let from = log_start(state);
         let mut records = 0;
-        let read = open_log(disk, dir, state).and_then(|files| {
+        let read = LogFiles::of(Arc::clone(disk), dir, state).and_then(|files| {
             if until <= from {
                 return Ok(());
             }
@@ -389,7 +390,8 @@ impl Scan<'_> {
             let wanted: BTreeSet<_> =
                 suspects.iter().flat_map(|suspect| suspect.pages.iter().copied()).collect();
             let dir = engine.wal_dir();
-            let found = open_log(engine.file.disk(), dir, state).and_then(|files| {
+            let log = LogFiles::of(Arc::clone(engine.file.disk()), dir, state);
+            let found = log.and_then(|files| {
                 let window = Window {
                     files: &files,
                     state,

@@ -7,7 +7,6 @@
 //! verification names had one owner, or none, all the time.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use seawall_wal::codec::DecodeError;
@@ -18,7 +17,6 @@ use seawall_wal::{Lsn, PageId, Result, TxnId};
 
 use super::files::read_log;
 use crate::engine::{OverflowLink, Spills};
-use crate::names::UNDO_NAME;
 use crate::txn::ActiveTxn;
 
 /// The range of log to look at.
@@ -52,7 +50,7 @@ impl Window<'_> {
         for txn in self.active.iter().filter(|txn| txn.undo_file_bytes > 0) {
             let file = self.spills.file(txn.id);
             self.spills.check(&file, |read| {
-                let damaged = |error: DecodeError| error.in_file(Path::new(UNDO_NAME), 0);
+                let damaged = |error: DecodeError| self.spills.damaged_record(read, error);
                 let body = read.body().map_err(damaged)?;
                 moved.note_undo(&read.decode(&body).map_err(damaged)?);
                 Ok(())

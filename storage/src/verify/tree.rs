@@ -69,6 +69,8 @@ enum Visit {
 
 #[derive(Default)]
 struct Visited {
+    /// Whether the descent came to a leaf.
+    is_leaf: bool,
     /// Copies of the pages not seen before, root first.
     fresh: Vec<PageBuf>,
     findings: Vec<(Vec<PageId>, String)>,
@@ -105,14 +107,14 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
         let mut from = Vec::new();
         loop {
             self.scan.engine.check_open()?;
-            let (visited, is_leaf) = self.visit(&from)?;
+            let visited = self.visit(&from)?;
             self.live += visited.live;
             self.findings.extend(visited.findings);
-            self.is_whole &= is_leaf;
+            self.is_whole &= visited.is_leaf;
             for copy in &visited.fresh {
                 self.check_copy(copy);
             }
-            if let (true, Some(leaf)) = (is_leaf, visited.fresh.last()) {
+            if let (true, Some(leaf)) = (visited.is_leaf, visited.fresh.last()) {
                 // A merge may have brought back keys that were seen on the leaf before.
                 let leaf = LeafView::new(leaf.bytes());
                 self.scan.records += to_u64(leaf.count() - leaf.lower_bound(&from));
@@ -126,7 +128,7 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
         }
     }
 
-    fn visit(&mut self, from: &[u8]) -> Result<(Visited, bool)> {
+    fn visit(&mut self, from: &[u8]) -> Result<Visited> {
         let pool = &self.scan.engine.pool;
         let mut pins = Vec::new();
         loop {
@@ -135,10 +137,10 @@ impl<'s, 'e> TreeWalk<'s, 'e> {
                     let behind = std::mem::take(&mut visited.behind);
                     if let Some(live) = self.scan.engine.count_behind(behind, self.at)? {
                         visited.live += live;
-                        return Ok((visited, true));
+                        return Ok(Visited { is_leaf: true, ..visited });
                     }
                 }
-                Visit::Skip(visited) => return Ok((visited, false)),
+                Visit::Skip(visited) => return Ok(visited),
                 Visit::Missing(page) => match pool.pin(page) {
                     Ok(pin) => pins.push(pin),
                     Err(error) if is_damage(&error) => {

@@ -98,8 +98,8 @@ pub(crate) struct BulkTable {
 }
 
 impl BulkTable {
-    /// Whether there is no stamp to ask about. Under the latch of a leaf the answer holds for the
-    /// leaf's stamps.
+    /// Whether there is no stamp to ask about. The answer holds for the stamps of a leaf that the
+    /// caller has latched, or validates afterwards.
     pub(crate) fn is_empty(&self) -> bool {
         self.count.load(Ordering::SeqCst) == 0
     }

@@ -1,4 +1,5 @@
-//! A leaf cell's content outside of its page.
+//! A leaf cell's content outside of its page: what versions keep, and what is read back from undo
+//! information. Its layout on a page is `page::leaf`'s.
 
 use seawall_wal::record::{Cell, Stamp};
 

@@ -4,11 +4,11 @@
 //! A counter grows before the version can be needed, and shrinks when it is gone: both happen under
 //! the mutex of the version's shard. What a reader concludes from a zero:
 //!
-//! * A writer's push comes before his change of the cell, under the leaf's exclusive latch. Whoever
-//!   has latched the leaf behind him, or began to read it behind him, sees the counter grown.
+//! * A writer's push comes before its change of the cell, under the leaf's exclusive latch. A reader
+//!   that has latched the leaf behind it, or began to read it behind it, sees the counter grown.
 //! * The shrinking store is `Release`. A reader without a latch that loads what it stored, and then
 //!   validates the leaf behind an `Acquire` fence, also sees what came before it: a rollback's change
-//!   of the leaf makes his validation fail. What was collected behind a commit is visible to all.
+//!   of the leaf makes its validation fail. What was collected behind a commit is visible to all.
 
 use seawall_wal::TreeId;
 use seawall_wal::codec::to_usize;

@@ -1,4 +1,4 @@
-//! The name of a key across all trees.
+//! The name of a key across all trees, in an order that keeps a tree's keys together.
 
 use seawall_wal::TreeId;
 

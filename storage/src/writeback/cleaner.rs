@@ -151,7 +151,7 @@ impl Cleaner {
     }
 }
 
-/// The provider that needs no thread: whoever needs a clean frame runs a step himself.
+/// The provider that needs no thread: the thread that needs a clean frame runs a step.
 #[derive(Debug)]
 pub struct StepProvider {
     // The pool keeps the provider, and the cleaner the pool.

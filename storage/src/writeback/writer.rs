@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::disk::{AlignedBuf, Transfer, TransferKind};
+use seawall_wal::disk::{AlignedBuf, Transfer};
 use seawall_wal::log::Log;
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
@@ -282,8 +282,7 @@ pub(super) fn write_in_place(page_file: &PageFile, pages: &[(PageId, &AlignedBuf
     let end = page_file.pages();
     let transfers = pages.iter().map(|&(page, bytes)| {
         assert!(page.get() < end, "page {page} is written into a file of {end} pages");
-        let kind = TransferKind::Write(bytes);
-        Transfer { file, offset: page_file.offset(page), kind, result: Ok(()) }
+        Transfer::write(file, page_file.offset(page), bytes)
     });
     let mut transfers: Vec<_> = transfers.collect();
     disk.transfer(&mut transfers);

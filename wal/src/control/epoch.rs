@@ -19,7 +19,8 @@ use super::position::LogPosition;
 /// One entry of the epoch history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEntry {
-    /// Number, ascending without gaps over opens, with gaps where an epoch wrote nothing.
+    /// Each writable open takes the next number. An epoch that wrote no frame leaves the history, so
+    /// the history may skip numbers.
     pub epoch: Epoch,
     /// Random; part of frame headers and checksum seeds.
     pub nonce: EpochNonce,

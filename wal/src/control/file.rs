@@ -10,11 +10,10 @@ use crate::planted::{Bug, is_planted};
 use crate::sync::Mutex;
 use crate::{Error, Lsn, Result};
 
-use super::slots::{self, CONTROL_BYTES, COPY_BYTES, Chosen, Copy};
+use super::CONTROL_NAME;
+use super::slots::{self, CONTROL_BYTES, COPY_BYTES, Chosen, SlotCopy};
 use super::state::{ControlState, MasterRecord};
 
-/// Name of the file in the database's directory.
-pub const CONTROL_NAME: &str = "control";
 const TEMPORARY_NAME: &str = "control.tmp";
 
 /// The open `control` file of a database.
@@ -76,7 +75,7 @@ impl Control {
     }
 
     /// The newest state that is still readable, whatever else is wrong with the file; for who saves what
-    /// is left, never for who opens a database. `None` where there is none.
+    /// is left, never for opening a database. `None` where there is none.
     ///
     /// # Errors
     /// [`Error::UnsupportedFormat`] where a newer program wrote it.
@@ -89,16 +88,16 @@ impl Control {
         let mut newest: Option<(u64, Box<ControlState>)> = None;
         for (slot, offset) in slots::all_copies() {
             match read_copy(file.as_ref(), size.length_bytes, slot, offset) {
-                Copy::Valid(sequence, state) => {
+                SlotCopy::Valid(sequence, state) => {
                     if newest.as_ref().is_none_or(|(best, _)| sequence > *best) {
                         newest = Some((sequence, state));
                     }
                 }
-                Copy::Newer(found) => {
+                SlotCopy::Newer(found) => {
                     let supported = slots::FORMAT_VERSION;
                     return Err(Error::UnsupportedFormat { found, supported });
                 }
-                Copy::Damaged(_) | Copy::Foreign(_) | Copy::Unreadable(_) => {}
+                SlotCopy::Damaged(_) | SlotCopy::Foreign(_) | SlotCopy::Unreadable(_) => {}
             }
         }
         Ok(newest.map(|(_, state)| *state))
@@ -192,14 +191,14 @@ fn write_slot(file: &dyn DiskFile, sequence: u64, state: &ControlState) -> std::
     file.sync()
 }
 
-fn read_copy(file: &dyn DiskFile, length: u64, slot: usize, offset: u64) -> Copy {
+fn read_copy(file: &dyn DiskFile, length: u64, slot: usize, offset: u64) -> SlotCopy {
     let mut bytes = AlignedBuf::new(COPY_BYTES);
     // Of a file that is cut short, what is there is looked at: it may be one of a newer format.
     let there = length.saturating_sub(offset).min(crate::codec::to_u64(COPY_BYTES));
     let blocks = to_usize(there) / BLOCK_BYTES * BLOCK_BYTES;
     match file.read_at(&mut bytes[..blocks], offset) {
-        Ok(()) => Copy::examine(&bytes, slot),
-        Err(error) => Copy::Unreadable(error),
+        Ok(()) => SlotCopy::examine(&bytes, slot),
+        Err(error) => SlotCopy::Unreadable(error),
     }
 }
 

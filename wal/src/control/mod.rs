@@ -10,9 +10,14 @@ mod slots;
 mod state;
 
 pub use epoch::EpochEntry;
-pub use file::{CONTROL_NAME, Control};
+pub use file::Control;
 pub use position::LogPosition;
 #[doc(hidden)]
 pub use slots::seal;
 pub use slots::{FORMAT_VERSION, is_foreign};
-pub use state::{ControlState, EPOCHS_LONG, EPOCHS_MAX, Identity, MasterRecord, Rates, Shutdown};
+pub use state::{
+    ControlState, EPOCHS_MAX, EPOCHS_SHORTEN_AT, Identity, MasterRecord, Rates, Shutdown,
+};
+
+/// Name of the file in the database's directory.
+pub const CONTROL_NAME: &str = "control";

@@ -124,7 +124,7 @@ pub fn is_foreign(file: &[u8]) -> bool {
 
 /// What a copy turned out to be.
 #[derive(Debug)]
-pub(super) enum Copy {
+pub(super) enum SlotCopy {
     /// A state with its sequence.
     Valid(u64, Box<ControlState>),
     /// The front is that of a control file; the rest is torn or damaged.
@@ -137,7 +137,7 @@ pub(super) enum Copy {
     Unreadable(io::Error),
 }
 
-impl Copy {
+impl SlotCopy {
     /// Looks at a copy of `slot`.
     pub(super) fn examine(bytes: &[u8], slot: usize) -> Self {
         match preamble(bytes) {
@@ -208,22 +208,22 @@ pub(super) struct Chosen {
 }
 
 /// The decision table of the module. `copies` are in the order of [`all_copies`].
-pub(super) fn choose(path: &Path, copies: [Copy; SLOTS * COPIES]) -> Result<Chosen> {
+pub(super) fn choose(path: &Path, copies: [SlotCopy; SLOTS * COPIES]) -> Result<Chosen> {
     let mut valid: [Option<(u64, Box<ControlState>)>; SLOTS] = [None, None];
     let mut newest = None;
     let mut unreadable: [Vec<io::Error>; SLOTS] = [Vec::new(), Vec::new()];
     let (mut damage, mut foreign) = (None, None);
     for (copy, (slot, offset)) in copies.into_iter().zip(all_copies()) {
         match copy {
-            Copy::Valid(sequence, state) => {
+            SlotCopy::Valid(sequence, state) => {
                 if valid[slot].as_ref().is_none_or(|(best, _)| sequence > *best) {
                     valid[slot] = Some((sequence, state));
                 }
             }
-            Copy::Newer(version) => newest = newest.max(Some(version)),
-            Copy::Damaged(error) => damage = damage.or(Some((error, offset))),
-            Copy::Foreign(error) => foreign = foreign.or(Some((error, offset))),
-            Copy::Unreadable(error) => unreadable[slot].push(error),
+            SlotCopy::Newer(version) => newest = newest.max(Some(version)),
+            SlotCopy::Damaged(error) => damage = damage.or(Some((error, offset))),
+            SlotCopy::Foreign(error) => foreign = foreign.or(Some((error, offset))),
+            SlotCopy::Unreadable(error) => unreadable[slot].push(error),
         }
     }
     if let Some(found) = newest {
@@ -266,26 +266,26 @@ mod tests {
 
     const PATH: &str = "/db/control";
 
-    fn valid(sequence: u64) -> Copy {
-        Copy::examine(&encode(sequence, &sample()), slot_of(sequence))
+    fn valid(sequence: u64) -> SlotCopy {
+        SlotCopy::examine(&encode(sequence, &sample()), slot_of(sequence))
     }
 
-    fn damaged() -> Copy {
+    fn damaged() -> SlotCopy {
         let mut bytes = encode(2, &sample());
         bytes[STATE_AT] ^= 1;
-        Copy::examine(&bytes, 0)
+        SlotCopy::examine(&bytes, 0)
     }
 
-    fn foreign() -> Copy {
-        Copy::examine(&[0; COPY_BYTES], 0)
+    fn foreign() -> SlotCopy {
+        SlotCopy::examine(&[0; COPY_BYTES], 0)
     }
 
-    fn unreadable() -> Copy {
-        Copy::Unreadable(io::Error::other("a bad sector"))
+    fn unreadable() -> SlotCopy {
+        SlotCopy::Unreadable(io::Error::other("a bad sector"))
     }
 
     /// Copies in the order of the file: slot 0, slot 1, slot 0, slot 1.
-    fn decide(copies: [Copy; 4]) -> Result<(u64, bool)> {
+    fn decide(copies: [SlotCopy; 4]) -> Result<(u64, bool)> {
         choose(Path::new(PATH), copies).map(|chosen| (chosen.sequence, chosen.other.is_some()))
     }
 
@@ -297,7 +297,7 @@ mod tests {
             bytes[VERSION_AT..][..4].copy_from_slice(&9_u32.to_le_bytes());
             let checksum = crc32c::crc32c(&bytes[..PREAMBLE_CHECKSUM_AT]);
             bytes[PREAMBLE_CHECKSUM_AT..][..4].copy_from_slice(&checksum.to_le_bytes());
-            Copy::examine(&bytes, 1)
+            SlotCopy::examine(&bytes, 1)
         };
         for copies in [
             [newer(), foreign(), foreign(), foreign()],
@@ -345,7 +345,7 @@ mod tests {
     fn row_of_several_databases_is_corruption() {
         let mut other = sample();
         other.identity.database = DatabaseId::new([1; 16]);
-        let other = || Copy::examine(&encode(5, &other), 1);
+        let other = || SlotCopy::examine(&encode(5, &other), 1);
         let result = decide([valid(4), other(), valid(4), other()]);
         assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
     }
@@ -385,16 +385,16 @@ mod tests {
     #[test]
     fn a_copy_in_the_place_of_the_other_slot_is_invalid() {
         let bytes = encode(4, &sample());
-        assert!(matches!(Copy::examine(&bytes, 0), Copy::Valid(4, _)));
-        assert!(matches!(Copy::examine(&bytes, 1), Copy::Damaged(_)));
+        assert!(matches!(SlotCopy::examine(&bytes, 0), SlotCopy::Valid(4, _)));
+        assert!(matches!(SlotCopy::examine(&bytes, 1), SlotCopy::Damaged(_)));
     }
 
     #[test]
     fn a_sequence_behind_which_there_is_none_is_refused() {
-        assert!(matches!(valid(SEQUENCE_MAX), Copy::Valid(SEQUENCE_MAX, _)));
+        assert!(matches!(valid(SEQUENCE_MAX), SlotCopy::Valid(SEQUENCE_MAX, _)));
         for sequence in [SEQUENCE_MAX + 1, u64::MAX] {
             match valid(sequence) {
-                Copy::Damaged(error) => assert_eq!(error.offset, SEQUENCE_AT, "{error}"),
+                SlotCopy::Damaged(error) => assert_eq!(error.offset, SEQUENCE_AT, "{error}"),
                 other => panic!("{sequence}: {other:?}"),
             }
         }
@@ -408,8 +408,11 @@ mod tests {
         for at in 0..STATE_AT + length {
             let mut changed = bytes.to_vec();
             changed[at] ^= 0x20;
-            let copy = Copy::examine(&changed, 0);
-            assert!(matches!(copy, Copy::Damaged(_) | Copy::Foreign(_)), "byte {at}: {copy:?}");
+            let copy = SlotCopy::examine(&changed, 0);
+            assert!(
+                matches!(copy, SlotCopy::Damaged(_) | SlotCopy::Foreign(_)),
+                "byte {at}: {copy:?}"
+            );
         }
     }
 

@@ -23,16 +23,18 @@ use crate::codec::{DecodeError, Encode, Reader, to_usize};
 use crate::planted::{Bug, is_planted};
 use crate::{DatabaseId, Epoch, EpochNonce, Error, Lsn, Result};
 
+use super::CONTROL_NAME;
 use super::epoch::EpochEntry;
 use super::position::LogPosition;
 
 /// Most epochs in the history. Epochs leave it when a checkpoint needs none of their log, or when they
-/// end without a frame. An opening that finds [`EPOCHS_LONG`] or more takes a checkpoint that needs
+/// end without a frame. An opening that finds [`EPOCHS_SHORTEN_AT`] or more takes a checkpoint that needs
 /// the log of its own epoch alone, so that only openings which crash before that add up.
 pub const EPOCHS_MAX: usize = 1024;
-/// So many epochs are many: some process may be started and killed over and over.
-pub const EPOCHS_LONG: usize = 32;
-const _: () = assert!(EPOCHS_LONG < EPOCHS_MAX);
+/// An opening that finds so many epochs shortens the history: some process may be started and killed
+/// over and over.
+pub const EPOCHS_SHORTEN_AT: usize = 32;
+const _: () = assert!(EPOCHS_SHORTEN_AT < EPOCHS_MAX);
 /// Positions between the end of an epoch's log and the start of the next: more than any process can
 /// have given out without writing it (invariant W4).
 const EPOCH_LSN_STEP: u64 = 1 << 32;
@@ -80,7 +82,8 @@ pub struct MasterRecord {
     pub end_lsn: Lsn,
     /// No page lacks a change below.
     pub redo_lsn: Lsn,
-    /// First record of the oldest transaction that may have to be undone; [`Lsn::NONE`] for none.
+    /// The oldest log that undo needs; [`Lsn::NONE`] where it needs none. What was moved to undo files
+    /// is not in it.
     pub undo_lsn: Lsn,
     /// The frame that holds `begin_lsn`.
     pub begin_at: LogPosition,
@@ -198,7 +201,7 @@ impl ControlState {
     /// this state is durable.
     ///
     /// # Errors
-    /// [`Error::Io`] when the history is full: [`EPOCHS_MAX`] openings in a row wrote to the log and
+    /// [`Error::Io`] of `control` when the history is full: [`EPOCHS_MAX`] openings in a row wrote to the log and
     /// crashed before a checkpoint was finished that needs no log of earlier ones.
     pub fn start_epoch(
         &mut self,
@@ -213,7 +216,7 @@ impl ControlState {
         if kept >= EPOCHS_MAX {
             let why = format!("{EPOCHS_MAX} openings in a row did not finish a checkpoint");
             let source = Arc::new(io::Error::other(why));
-            return Err(Error::Io { path: "the history of epochs".into(), source });
+            return Err(Error::Io { path: CONTROL_NAME.into(), source });
         }
         let step = if is_planted(Bug::LsnsGivenOutTwice) { 8 } else { EPOCH_LSN_STEP };
         let entry = EpochEntry {

@@ -38,11 +38,6 @@ impl AlignedBuf {
         let Some(start) = NonNull::new(start) else { alloc::handle_alloc_error(layout) };
         Self { start, len: len_bytes }
     }
-
-    /// Sets every byte to zero.
-    pub fn clear(&mut self) {
-        self.fill(0);
-    }
 }
 
 /// Layout of a buffer of `len_bytes`.
@@ -103,7 +98,7 @@ mod tests {
         assert_eq!(buf.len(), 3 * BLOCK_BYTES);
         assert!(buf.iter().all(|&byte| byte == 0));
         buf[BLOCK_BYTES] = 7;
-        buf.clear();
+        buf.fill(0);
         assert!(buf.iter().all(|&byte| byte == 0));
     }
 

@@ -43,7 +43,7 @@ pub(super) struct FileLock {
     file: File,
     /// The process that took it: a forked child has the file too, but not the lock.
     owner: u32,
-    // Dropped after `file` is unlocked, so that who finds the registry free finds the lock free.
+    // Dropped after `file` is unlocked, so that whoever finds the registry free finds the lock free.
     _claim: Claim,
 }
 

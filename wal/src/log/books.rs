@@ -182,7 +182,7 @@ impl CreditLimits {
     }
 }
 
-/// The sums; see the module.
+/// What was promised, set aside and used of ring and files, and what is left; see the module.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Books {
     limits: CreditLimits,

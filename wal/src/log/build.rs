@@ -129,7 +129,7 @@ pub(super) enum Built {
     NotWorthIt,
 }
 
-/// See the module.
+/// Makes the next frame in memory, and knows the chain that it goes on with; see the module.
 #[derive(Debug)]
 pub(super) struct Builder<S> {
     pub(super) space: S,

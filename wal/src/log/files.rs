@@ -10,10 +10,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use crate::codec::{DecodeError, to_u64};
-use crate::control::{EpochEntry, LogPosition, MasterRecord};
+use crate::codec::{DecodeError, to_u64, to_usize};
+use crate::control::{ControlState, EpochEntry, LogPosition, MasterRecord};
 use crate::disk::{Access, AlignedBuf, Disk, DiskFile, OpenMode};
 use crate::record::header::epoch_seed;
+use crate::record::record_bytes_max;
 use crate::{DatabaseId, Error, Lsn, Result};
 
 use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -98,10 +99,26 @@ impl LogFiles {
         Ok(Arc::new(files))
     }
 
+    /// The log in `dir` that `control` describes, whose master record says where recovery begins to
+    /// read.
+    pub fn of(disk: Arc<dyn Disk>, dir: &Path, state: &ControlState) -> Result<Arc<Self>> {
+        let page_bytes = to_usize(u64::from(state.identity.page_bytes));
+        let record_max = record_bytes_max(page_bytes);
+        let files = Self::open(disk, dir, state.identity.database, &state.epochs, record_max)?;
+        state.master.iter().for_each(|master| files.know(master));
+        Ok(files)
+    }
+
     /// Path of a segment.
     #[must_use]
     pub fn path(&self, number: u64) -> PathBuf {
         segment::path(&self.dir, number)
+    }
+
+    /// A record whose checksum holds and whose content does not, as damage of the frame that holds it.
+    #[must_use]
+    pub fn damaged_record(&self, lsn: Lsn, frame_at: LogPosition, error: DecodeError) -> Error {
+        error.in_record(lsn).in_file(&self.path(frame_at.segment), frame_at.offset)
     }
 
     /// Longest record of this log.

@@ -12,7 +12,7 @@
 //! 5. writes a stamp when the log has been idle for [`STAMP_DELAY`] after a flush.
 //!
 //! A frame that the books of credit do not allow for this purpose is put off; the next step tries
-//! again. Where a file cannot be made, that is tried again after [`RETRY_DELAY`]; who waits for it in
+//! again. Where a file cannot be made, that is tried again after [`RETRY_DELAY`]; whoever waits for it in
 //! person gets the error. With `is_stepped` in the options no clock is read and everything is due at
 //! once.
 

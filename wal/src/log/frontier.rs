@@ -37,12 +37,12 @@ impl Watermark {
     }
 
     fn get(&self) -> Lsn {
-        // Acquire: who sees a watermark sees what it covers.
+        // Acquire: whoever sees a watermark sees what it covers.
         Lsn::new(self.0.load(Ordering::Acquire))
     }
 }
 
-/// See the module.
+/// The five watermarks, the commits that are pending, and those who wait; see the module.
 #[derive(Debug)]
 pub(super) struct Frontier {
     reserved: Watermark,

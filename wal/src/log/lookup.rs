@@ -13,7 +13,7 @@ use crate::{Error, Lsn, Result};
 
 use super::files::LogFiles;
 use super::frame::FRAME_HEADER_BYTES;
-use super::read::OwnedRecord;
+use super::read::{OwnedRecord, RecordPlace};
 use super::reader::LogReader;
 
 /// Bytes that a look-up reads at once: about the distance of two entries in the sparse index.
@@ -109,6 +109,7 @@ impl RecordReader {
             end: lsn.advance(to_u64(header.padded_length())),
             header,
             bytes: frame.payload[start..start + header.length].to_vec(),
+            place: RecordPlace::Log(frame.at),
         })
     }
 

@@ -50,7 +50,7 @@ pub use files::{LogEpoch, LogFiles, SegmentInfo};
 pub use flusher::FlusherStep;
 pub use index::FrameIndex;
 pub use lookup::RecordReader;
-pub use read::OwnedRecord;
+pub use read::{OwnedRecord, RecordPlace};
 pub use reader::{Frame, LogReader, LogRecord, LogStop};
 pub use segments::{Place, Segments};
 pub use sizes::SegmentOptions;
@@ -65,7 +65,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::codec::to_u64;
-use crate::control::EpochEntry;
+use crate::control::{EpochEntry, LogPosition};
 use crate::disk::Disk;
 use crate::record::{Body, EncodedRecord, RecordEncoder, header};
 use crate::sync::Mutex;
@@ -265,7 +265,7 @@ impl Log {
     /// copied their records, without I/O. A poisoned log is not waited for.
     pub fn wait_contiguous(&self, lsn: Lsn) {
         debug_assert!(lsn <= self.frontier.reserved(), "{lsn} is not reserved");
-        // Whoever goes on with a poisoned log is told by whatever he does next.
+        // Whoever goes on with a poisoned log is told by whatever it does next.
         drop(self.frontier.wait(Goal::Published, lsn));
     }
 
@@ -521,9 +521,9 @@ impl Log {
         self.credits.slack_bytes()
     }
 
-    /// Segment and byte offset of a frame at or before the one that holds `lsn`.
+    /// Where a frame begins at or before the one that holds `lsn`.
     #[must_use]
-    pub fn locate(&self, lsn: Lsn) -> Option<(u64, u64)> {
+    pub fn locate(&self, lsn: Lsn) -> Option<LogPosition> {
         self.writer.space(|segments| segments.locate(lsn))
     }
 

@@ -5,9 +5,11 @@
 //! error, never another record.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use crate::Lsn;
 use crate::codec::{DecodeError, to_u64, to_usize};
+use crate::control::LogPosition;
 use crate::disk::{Access, AlignedBuf, BLOCK_BYTES, OpenMode};
 use crate::record::{self, Header, Record, header};
 use crate::{Error, Result};
@@ -16,6 +18,17 @@ use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use super::waiters::Goal;
 use super::writer::no_record;
 use super::{Log, segment};
+
+/// Where a record was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordPlace {
+    /// In memory, on its way to the log's files.
+    Memory,
+    /// In the log's files, in the frame at this place.
+    Log(LogPosition),
+    /// At this offset of another file, which belongs to the record's transaction.
+    TxnFile(u64),
+}
 
 /// A record of the log, copied out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +41,8 @@ pub struct OwnedRecord {
     pub header: Header,
     /// Envelope and stored body.
     pub bytes: Vec<u8>,
+    /// Where it was read, for whoever finds that its content does not hold.
+    pub place: RecordPlace,
 }
 
 impl OwnedRecord {
@@ -60,7 +75,7 @@ impl Log {
             self.frontier.wait(Goal::Published, lsn.advance(1))?;
         }
         if self.writer.copy_unwritten(lsn, &mut bytes)? {
-            return self.verify(lsn, bytes).map_err(|_| no_record(lsn));
+            return self.verify(lsn, bytes, RecordPlace::Memory).map_err(|_| no_record(lsn));
         }
         self.read_file(lsn).map_err(|error| self.or_given_up(lsn, error))
     }
@@ -70,20 +85,33 @@ impl Log {
         if self.locate(lsn).is_none() { no_record(lsn) } else { error }
     }
 
-    fn verify(&self, lsn: Lsn, mut bytes: Vec<u8>) -> Result<OwnedRecord, DecodeError> {
+    /// Path of a segment.
+    #[must_use]
+    pub fn path(&self, segment: u64) -> PathBuf {
+        self.writer.space(|segments| segment::path(segments.dir(), segment))
+    }
+
+    fn verify(
+        &self,
+        lsn: Lsn,
+        mut bytes: Vec<u8>,
+        place: RecordPlace,
+    ) -> Result<OwnedRecord, DecodeError> {
         let max = self.options.record_bytes_max();
         let header = header::verify(&bytes, max, self.epoch_seed, lsn)?;
         bytes.truncate(header.length);
         let end = lsn.advance(to_u64(header.padded_length()));
-        Ok(OwnedRecord { lsn, end, header, bytes })
+        Ok(OwnedRecord { lsn, end, header, bytes, place })
     }
 
     fn read_file(&self, lsn: Lsn) -> Result<OwnedRecord> {
         let found = self.writer.space(|segments| {
-            let (number, offset) = segments.locate(lsn)?;
-            Some((segment::path(segments.dir(), number), offset))
+            let at = segments.locate(lsn)?;
+            Some((segment::path(segments.dir(), at.segment), at))
         });
-        let Some((path, mut offset)) = found else { return Err(no_record(lsn)) };
+        let Some((path, LogPosition { segment, mut offset })) = found else {
+            return Err(no_record(lsn));
+        };
         let file = self.disk.open(&path, OpenMode::ReadOnly, Access::Direct);
         let file = file.map_err(|error| Error::io(&path, error))?;
         loop {
@@ -102,8 +130,9 @@ impl Log {
             file.read_at(&mut bytes, offset).map_err(|error| Error::io(&path, error))?;
             let payload_end = FRAME_HEADER_BYTES + frame.payload_bytes;
             let at = FRAME_HEADER_BYTES + to_usize(lsn.since(frame.frame_lsn));
+            let place = RecordPlace::Log(LogPosition { segment, offset });
             return self
-                .verify(lsn, bytes[at..payload_end].to_vec())
+                .verify(lsn, bytes[at..payload_end].to_vec(), place)
                 .map_err(|error| error.in_file(&path, offset + to_u64(at)));
         }
     }

@@ -17,13 +17,14 @@
 //!
 //! A read error is an error, never the end of the log.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, to_u64};
 use crate::control::{EpochEntry, LogPosition};
 use crate::disk::{BLOCK_BYTES, DiskFile};
 use crate::planted::{Bug, is_planted};
-use crate::record::{self, Body, Header, RECORD_HEADER_BYTES};
+use crate::record::{self, Body, Header, RECORD_HEADER_BYTES, Record};
 use crate::{Epoch, Error, Lsn, Result};
 
 use super::files::LogFiles;
@@ -79,6 +80,15 @@ struct Current {
     end_lsn: Lsn,
 }
 
+/// What stands where a frame is looked for.
+#[derive(Clone, Debug)]
+enum Fit {
+    /// A frame that fits, and its header's checksum.
+    Frame(FrameHeader, u32),
+    /// Something else.
+    Misfit(DecodeError),
+}
+
 /// Where and why a reader stopped.
 #[derive(Clone, Debug)]
 pub struct LogStop {
@@ -128,10 +138,22 @@ pub struct LogRecord<'a> {
     pub epoch: Epoch,
     /// The envelope.
     pub header: Header,
-    /// Envelope and stored body, as [`body_bytes`](crate::record::body_bytes) takes them.
+    /// Envelope and stored body.
     pub bytes: &'a [u8],
     /// The frame that holds it.
     pub frame_at: LogPosition,
+}
+
+impl<'a> LogRecord<'a> {
+    /// The body's bytes, decompressed where needed.
+    pub fn body(&self) -> Result<Cow<'a, [u8]>, DecodeError> {
+        record::body_bytes(&self.header, self.bytes)
+    }
+
+    /// Decodes the record from what [`LogRecord::body`] returned.
+    pub fn decode<'b>(&self, body: &'b [u8]) -> Result<Record<'b>, DecodeError> {
+        record::decode(&self.header, body)
+    }
 }
 
 impl LogFiles {
@@ -305,23 +327,23 @@ impl LogReader {
         let at = self.expected.at;
         let is_first = self.epoch_frames == 0 && self.expected.links.is_some();
         let finding = match self.fitting(&files, at)? {
-            Ok((header, checksum)) => {
+            Fit::Frame(header, checksum) => {
                 self.accept(at, header, checksum);
                 if is_first {
                     self.check_epoch_start(&files)?;
                 }
                 return Ok(true);
             }
-            Err(finding) => finding,
+            Fit::Misfit(finding) => finding,
         };
         let (finding, finding_at) = match self.next_segment(&files, at)? {
             None => (finding, at),
             Some(next) => match self.fitting(&files, next)? {
-                Ok((header, checksum)) => {
+                Fit::Frame(header, checksum) => {
                     self.accept(next, header, checksum);
                     return Ok(true);
                 }
-                Err(finding) => (finding, next),
+                Fit::Misfit(finding) => (finding, next),
             },
         };
         let finding = finding.in_file(&files.path(finding_at.segment), finding_at.offset);
@@ -340,29 +362,21 @@ impl LogReader {
     }
 
     /// The frame at `at`, if it fits.
-    fn fitting(
-        &mut self,
-        files: &LogFiles,
-        at: LogPosition,
-    ) -> Result<Result<(FrameHeader, u32), DecodeError>> {
-        let no_frame = |found: &str| Ok(Err(DecodeError::new(0, "a frame", found)));
+    fn fitting(&mut self, files: &LogFiles, at: LogPosition) -> Result<Fit> {
+        let no_frame = |found: &str| Ok(Fit::Misfit(DecodeError::new(0, "a frame", found)));
         if self.window.enter(files, at.segment)?.is_none() {
             return no_frame("no such file");
         }
         let Some(block) = self.window.bytes(at.offset, BLOCK_BYTES)? else {
             return no_frame("the end of the file");
         };
-        let (header, checksum) = match self.expected.links {
-            None => match FrameHeader::decode_any(block) {
-                Ok(found) => found,
-                Err(error) => return Ok(Err(error)),
-            },
-            Some(links) => {
-                match decode_linked(block, files.epochs()[self.epoch].identity, &links) {
-                    Ok(found) => found,
-                    Err(error) => return Ok(Err(error)),
-                }
-            }
+        let decoded = match self.expected.links {
+            None => FrameHeader::decode_any(block),
+            Some(links) => decode_linked(block, files.epochs()[self.epoch].identity, &links),
+        };
+        let (header, checksum) = match decoded {
+            Ok(found) => found,
+            Err(error) => return Ok(Fit::Misfit(error)),
         };
         let Some(index) = files.epoch_of_identity(header.identity) else {
             return no_frame(&format!("one of epoch {}, which is unknown", header.epoch));
@@ -371,7 +385,7 @@ impl LogReader {
             if header.frame_lsn > self.from {
                 let expected = format!("a frame at or below {}", self.from);
                 let found = format!("one at {}", header.frame_lsn);
-                return Ok(Err(DecodeError::new(0, expected, found)));
+                return Ok(Fit::Misfit(DecodeError::new(0, expected, found)));
             }
             self.epoch = index;
         }
@@ -380,19 +394,21 @@ impl LogReader {
         };
         let seed = files.epochs()[index].seed;
         if is_planted(Bug::TornFrameAccepted) {
-            return Ok(Ok((header, checksum)));
+            return Ok(Fit::Frame(header, checksum));
         }
-        Ok(verify_frame(&header, bytes, seed, files.record_bytes_max())
-            .map(|()| (header, checksum)))
+        Ok(match verify_frame(&header, bytes, seed, files.record_bytes_max()) {
+            Ok(()) => Fit::Frame(header, checksum),
+            Err(error) => Fit::Misfit(error),
+        })
     }
 
     /// Compares the start of every epoch with its entry in `control`, as far as the log still has it:
-    /// for who begins to read behind it.
+    /// for whoever begins to read behind it.
     pub(super) fn check_epoch_starts(files: &Arc<LogFiles>) -> Result<()> {
         for (index, epoch) in files.epochs().iter().enumerate() {
             let mut reader = Self::at(files, index, epoch.first_at(), BLOCK_BYTES);
             reader.enter_epoch(index);
-            if let Ok((header, checksum)) = reader.fitting(files, epoch.first_at())? {
+            if let Fit::Frame(header, checksum) = reader.fitting(files, epoch.first_at())? {
                 reader.accept(epoch.first_at(), header, checksum);
                 reader.check_epoch_start(files)?;
             }

@@ -94,7 +94,7 @@ impl Ring {
     pub(super) fn publish(&self, lsn: Lsn, padded_length: usize, is_prepaid: bool) {
         let length = u32::try_from(padded_length).expect("records are shorter than 4 GiB");
         let link = length | if is_prepaid { PREPAID_BIT } else { 0 };
-        // Release: who reads the link sees the record's words.
+        // Release: whoever reads the link sees the record's words.
         self.links[self.index(lsn)].store(link, Ordering::Release);
     }
 

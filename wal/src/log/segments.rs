@@ -290,25 +290,19 @@ impl Segments {
         self.spares.len()
     }
 
-    /// Spares that were ever added: who waits for one looks whether it has grown.
+    /// Spares that were ever added: whoever waits for one looks whether it has grown.
     pub(super) const fn added_count(&self) -> u64 {
         self.added_count
     }
 
-    /// Segment and offset of the nearest known frame at or below `lsn`.
+    /// Where the nearest known frame at or below `lsn` begins.
     #[must_use]
-    pub fn locate(&self, lsn: Lsn) -> Option<(u64, u64)> {
+    pub fn locate(&self, lsn: Lsn) -> Option<LogPosition> {
         if let Some((_, at)) = self.index.locate(lsn) {
-            return Some((at.segment, at.offset));
+            return Some(at);
         }
         let below = self.live.iter().take_while(|live| live.first_lsn <= lsn);
-        below.last().map(|live| (live.number, HEADER_U64))
-    }
-
-    /// The sparse index, for checkpoints to store.
-    #[must_use]
-    pub const fn index(&self) -> &FrameIndex {
-        &self.index
+        below.last().map(|live| LogPosition { segment: live.number, offset: HEADER_U64 })
     }
 
     /// The next file is as long as all that there are, within the limits: the log grows on from what

@@ -18,7 +18,7 @@ use crate::{Error, Lsn, Result};
 
 use super::files::LogFiles;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, Records, verify_frame};
-use super::read::OwnedRecord;
+use super::read::{OwnedRecord, RecordPlace};
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::window::Window;
 
@@ -87,12 +87,6 @@ impl Survivors {
     #[must_use]
     pub const fn later_frames(&self) -> u64 {
         self.later_frames
-    }
-
-    /// Position behind the last record.
-    #[must_use]
-    pub fn end(&self) -> Lsn {
-        self.frames.last().map_or(Lsn::NONE, |frame| frame.end)
     }
 
     /// Where the run of frames begins that holds, or ends at, `lsn` and has no hole; `lsn` itself where there is none.
@@ -265,7 +259,8 @@ impl Survivors {
             }
             if record.lsn >= frame.from {
                 let (lsn, end, header) = (record.lsn, record.end_lsn, record.header);
-                records.push(OwnedRecord { lsn, end, header, bytes: record.bytes.to_vec() });
+                let (bytes, place) = (record.bytes.to_vec(), RecordPlace::Log(frame.at));
+                records.push(OwnedRecord { lsn, end, header, bytes, place });
             }
         }
         Ok(())

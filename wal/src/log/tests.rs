@@ -368,7 +368,7 @@ fn a_commit_that_moves_to_the_next_segment_asks_the_disk_for_one_synced_write_li
         log.wait_visible(end).unwrap();
         // The simulated disk counts the write and its sync.
         assert_eq!(asked.take(), 2, "commit {index}");
-        let (segment, _) = log.locate(log.durable_lsn()).unwrap();
+        let segment = log.locate(log.durable_lsn()).unwrap().segment;
         begun.entry(segment).or_insert(index);
         if index % 50 == 49 {
             log.truncate(log.durable_lsn()).unwrap();

@@ -1,10 +1,10 @@
-//! Who waits for a watermark, and who is woken when it moves.
+//! Waiting for a watermark, and waking when it moves.
 //!
 //! Four queues, each ordered by LSN: for bytes to be *published* (contiguous), *visible*, *written*
 //! and *durable*. An event pops exactly those it covers, so that the completion of one frame among 64
 //! committers wakes no committer of the next frame except the one that shall write it.
 //!
-//! No wake-up is lost: who waits registers under the mutex and then looks at the watermark again;
+//! No wake-up is lost: a waiter registers under the mutex and then looks at the watermark again;
 //! who moves a watermark stores it first and then takes the mutex. The one exception is the
 //! publication of a record, which must not take a mutex for nothing: it looks at `published_hint`
 //! after a sequentially consistent fence, and the one who registers stores the hint before one.

@@ -1,7 +1,7 @@
 //! Group commit: who writes the next frame, who waits for it, and how far the log is durable.
 //!
 //! There is no writer thread. Whoever needs the log to be written and finds a free write slot builds
-//! a frame of everything contiguous and writes it himself; the others wait, and are woken when a
+//! a frame of everything contiguous and writes it itself; the others wait, and are woken when a
 //! completion covers them, or, one of them, when it shall write the next frame:
 //!
 //! ```text
@@ -137,7 +137,7 @@ pub(super) struct Counters {
     pub(super) bytes_written: AtomicU64,
 }
 
-/// See the module.
+/// Has frames built, written and synced by whoever waits for them; see the module.
 #[derive(Debug)]
 pub(super) struct Writer<S> {
     frontier: Arc<Frontier>,

@@ -149,7 +149,8 @@ pub struct CheckpointEnd {
     pub begin_lsn: Lsn,
     /// Redo starts here: no page lacks a change below.
     pub redo_lsn: Lsn,
-    /// First record of the oldest transaction that may have to be undone.
+    /// The oldest log that undo needs; [`Lsn::NONE`] where it needs none. What was moved to undo files
+    /// is not in it.
     pub undo_lsn: Lsn,
     /// Reserved for deferred writes; [`Lsn::NONE`].
     pub deferred_lsn: Lsn,
@@ -195,6 +196,11 @@ impl Extent {
     #[must_use]
     pub const fn end(&self) -> PageId {
         PageId::new(self.first.get() + self.count)
+    }
+
+    /// Its pages, in ascending order.
+    pub fn pages(&self) -> impl Iterator<Item = PageId> + use<> {
+        (self.first.get()..self.end().get()).map(PageId::new)
     }
 
     pub(super) fn encode(self, out: &mut Vec<u8>) {

@@ -16,7 +16,7 @@ use seawall::{DiskKind, Options};
 
 use self::measure::{Measurement, Run};
 use self::overwrite::with_overwriter;
-use self::workload::Bench as Runner;
+use self::workload::Runner;
 use crate::database::{DatabaseArg, Missing};
 use crate::failure::Failure;
 use crate::output::Output;

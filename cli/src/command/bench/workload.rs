@@ -21,7 +21,7 @@ const RANGE_PAIRS: u64 = 100;
 const TURNS: u32 = 10;
 
 /// What all workloads need.
-pub(super) struct Bench<'a> {
+pub(super) struct Runner<'a> {
     database: &'a Database,
     tree: Tree,
     /// Keys that the load writes and the readers read: numbers below.
@@ -31,7 +31,7 @@ pub(super) struct Bench<'a> {
     next_number: AtomicU64,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> Runner<'a> {
     pub(super) const fn new(
         database: &'a Database,
         tree: Tree,

@@ -1,7 +1,7 @@
 //! How far a load has come, committed with its pairs.
 //!
 //! One record per target tree and input file lies in the tree [`LEDGER_TREE`]: the key is the tree's
-//! name, a zero byte, the file's canonical path; the value is [`Loaded`] as JSON. The record of a
+//! name, a zero byte, the file's canonical path; the value is [`Progress`] as JSON. The record of a
 //! complete load stays, so that the same load run again with `--resume` does nothing.
 
 use std::fs::File;
@@ -33,7 +33,7 @@ pub(super) struct Fingerprint {
 
 /// How far an input was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Loaded {
+pub(super) struct Progress {
     pub(super) input: Fingerprint,
     format: Format,
     /// Everything in front of it is loaded.
@@ -58,7 +58,7 @@ impl Fingerprint {
     }
 }
 
-impl Loaded {
+impl Progress {
     /// Nothing of `input` yet.
     pub(super) fn nothing(input: Fingerprint, format: Format) -> Self {
         Self { input, format, position: Position::default(), pairs: 0 }
@@ -93,7 +93,7 @@ impl Ledger {
     }
 
     /// What an earlier load left.
-    pub(super) fn read(&self) -> Result<Option<Loaded>, Failure> {
+    pub(super) fn read(&self) -> Result<Option<Progress>, Failure> {
         let Some(value) = self.tree.get(&self.key)? else { return Ok(None) };
         serde_json::from_slice(&value).map(Some).map_err(|error| {
             Failure::Failed(format!("the record in {LEDGER_TREE} is not one of a load: {error}"))
@@ -104,7 +104,7 @@ impl Ledger {
     pub(super) fn write(
         &self,
         transaction: &mut Transaction,
-        loaded: &Loaded,
+        loaded: &Progress,
     ) -> Result<(), Error> {
         let value = serde_json::to_vec(loaded).expect("numbers and names are always JSON");
         transaction.insert(&self.tree, &self.key, value)
@@ -124,7 +124,7 @@ fn key(tree: &str, file: &Path) -> Vec<u8> {
 mod tests {
     use std::io::Write;
 
-    use super::{Fingerprint, HEAD_BYTES_MAX, Loaded, key, to_usize};
+    use super::{Fingerprint, HEAD_BYTES_MAX, Progress, key, to_usize};
     use crate::format::Format;
 
     fn file_with(bytes: &[u8]) -> std::fs::File {
@@ -147,17 +147,17 @@ mod tests {
     #[test]
     fn a_record_is_of_one_input_in_one_format() {
         let input = Fingerprint { bytes: 3, head_crc32c: 7 };
-        let loaded = Loaded { pairs: 5, ..Loaded::nothing(input.clone(), Format::Tsv) };
-        assert!(loaded.is_of(&Loaded::nothing(input.clone(), Format::Tsv)));
-        assert!(!loaded.is_of(&Loaded::nothing(input, Format::Csv)));
-        assert!(!loaded.is_of(&Loaded::nothing(Fingerprint::default(), Format::Tsv)));
+        let loaded = Progress { pairs: 5, ..Progress::nothing(input.clone(), Format::Tsv) };
+        assert!(loaded.is_of(&Progress::nothing(input.clone(), Format::Tsv)));
+        assert!(!loaded.is_of(&Progress::nothing(input, Format::Csv)));
+        assert!(!loaded.is_of(&Progress::nothing(Fingerprint::default(), Format::Tsv)));
     }
 
     #[test]
     fn a_record_survives_its_encoding() {
-        let loaded = Loaded::nothing(Fingerprint { bytes: 9, head_crc32c: 1 }, Format::Ndjson);
+        let loaded = Progress::nothing(Fingerprint { bytes: 9, head_crc32c: 1 }, Format::Ndjson);
         let bytes = serde_json::to_vec(&loaded).unwrap();
-        assert_eq!(serde_json::from_slice::<Loaded>(&bytes).unwrap(), loaded);
+        assert_eq!(serde_json::from_slice::<Progress>(&bytes).unwrap(), loaded);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use seawall::{Database, Durability, Error, TransactionOptions, Tree};
 use seawall_wal::codec::to_u64;
 use serde::Serialize;
 
-use self::ledger::{Fingerprint, Ledger, Loaded};
+use self::ledger::{Fingerprint, Ledger, Progress};
 use crate::database::TreeArg;
 use crate::failure::Failure;
 use crate::format::{Entries, Entry, Format, Position};
@@ -92,7 +92,7 @@ struct Sink<'a> {
     database: &'a Database,
     tree: Tree,
     ledger: Option<Ledger>,
-    loaded: Loaded,
+    loaded: Progress,
     bar: ProgressBar,
 }
 
@@ -104,10 +104,10 @@ impl Load {
         let (database, tree) = self.target.open_or_create()?;
         let (ledger, loaded) = match &input {
             Input::File { path, fingerprint, .. } => {
-                let nothing = Loaded::nothing(fingerprint.clone(), format);
+                let nothing = Progress::nothing(fingerprint.clone(), format);
                 self.consult_ledger(&database, path, nothing)?
             }
-            Input::Stream(_) => (None, Loaded::nothing(Fingerprint::default(), format)),
+            Input::Stream(_) => (None, Progress::nothing(Fingerprint::default(), format)),
         };
         let start = loaded.position;
         let (pairs_before, size) = (loaded.pairs, loaded.input.bytes);
@@ -173,8 +173,8 @@ impl Load {
         &self,
         database: &Database,
         path: &Path,
-        nothing: Loaded,
-    ) -> Result<(Option<Ledger>, Loaded), Failure> {
+        nothing: Progress,
+    ) -> Result<(Option<Ledger>, Progress), Failure> {
         if !self.resume {
             Ledger::forget(database, &self.target.tree, path)?;
             return Ok((None, nothing));

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::bytes;
-use crate::output::shortened;
+use crate::output::{cell_marks, shortened};
 
 /// Named values, in order.
 #[derive(Debug, Default)]
@@ -243,20 +243,9 @@ fn write_name(kind: WriteKind) -> &'static str {
 }
 
 fn cell(cell: &Cell<'_>) -> String {
-    let mut text = shortened(cell.value);
-    if cell.is_ghost {
-        text.push_str(", ghost");
-    }
-    if cell.is_overflow {
-        text.push_str(", overflow link");
-    }
-    if let Some(stamp) = cell.stamp {
-        text.push_str(&format!(", stamped by {} at {}", stamp.txn, stamp.undo_lsn));
-    }
-    if cell.capacity_bytes > 0 {
-        text.push_str(&format!(", keeps {} bytes", cell.capacity_bytes));
-    }
-    text
+    let mut parts = vec![shortened(cell.value)];
+    parts.extend(cell_marks(cell));
+    parts.join(", ")
 }
 
 #[cfg(test)]

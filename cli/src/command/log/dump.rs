@@ -2,7 +2,7 @@
 
 use clap::Args;
 use seawall_wal::log::LogRecord;
-use seawall_wal::record::{self, Record};
+use seawall_wal::record::Record;
 
 use super::describe::{self, Description};
 use super::end_behind;
@@ -27,9 +27,8 @@ impl Dump {
             if selection.is_behind(found.lsn) {
                 return Ok(());
             }
-            let body =
-                record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
-            let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
+            let body = found.body().map_err(undecodable(selection.log(), &found))?;
+            let decoded = found.decode(&body).map_err(undecodable(selection.log(), &found))?;
             if selection.wants(&decoded.body) {
                 out.result(&description(&found, &decoded))?;
             }

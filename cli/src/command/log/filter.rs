@@ -7,7 +7,7 @@ use seawall::Lsn;
 use seawall::catalogue::row;
 use seawall_wal::TreeId;
 use seawall_wal::log::{LogFiles, LogReader};
-use seawall_wal::record::{self, Body, Op};
+use seawall_wal::record::{Body, Op};
 
 use crate::bytes::BytesArg;
 use crate::database::DatabaseArg;
@@ -82,8 +82,8 @@ fn tree_named_in_log(
     let mut last = None;
     let mut reader = log.reader(files.log_start(log), None, None)?;
     while let Some(found) = reader.next_record()? {
-        let body = record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
-        let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
+        let body = found.body().map_err(undecodable(log, &found))?;
+        let decoded = found.decode(&body).map_err(undecodable(log, &found))?;
         let ops = decoded.body.page_refs().iter().flat_map(|page| page.ops.iter());
         last = ops.filter_map(|op| tree_named_by(op, name)).next_back().or(last);
     }

@@ -5,7 +5,6 @@ use std::fmt;
 
 use clap::Args;
 use seawall_wal::codec::to_u64;
-use seawall_wal::record;
 use serde::Serialize;
 
 use super::describe::kind_name;
@@ -84,8 +83,8 @@ fn count(
         if selection.is_behind(found.lsn) {
             return Ok(None);
         }
-        let body = record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
-        let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
+        let body = found.body().map_err(undecodable(selection.log(), &found))?;
+        let decoded = found.decode(&body).map_err(undecodable(selection.log(), &found))?;
         if !selection.wants(&decoded.body) {
             continue;
         }

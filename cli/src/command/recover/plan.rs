@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use seawall_wal::control::MasterRecord;
-use seawall_wal::record::{self, Body};
+use seawall_wal::record::Body;
 use seawall_wal::{PageId, TxnId};
 use serde::Serialize;
 
@@ -76,9 +76,8 @@ impl Plan {
         let mut pages = BTreeSet::<PageId>::new();
         let mut transactions = Transactions::default();
         while let Some(found) = reader.next_record()? {
-            let body =
-                record::body_bytes(&found.header, found.bytes).map_err(undecodable(&found))?;
-            let decoded = record::decode(&found.header, &body).map_err(undecodable(&found))?;
+            let body = found.body().map_err(undecodable(&log, &found))?;
+            let decoded = found.decode(&body).map_err(undecodable(&log, &found))?;
             records += 1;
             transactions.take_in(decoded.txn, &decoded.body);
             if found.lsn >= redo_lsn {

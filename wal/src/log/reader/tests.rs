@@ -3,14 +3,14 @@ use crate::EpochNonce;
 use crate::disk::Disk;
 use crate::log::testing::{FIRST_OFFSET, OPTIONS, TestLog, damage, noise};
 use crate::log::{RecordReader, TailQuery, find_end};
-use crate::record::{Body, body_bytes, decode};
+use crate::record::Body;
 
 fn notes_of(log: &TestLog, from: Lsn, hint: Option<LogPosition>) -> Vec<Vec<u8>> {
     let mut reader = log.files().unwrap().reader(from, hint, None).unwrap();
     let mut notes = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
-        let body = body_bytes(&record.header, record.bytes).unwrap();
-        match decode(&record.header, &body).unwrap().body {
+        let body = record.body().unwrap();
+        match record.decode(&body).unwrap().body {
             Body::Note(note) => notes.push(note.to_vec()),
             Body::EpochStart(_) => {}
             other => panic!("{other:?}"),
@@ -53,9 +53,9 @@ fn reading_begins_at_any_record_with_and_without_a_hint() {
     let (log, all) = long_log();
     for (index, (lsn, _)) in all.iter().enumerate() {
         let notes: Vec<_> = all[index..].iter().map(|(_, note)| note.clone()).collect();
-        let (segment, offset) = log.segments.locate(*lsn).unwrap();
-        let hint = LogPosition { segment, offset };
-        assert_eq!(notes_of(&log, *lsn, Some(hint)), notes);
+        let hint = log.segments.locate(*lsn);
+        assert!(hint.is_some());
+        assert_eq!(notes_of(&log, *lsn, hint), notes);
         assert_eq!(notes_of(&log, *lsn, None), notes);
     }
 }
@@ -65,9 +65,7 @@ fn single_records_are_found_backwards_and_cached() {
     let (log, all) = long_log();
     let mut reader = RecordReader::new(log.files().unwrap());
     for (lsn, note) in all.iter().rev() {
-        let hint =
-            log.segments.locate(*lsn).map(|(segment, offset)| LogPosition { segment, offset });
-        let record = reader.read_record(*lsn, hint).unwrap();
+        let record = reader.read_record(*lsn, log.segments.locate(*lsn)).unwrap();
         let body = record.body().unwrap();
         assert_eq!(record.decode(&body).unwrap().body, Body::Note(note));
         let reads = log.disk.read_count();

@@ -461,7 +461,8 @@ fn log_in_a_first_segment_whose_header_is_damaged_has_a_place() {
         let segments =
             Segments::open(&log.disk, &wal_dir(), OPTIONS, resume, FrameIndex::new()).unwrap();
         for (lsn, segment) in places {
-            assert_eq!(segments.locate(lsn), Some((segment, HEADER_U64)), "{lsn}");
+            let at = LogPosition { segment, offset: HEADER_U64 };
+            assert_eq!(segments.locate(lsn), Some(at), "{lsn}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Log credit, what has to be bounded before it is given, and what is told of those who wait.
+//! Admission: what a writer waits for before it may log (pacing, memory for versions, dirty pages, log
+//! credit), and what is told of the wait.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -23,11 +24,16 @@ type Tell = Box<dyn Fn(&Event) + Send + Sync>;
 /// What is told, and who is asked, when something has to wait.
 #[derive(Default)]
 pub(crate) struct Hooks {
-    pause: OnceLock<Pause>,
-    on_wal_full: OnceLock<Act>,
-    on_event: OnceLock<Tell>,
+    installed: OnceLock<Installed>,
     stalls: AtomicU64,
     stall_nanos: AtomicU64,
+}
+
+/// The hooks themselves.
+struct Installed {
+    pause: Pause,
+    on_wal_full: Act,
+    on_event: Tell,
 }
 
 /// A stall that lasts until this is dropped; its end is told and counted then.
@@ -54,23 +60,23 @@ impl Drop for Stall<'_> {
 }
 
 impl Hooks {
-    /// Says how long writers are held back for the recovery target, whom to ask for log space, who
-    /// fails to make any, and whom to tell of stalls. Once; before, nobody is.
+    /// Sets the three hooks, once: how long writers are held back for the recovery target; who makes
+    /// log room, and says why when there is none; who is told of stalls. Before that nothing is held
+    /// back, asked or told.
     pub(crate) fn set(
         &self,
         pause: impl Fn() -> Duration + Send + Sync + 'static,
         on_wal_full: impl Fn() -> Result<()> + Send + Sync + 'static,
         on_event: impl Fn(&Event) + Send + Sync + 'static,
     ) {
-        let is_first = self.pause.set(Box::new(pause)).is_ok()
-            & self.on_wal_full.set(Box::new(on_wal_full)).is_ok()
-            & self.on_event.set(Box::new(on_event)).is_ok();
-        assert!(is_first, "hooks are set once");
+        let (pause, on_wal_full) = (Box::new(pause), Box::new(on_wal_full));
+        let hooks = Installed { pause, on_wal_full, on_event: Box::new(on_event) };
+        assert!(self.installed.set(hooks).is_ok(), "hooks are set once");
     }
 
     /// Holds a writer back so that the page cleaner keeps up.
     fn hold_back(&self) {
-        let pause = self.pause.get().map_or(Duration::ZERO, |pause| pause());
+        let pause = self.installed.get().map_or(Duration::ZERO, |hooks| (hooks.pause)());
         if !pause.is_zero() {
             thread::park_timeout(pause);
         }
@@ -96,15 +102,15 @@ impl Hooks {
     }
 
     pub(super) fn emit(&self, event: &Event) {
-        if let Some(on_event) = self.on_event.get() {
-            on_event(event);
+        if let Some(hooks) = self.installed.get() {
+            (hooks.on_event)(event);
         }
     }
 }
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks").field("is_set", &self.on_event.get().is_some()).finish()
+        f.debug_struct("Hooks").field("is_set", &self.installed.get().is_some()).finish()
     }
 }
 
@@ -140,8 +146,8 @@ impl Engine {
         self.cleaner.reach(target)
     }
 
-    /// Log credit for work that belongs to no transaction. It gives up when the database is closed:
-    /// who makes room ends then.
+    /// Log credit for work that belongs to no transaction. It gives up when the database is closed: the
+    /// thread that makes room ends then.
     pub(crate) fn credit(&self, request: &CreditRequest) -> Result<Credit> {
         self.credit_for(request, None)
     }
@@ -166,8 +172,8 @@ impl Engine {
         let no_room = Cell::new(None);
         let on_full = || {
             stall.get_or_init(|| self.hooks.begin_stall(StallReason::WalBound));
-            if let Some(on_wal_full) = self.hooks.on_wal_full.get() {
-                no_room.set(on_wal_full().err());
+            if let Some(hooks) = self.hooks.installed.get() {
+                no_room.set((hooks.on_wal_full)().err());
             }
         };
         let give_up = || match slot {
