@@ -1,10 +1,13 @@
 //! Reads and writes that race with the drop of their tree.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use seawall::{Durability, Error, Options, Result, Tree};
+use seawall::{Database, Durability, Error, Options, Result, Transaction, Tree};
+use seawall_wal::disk::SimDisk;
+use seawall_wal::disk::sim::{CrashPlan, OperationKind};
 
 fn expected(result: Result<bool>) {
     match result {
@@ -74,4 +77,70 @@ fn whoever_uses_a_tree_that_is_dropped_is_told_that_it_is_gone() -> Result<()> {
     let report = database.verify(|_| {})?;
     assert!(report.findings.is_empty(), "{report}");
     database.close()
+}
+
+fn open(disk: &SimDisk) -> Result<Database> {
+    let options = Options::new().disk_injected(Arc::new(disk.clone())).manual_background(true);
+    options.page_bytes(4096).open("/db")
+}
+
+/// Runs `act` with a tree that another thread drops when the page file is written to next.
+fn with_dropped<T>(
+    disk: &SimDisk,
+    act: impl FnOnce(&Database, &Tree) -> Result<T>,
+) -> Result<(Database, T)> {
+    let database = open(disk)?;
+    let tree = database.tree("t")?;
+    for number in 0..20_u32 {
+        tree.insert(number.to_be_bytes(), [1; 200])?;
+    }
+    let (is_done, dropper) = (AtomicBool::new(false), database.clone());
+    disk.set_monitor(Arc::new(move |operation| {
+        let is_it = operation.kind == OperationKind::Write && operation.path.ends_with("pages");
+        if is_it && !is_done.swap(true, Ordering::SeqCst) {
+            let database = dropper.clone();
+            let dropped = thread::spawn(move || database.drop_tree("t")).join().unwrap();
+            assert!(dropped.unwrap(), "nobody holds it");
+        }
+    }));
+    let done = act(&database, &tree);
+    disk.set_monitor(Arc::new(|_| {}));
+    Ok((database, done?))
+}
+
+/// A transaction whose large value came too late.
+fn refused(database: &Database, tree: &Tree) -> Result<Transaction> {
+    let mut transaction = database.begin()?;
+    let inserted = transaction.insert(tree, "large", vec![7; 4 << 20]);
+    assert!(matches!(inserted, Err(Error::NotFound { .. })), "{inserted:?}");
+    Ok(transaction)
+}
+
+#[test]
+fn a_large_value_is_refused_by_a_tree_that_was_dropped_meanwhile() -> Result<()> {
+    let insert = |_: &Database, tree: &Tree| Ok(tree.insert("large", vec![7; 4 << 20]));
+    let (_database, inserted) = with_dropped(&SimDisk::new(), insert)?;
+    assert!(matches!(inserted, Err(Error::NotFound { .. })), "{inserted:?}");
+    Ok(())
+}
+
+#[test]
+fn a_transaction_that_met_a_drop_rolls_back_and_poisons_nothing() -> Result<()> {
+    let (database, transaction) = with_dropped(&SimDisk::new(), refused)?;
+    while seawall::testing::collect_step(&database)? {}
+    transaction.rollback()?;
+    database.tree("other").map(drop)
+}
+
+#[test]
+fn a_transaction_that_met_a_drop_is_undone_by_recovery() -> Result<()> {
+    let disk = SimDisk::new();
+    let (database, transaction) = with_dropped(&disk, refused)?;
+    while seawall::testing::collect_step(&database)? {}
+    database.sync()?;
+    let opened = open(&disk.crash(CrashPlan::NothingUnsynced))?;
+    let report = opened.verify(|_| {})?;
+    assert!(report.findings.is_empty(), "{report}");
+    drop(transaction);
+    Ok(())
 }

@@ -229,12 +229,18 @@ impl Checkpointer {
     /// Steps 1 to 4, but for the flush.
     fn log_checkpoint(&self, tell: impl FnOnce(Lsn)) -> Result<(Tables, CheckpointEnd, Appended)> {
         let engine = &*self.engine;
+        // A commit that comes in behind the begin record, before the tables are copied, is neither active
+        // nor pending there; analysis, which reads it, reads its parts.
+        let (reserved_lsn, early_parts_lsn) =
+            (engine.log.reserved_lsn(), engine.txns.min_parts_lsn());
         let begin_lsn = self.append(FENCE_RECORD_BYTES, &Body::CheckpointBegin)?.start;
+        let parts_since_lsn = (reserved_lsn < begin_lsn).then_some(reserved_lsn);
         // Should the receiver panic, tree sizes are held until the next checkpoint lets them go.
         tell(begin_lsn);
         engine.appenders.wait_for_appends();
         let (tables, parts_lsn) = self.copy_tables(begin_lsn);
         let chunks = self.log_tables(&tables)?;
+        let parts_lsn = [early_parts_lsn, parts_since_lsn, parts_lsn].into_iter().flatten().min();
         let undo_lsn = self.undo_lsn(&tables.active, parts_lsn);
         let end = CheckpointEnd {
             begin_lsn,

@@ -16,7 +16,7 @@ use super::core::Shared;
 use super::registered::Registered;
 use crate::Value;
 use crate::catalogue::TreeInfo;
-use crate::engine::{Found, LeafPairs, ReadAt, Rest};
+use crate::engine::{Found, LeafPairs, ReadAt, Rest, View};
 use crate::key_range::KeyBounds;
 use crate::txn::{CommitCell, ReadRange, ReadSet};
 
@@ -172,8 +172,6 @@ impl Range<'_> {
             End::Front => engine.copy_first_leaf(&self.tree, bounds, at, &mut self.leaf),
             End::Back => engine.copy_last_leaf(&self.tree, bounds, at, &mut self.leaf),
         };
-        // A tree that was dropped since may be gone, and its pages others'.
-        self.reader.at().check()?;
         rest.map(Some)
     }
 
@@ -247,7 +245,7 @@ impl Range<'_> {
         let engine = &self.shared.core.engine;
         engine.check_open()?;
         let value = engine.read_overflow(link);
-        self.reader.at().check()?;
+        engine.check_read(&self.tree, View::At(self.reader.at()))?;
         value
     }
 

@@ -35,7 +35,7 @@ impl Registered {
         let at = self.at(None);
         let found = self.engine.lookup(tree, key, View::At(at), out)?;
         let is_there = resolve(&self.engine, found, out);
-        at.check()?;
+        self.engine.check_read(tree, View::At(at))?;
         is_there
     }
 }

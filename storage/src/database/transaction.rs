@@ -22,7 +22,7 @@ use super::range::{Range, Reader, TrackedReads, TransactionReader};
 use super::registered::resolve;
 use super::snapshot::check_same;
 use super::tree::Tree;
-use crate::engine::{Unit, UnitMark, check_name};
+use crate::engine::{Unit, UnitMark, View, check_name};
 use crate::key_range::{KeyBounds, KeyRange};
 use crate::page::inline_value_bytes_max;
 use crate::{Durability, TransactionOptions, Value};
@@ -171,12 +171,20 @@ impl Transaction {
         })
     }
 
-    /// Removes every key of a range. Returns how many there were.
+    /// Removes every key of a range, or, where that fails, none. Returns how many there were.
     ///
     /// # Errors
     /// Those of [`Transaction::insert`].
     pub fn remove_range(&mut self, tree: &Tree, range: impl KeyRange) -> Result<u64> {
-        let mut bounds = range.into_bounds();
+        let savepoint = self.savepoint();
+        let removed = self.remove_bounded(tree, range.into_bounds());
+        if removed.is_err() {
+            self.rollback_to(&savepoint)?;
+        }
+        removed
+    }
+
+    fn remove_bounded(&mut self, tree: &Tree, mut bounds: KeyBounds) -> Result<u64> {
         let mut removed = 0;
         loop {
             let mut keys = Vec::new();
@@ -249,7 +257,7 @@ impl Transaction {
             self.check(unit, tree)?;
             let found = engine.unit_lookup(unit, &tree.info, key, &mut out)?;
             let is_there = resolve(engine, found, &mut out);
-            engine.unit_view(unit).check()?;
+            engine.check_read(&tree.info, View::At(engine.unit_view(unit)))?;
             is_there
         })?;
         Ok(is_there.then_some(out))

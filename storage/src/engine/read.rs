@@ -16,7 +16,7 @@ use std::ops::{Bound, Range};
 use seawall_wal::planted::{Bug, Point, is_planted, reach};
 use seawall_wal::record::{Cell, Stamp};
 use seawall_wal::sync::atomic::{AtomicBool, Ordering};
-use seawall_wal::{Error, Lsn, Result};
+use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::Engine;
 use super::append::page_lsn;
@@ -201,10 +201,24 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Result<Option<Found>> {
         let found = self.look_up(tree, key, view, out);
+        self.check_read(tree, view)?;
+        found
+    }
+
+    /// Refuses what was read of a tree once what was to be read may be gone: the registration was
+    /// revoked, or the tree was dropped at or below the reader's position, so that nobody keeps its pages
+    /// for it. To be asked behind the last look at a page, a version, a value or undo information,
+    /// whatever came of it.
+    pub(crate) fn check_read(&self, tree: &TreeInfo, view: View<'_>) -> Result<()> {
         if let View::At(at) = view {
             at.check()?;
         }
-        found
+        let Some(dropped_lsn) = tree.dropped_lsn() else { return Ok(()) };
+        let position = match view {
+            View::At(at) => at.read_lsn,
+            View::Latest => self.log.visible_lsn(),
+        };
+        if dropped_lsn <= position { self.check_tree(tree) } else { Ok(()) }
     }
 
     fn look_up(
@@ -451,6 +465,18 @@ impl Engine {
     pub(crate) fn copy_first_leaf(
         &self,
         tree: &TreeInfo,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        at: ReadAt<'_>,
+        out: &mut LeafPairs,
+    ) -> Result<Rest> {
+        let copied = self.copy_first(tree, bounds, at, out);
+        self.check_read(tree, View::At(at))?;
+        copied
+    }
+
+    fn copy_first(
+        &self,
+        tree: &TreeInfo,
         (lower, upper): (Bound<&[u8]>, Bound<&[u8]>),
         at: ReadAt<'_>,
         out: &mut LeafPairs,
@@ -468,6 +494,7 @@ impl Engine {
             };
             let end = end_slot(leaf, upper);
             let behind = self.copy_slots(tree, &page, first..end, at, out);
+            let id = page.id();
             let rest = match leaf.high_fence() {
                 Some(fence) if end == leaf.count() && is_below(&fence.to_vec(), upper) => {
                     Rest::From(fence.to_vec())
@@ -475,9 +502,10 @@ impl Engine {
                 _ => Rest::Done,
             };
             drop(page);
-            let is_whole = self.fill_in(behind, at, out);
-            at.check()?;
-            if is_whole? {
+            if matches!(&rest, Rest::From(fence) if &fence[..] <= start) {
+                return Err(self.no_way_on(id));
+            }
+            if self.fill_in(behind, at, out)? {
                 return Ok(rest);
             }
         }
@@ -486,6 +514,18 @@ impl Engine {
     /// Copies what the reader sees of the last leaf of the range, in ascending order, to `out`,
     /// which is empty.
     pub(crate) fn copy_last_leaf(
+        &self,
+        tree: &TreeInfo,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        at: ReadAt<'_>,
+        out: &mut LeafPairs,
+    ) -> Result<Rest> {
+        let copied = self.copy_last(tree, bounds, at, out);
+        self.check_read(tree, View::At(at))?;
+        copied
+    }
+
+    fn copy_last(
         &self,
         tree: &TreeInfo,
         (lower, upper): (Bound<&[u8]>, Bound<&[u8]>),
@@ -506,11 +546,12 @@ impl Engine {
                 Bound::Unbounded => 0,
             };
             let behind = self.copy_slots(tree, &page, first..end_slot(leaf, upper), at, out);
-            let fence = leaf.low_fence().to_vec();
+            let (id, fence) = (page.id(), leaf.low_fence().to_vec());
             drop(page);
-            let is_whole = self.fill_in(behind, at, out);
-            at.check()?;
-            if !is_whole? {
+            if matches!(upper, Bound::Excluded(key) if key <= &fence[..]) {
+                return Err(self.no_way_on(id));
+            }
+            if !self.fill_in(behind, at, out)? {
                 continue;
             }
             let is_more = match lower {
@@ -519,6 +560,12 @@ impl Engine {
             };
             return Ok(if is_more { Rest::From(fence) } else { Rest::Done });
         }
+    }
+
+    /// The error for a leaf that a range would come back to for ever.
+    #[cold]
+    fn no_way_on(&self, page: PageId) -> Error {
+        self.corrupt_page(page, "a leaf whose fences hold the key that led to it", "other fences")
     }
 
     /// Copies what the reader sees in `slots`. Returns the pairs whose values are behind stamps.

@@ -332,4 +332,40 @@ mod tests {
         assert_eq!(engine.doom_oldest(reserved).map(|(_, txn)| txn), unit.txn());
         engine.roll_back_unit(unit)
     }
+
+    #[test]
+    fn a_checkpoint_holds_the_parts_of_a_commit_that_comes_in_behind_its_begin() -> Result<()> {
+        type Act = Box<dyn FnOnce() + Send>;
+        let act: Arc<std::sync::Mutex<Option<Act>>> = Arc::default();
+        let run = Arc::clone(&act);
+        let tell = move |event: &crate::Event| {
+            if matches!(event, crate::Event::CheckpointBegin { .. }) {
+                let act = run.lock().unwrap().take();
+                if let Some(act) = act {
+                    act();
+                }
+            }
+        };
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new())).on_event(tell);
+        let database = options.manual_background(true).open("/db")?;
+        drop(database.tree("t")?);
+        let core = Arc::clone(database.shared_core());
+        let engine = Arc::clone(&core.engine);
+        let tree = engine.trees.all().pop().expect("it was made");
+        let mut unit = Unit::new(Isolation::Snapshot);
+        engine.unit_write(&mut unit, &tree, b"key", 5, |_| Decision::Put(b"value"))?;
+        let slot = unit.slot().expect("it has written");
+        let parts_lsn = engine.txns.first_lsn(slot);
+        engine.txns.set_parts_lsn(slot, parts_lsn);
+        let reserved = engine.log.reserved_lsn();
+        engine.cleaner.reach(crate::writeback::cleaner::CleanerTarget::RedoLsn(reserved))?;
+        let other = Arc::clone(&engine);
+        *act.lock().unwrap() = Some(Box::new(move || {
+            other.commit_unit(unit, crate::Durability::Relaxed).unwrap();
+        }));
+        core.take_checkpoint(Spill::BeyondShare)?;
+        let start_lsn = core.checkpointer.control().state().master.unwrap().start_lsn();
+        assert!(start_lsn <= parts_lsn, "{start_lsn} is behind {parts_lsn}, which analysis reads");
+        Ok(())
+    }
 }

@@ -62,6 +62,9 @@ impl Engine {
 
     fn is_point_changed(&self, key: &VersionKey, at: ReadAt<'_>) -> Result<bool> {
         let tree = self.trees.get(key.tree());
+        if tree.as_ref().is_some_and(|tree| is_gone(tree, at)) {
+            return Ok(false);
+        }
         // Only stamps have to be looked for in the page.
         let tree = tree.filter(|_| self.bulks.has_commit_beyond(at.read_lsn));
         loop {
@@ -117,6 +120,9 @@ impl Engine {
     /// snapshot. Keys on the pages are a superset of the keys of any version (T3).
     fn is_range_unchanged(&self, range: &ReadRange, at: ReadAt<'_>) -> Result<bool> {
         let Some(tree) = self.trees.get(range.tree) else { return Ok(true) };
+        if is_gone(&tree, at) {
+            return Ok(true);
+        }
         let mut from = match &range.lower {
             Bound::Included(key) | Bound::Excluded(key) => key.clone(),
             Bound::Unbounded => Vec::new(),
@@ -164,4 +170,10 @@ impl Engine {
         let rest = leaf.high_fence().map(|fence| fence.to_vec());
         Ok((ages, rest.filter(|fence| range.reaches(fence))))
     }
+}
+
+/// Whether a tree was dropped at or below a snapshot: nobody has written to it since, and nobody keeps
+/// its pages.
+fn is_gone(tree: &TreeInfo, at: ReadAt<'_>) -> bool {
+    tree.dropped_lsn().is_some_and(|dropped_lsn| dropped_lsn <= at.read_lsn)
 }

@@ -265,6 +265,12 @@ impl Pool {
         Some(found)
     }
 
+    /// Whether a page is in the pool; momentary.
+    #[must_use]
+    pub fn is_resident(&self, page: PageId) -> bool {
+        self.hint(page).is_some()
+    }
+
     /// Where a resident page is, as a hint for [`Self::optimistic_hinted`].
     #[must_use]
     fn hint(&self, page: PageId) -> Option<FrameIndex> {

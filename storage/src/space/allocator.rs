@@ -141,7 +141,7 @@ impl Allocator {
             for index in first..bitmaps {
                 let bitmap = PageId::new(index * self.pages_per_bitmap);
                 let from = search_from.saturating_sub(bitmap.get()).min(self.pages_per_bitmap);
-                picked = self.pick(pool, bitmap, from)?;
+                picked = self.pick(pool, bitmap, from, search_from)?;
                 if picked.is_some() {
                     break;
                 }
@@ -208,7 +208,14 @@ impl Allocator {
         Ok(None)
     }
 
-    fn pick(&self, pool: &Pool, bitmap: PageId, from: u64) -> Result<Option<Reservation<'_>>> {
+    /// Picks a free page of a bitmap from `from` on, in a search that began at `search_from`.
+    fn pick(
+        &self,
+        pool: &Pool,
+        bitmap: PageId,
+        from: u64,
+        search_from: u64,
+    ) -> Result<Option<Reservation<'_>>> {
         let page = pool.pin(bitmap)?.into_shared();
         let view = BitmapView::new(page.bytes());
         let mut state = self.state.lock();
@@ -216,7 +223,10 @@ impl Allocator {
         while let Some(free) = view.find_free(index) {
             let id = PageId::new(bitmap.get() + to_u64(free));
             if state.reserved.insert(id) {
-                state.search_from = id.get() + 1;
+                // Else a page below was freed meanwhile.
+                if state.search_from == search_from {
+                    state.search_from = id.get() + 1;
+                }
                 return Ok(Some(Reservation { allocator: self, page: id, bitmap }));
             }
             index = free + 1;

@@ -73,7 +73,7 @@ impl<'p> Descent<'p> {
     /// as far as a look without latches tells.
     pub(crate) fn absent_leaf(&self, key: &[u8]) -> Result<Option<PageId>> {
         Ok(match self.above(Seek::Key(key), 0)? {
-            Way::Found(above) if self.pool.hint(above.child).is_none() => {
+            Way::Found(above) if !self.pool.is_resident(above.child) => {
                 above.validate().then_some(above.child)
             }
             Way::Missing(page) => Some(page),

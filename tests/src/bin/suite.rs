@@ -53,6 +53,8 @@ const SUITES: &[Suite] = &[
             "seawall-tests",
             "--test",
             "planted",
+            "--test",
+            "dropped",
             "--",
             "--show-output",
         ],

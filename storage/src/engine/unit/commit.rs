@@ -87,6 +87,8 @@ impl Engine {
         let slot = unit.slot.as_ref().expect("a unit that has written has a slot");
         let appended =
             self.append(&mut appender, &mut credit, unit.chain(), &body, &mut [], |appended| {
+                // Whoever reads at or beyond this commit finds the trees dropped.
+                unit.dropped.iter().for_each(|(_, tree)| tree.set_dropped(appended.end));
                 unit.writer.commit(appended.end);
                 if !is_planted(Bug::CommitStaysActive) {
                     self.txns.set_commit_lsn(slot, appended.end);
@@ -141,7 +143,6 @@ impl Engine {
     /// the commit is visible.
     fn end_committed(&self, mut unit: Unit, end: Lsn) {
         for (_, tree) in &unit.dropped {
-            tree.set_dropped(end);
             self.doom(Arc::clone(tree), end);
         }
         self.end_reading(&mut unit);

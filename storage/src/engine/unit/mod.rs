@@ -35,7 +35,7 @@ use std::sync::Arc;
 use seawall_wal::codec::to_u64;
 use seawall_wal::record::{Cell, Extent, Stamp, TreeDelta};
 use seawall_wal::sync::Mutex;
-use seawall_wal::sync::atomic::AtomicBool;
+use seawall_wal::sync::atomic::{AtomicBool, Ordering};
 use seawall_wal::{Lsn, Result, TreeId, TxnId};
 
 use self::inserts::Inserts;
@@ -289,6 +289,8 @@ impl Engine {
 
     fn end_reading(&self, unit: &mut Unit) {
         if let Some(snapshot) = unit.snapshot.take() {
+            // A range of the transaction may still be read, where the database has ended it.
+            snapshot.slot.revoked().store(true, Ordering::SeqCst);
             self.snapshots.release(snapshot.slot);
         }
     }
