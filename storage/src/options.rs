@@ -5,12 +5,11 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use seawall_wal::codec::to_u64;
-use seawall_wal::disk::{BLOCK_BYTES, Disk, DiskKind, select};
+use seawall_wal::disk::{BLOCK_BYTES, Disk, DiskKind};
 
 use crate::source::Source;
 use crate::{Durability, Error, Event, Isolation, Result, trace};
@@ -205,14 +204,6 @@ impl Options {
     pub fn on_event(mut self, receiver: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Arc::new(receiver));
         self
-    }
-
-    /// The disk that the files of the database in `dir` are on: the injected one, or the chosen one.
-    pub(crate) fn select_disk(&self, dir: &Path) -> Result<Arc<dyn Disk>> {
-        match &self.disk_injected {
-            Some(disk) => Ok(Arc::clone(disk)),
-            None => select(self.disk).map_err(|error| Error::io(dir, error)),
-        }
     }
 
     /// Tells of an event, on the thread where it happens.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seawall_wal::control::{Control, EPOCHS_SHORTEN_AT, EpochEntry, Shutdown};
-use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode};
+use seawall_wal::disk::{Access, DirectoryLock, Disk, OpenMode, select};
 use seawall_wal::log::{Log, LogOptions, Segments};
 use seawall_wal::{DatabaseId, Error, Result, TreeId};
 
@@ -104,6 +104,16 @@ pub(crate) fn open(options: &Options, dir: &Path) -> Result<Opened> {
             opening.create(lock)
         }
         Some(control) => opening.recover(control, lock),
+    }
+}
+
+impl Options {
+    /// The disk that the files of the database in `dir` are on: the injected one, or the chosen one.
+    pub(crate) fn select_disk(&self, dir: &Path) -> Result<Arc<dyn Disk>> {
+        match &self.disk_injected {
+            Some(disk) => Ok(Arc::clone(disk)),
+            None => select(self.disk).map_err(|error| Error::io(dir, error)),
+        }
     }
 }
 
