@@ -68,7 +68,7 @@ impl Settings {
         let bulk_budget_bytes = random.one_in(2).then(|| random.below(2) * 600);
         let held_log_bytes = random.one_in(2).then_some(0);
         // A segment must hold the largest record: a few pages' images.
-        let segment_bytes = (64 << 10) << random.below(4);
+        let segment_bytes = (128 << 10) << random.below(3);
         let is_direct = random.one_in(2);
         Self {
             page_bytes,

@@ -45,8 +45,8 @@ pub type Monitor = Arc<dyn Fn(&SimOperation<'_>) + Send + Sync>;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FailedSync {
-    /// They are lost, and the program goes on seeing them until the crash; the next sync succeeds
-    /// without them. So does ext4.
+    /// They are lost, and the next sync succeeds without them. Where there is a page cache, the program
+    /// goes on seeing them until the crash: so does ext4.
     #[default]
     LosesWrites,
     /// They stay unsynced.
@@ -481,7 +481,7 @@ impl DiskFile for SimFile {
         self.disk.announce(&operation);
         let mut state = self.disk.state();
         let (_number, effect) = state.begin(&operation);
-        state.sync(self.inode, Some(written), effect)
+        state.sync((self.inode, self.access), Some(written), effect)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -489,7 +489,7 @@ impl DiskFile for SimFile {
         self.disk.announce(&operation);
         let mut state = self.disk.state();
         let (_number, effect) = state.begin(&operation);
-        state.sync(self.inode, None, effect)
+        state.sync((self.inode, self.access), None, effect)
     }
 
     fn set_len(&self, length_bytes: u64) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::super::Access;
 use super::crash::{self, CrashPlan, Mark, SECTOR_BYTES, sectors};
 use super::fault::{ENOSPC, FaultEffect, Faults};
 use super::image::Image;
@@ -213,14 +214,16 @@ impl State {
         effect.and_then(FaultEffect::error).map_or(Ok(()), Err)
     }
 
-    /// A sync of one operation's write, or of the whole file, with what goes wrong with it.
+    /// A sync of one operation's write, or of the whole file, with what goes wrong with it. Where `access`
+    /// bypasses the page cache, nobody goes on seeing what is lost.
     pub(super) fn sync(
         &mut self,
-        id: InodeId,
+        (id, access): (InodeId, Access),
         written: Option<u64>,
         effect: Option<FaultEffect>,
     ) -> io::Result<()> {
         let failed_sync = self.failed_sync;
+        let is_cached = access != Access::Direct || self.refuses_direct;
         let inode = self.inode_mut(id);
         let Some(effect) = effect else {
             match written {
@@ -232,6 +235,9 @@ impl State {
         let Some(error) = effect.error() else { return Ok(()) };
         if failed_sync == FailedSync::LosesWrites {
             inode.lose(written);
+            if !is_cached {
+                inode.drop_cache();
+            }
         }
         Err(error)
     }

@@ -1,13 +1,9 @@
 //! The accepted tail is made safe before anything follows it.
 
-use std::ffi::OsString;
-use std::io;
-use std::path::Path;
-
 use super::*;
 use crate::codec::to_usize;
-use crate::disk::sim::{CrashPlan, EIO, Fault, FaultEffect, OperationKind, SimDisk};
-use crate::disk::{Access, DirectoryLock, Disk, FileSize, Transfer};
+use crate::disk::sim::{CrashPlan, EIO, Fault, FaultEffect, OperationKind};
+use crate::disk::{Access, Disk};
 use crate::log::testing::{FIRST_OFFSET, OPTIONS, TestLog, Written, noise};
 
 #[test]
@@ -25,100 +21,10 @@ fn the_accepted_tail_is_durable_after_it_was_rewritten() {
     assert_eq!(testing::end(&crashed, &log.state).unwrap().end_lsn, end.end_lsn);
 }
 
-/// A disk that says of its files that they are not direct.
-#[derive(Debug)]
-struct Buffered(SimDisk);
-
-#[derive(Debug)]
-struct BufferedFile(Arc<dyn DiskFile>);
-
-impl Disk for Buffered {
-    fn open(&self, path: &Path, mode: OpenMode, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(BufferedFile(self.0.open(path, mode, access)?)))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_file(path)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_dir(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        self.0.list(path)
-    }
-
-    fn size(&self, path: &Path) -> io::Result<FileSize> {
-        self.0.size(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
-        self.0.lock(path)
-    }
-
-    fn lock_to_read(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
-        self.0.lock_to_read(path)
-    }
-
-    fn transfer(&self, batch: &mut [Transfer<'_>]) {
-        self.0.transfer(batch);
-    }
-
-    fn name(&self) -> &'static str {
-        "buffered"
-    }
-}
-
-impl DiskFile for BufferedFile {
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn is_direct(&self) -> bool {
-        false
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_at(buf, offset)
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(buf, offset)
-    }
-
-    fn write_sync_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_sync_at(buf, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn set_len(&self, length_bytes: u64) -> io::Result<()> {
-        self.0.set_len(length_bytes)
-    }
-
-    fn size(&self) -> io::Result<FileSize> {
-        self.0.size()
-    }
-
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-}
-
 #[test]
 fn frames_that_a_failed_sync_left_in_the_cache_only_are_written_again() {
     let mut log = TestLog::create(OPTIONS);
+    log.disk.set_direct(false);
     let durable = log.synced(&[b"durable"]);
     let tail: Vec<_> = (0..20).map(|i| log.unsynced(&[&noise(9000, i)])).collect();
     let last = tail.last().unwrap();
@@ -128,9 +34,8 @@ fn frames_that_a_failed_sync_left_in_the_cache_only_are_written_again() {
     }
     // The process dies; the machine, and its cache, live on.
     let disk = log.disk.fork();
-    let buffered = Arc::new(Buffered(disk.clone()));
     let files = LogFiles::open(
-        buffered,
+        Arc::new(disk.clone()),
         &testing::wal_dir(),
         testing::DATABASE,
         &log.state.epochs,
