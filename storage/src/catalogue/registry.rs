@@ -146,6 +146,11 @@ impl Registry {
         self.trees.lock().remove(&id);
     }
 
+    /// How many trees there are.
+    pub(crate) fn len(&self) -> usize {
+        self.trees.lock().len()
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<TreeInfo>> {
         self.trees.lock().values().cloned().collect()
     }

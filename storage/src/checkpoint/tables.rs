@@ -11,7 +11,7 @@
 //!
 //! A chunk holds entries of one section; chunks are numbered from 0 in the order of their records.
 
-use seawall_wal::codec::{DecodeError, Encode, Reader};
+use seawall_wal::codec::{DecodeError, Encode, Reader, to_u64};
 use seawall_wal::record::Extent;
 use seawall_wal::{Lsn, PageId, TreeId, TxnId};
 
@@ -21,6 +21,19 @@ use crate::txn::ActiveTxn;
 
 /// Bytes of entries after which a chunk ends.
 const CHUNK_BYTES: usize = 16 << 10;
+
+/// What an entry of a section takes at most, where positions are below 2^56.
+const ACTIVE_ENTRY_BYTES: usize = 48;
+const FREE_ENTRY_BYTES: usize = 20;
+const SIZE_ENTRY_BYTES: usize = 16;
+
+/// Log that a checkpoint takes, beside dirty pages, to list so many transactions, extents and trees.
+pub(crate) fn listed_bytes(transactions: usize, frees: usize, trees: usize) -> u64 {
+    let entries =
+        transactions * ACTIVE_ENTRY_BYTES + frees * FREE_ENTRY_BYTES + trees * SIZE_ENTRY_BYTES;
+    // Each chunk is a record of its own.
+    to_u64(entries + entries / 16)
+}
 
 /// Everything a checkpoint remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,12 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use seawall_wal::log::{Credit, CreditRequest, CreditWait, Purpose};
+use seawall_wal::record::Extent;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::{Error, Result};
 
 use super::Engine;
+use crate::checkpoint::tables::listed_bytes;
 use crate::pool::FrameProvider;
-use crate::txn::TxnSlot;
+use crate::txn::{CommitCell, TxnSlot};
 use crate::writeback::cleaner::{CleanerTarget, StepProvider};
 use crate::{Event, StallReason};
 
@@ -134,7 +136,34 @@ impl FrameProvider for TellingProvider {
     }
 }
 
+/// The log that is kept for what checkpoints list grows in steps of so many bytes.
+const LISTED_STEP_BYTES: u64 = 16 << 10;
+
 impl Engine {
+    /// Notes extents that the commit of `writer` will free, and keeps log for the checkpoints that will
+    /// list them.
+    pub(super) fn enter_frees(&self, extents: &[Extent], writer: &Arc<CommitCell>) {
+        if extents.is_empty() {
+            return;
+        }
+        self.space.pending().enter(extents, writer);
+        let listed_bytes = listed_bytes(0, self.space.pending().len(), self.trees.len());
+        if 2 * listed_bytes >= self.listed_reserve_bytes.load(Ordering::SeqCst) + LISTED_STEP_BYTES
+        {
+            self.reserve_listed(listed_bytes);
+        }
+    }
+
+    /// Keeps log, beside the permanent reserve, for two checkpoints that each list so much beside dirty
+    /// pages: behind the second one a full log is given up.
+    pub(crate) fn reserve_listed(&self, listed_bytes: u64) {
+        let steps = 2 * listed_bytes / LISTED_STEP_BYTES;
+        let bytes = if steps == 0 { 0 } else { (steps + 1) * LISTED_STEP_BYTES };
+        if self.listed_reserve_bytes.swap(bytes, Ordering::SeqCst) != bytes {
+            self.log.set_more_reserve(bytes);
+        }
+    }
+
     /// Keeps the dirty pages so few that a checkpoint that lists them fits the permanent reserve:
     /// cleans some where there are more. Called before any latch.
     fn bound_dirty(&self) -> Result<()> {

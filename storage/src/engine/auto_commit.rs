@@ -170,7 +170,7 @@ impl Engine {
         freed: Vec<Extent>,
     ) -> (Arc<CommitCell>, CommitInfo) {
         let writer = Arc::new(CommitCell::new());
-        self.space.pending().enter(&freed, &writer);
+        self.enter_frees(&freed, &writer);
         let is_delete = kind == WriteKind::Delete;
         self.versions.push(key, &writer, replaced, is_delete, self.horizon_hint());
         let deltas = self.push_delta(tree, &writer, kind);

@@ -53,6 +53,11 @@ impl PendingFrees {
         self.entries.lock().by_page.extend(entries);
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.lock().by_page.len()
+    }
+
     /// An extent whose commit is at or below `horizon`, and that is not parked. Forgets those of
     /// rolled-back writers.
     pub(crate) fn first_due(&self, horizon: Lsn) -> Option<PendingFree> {

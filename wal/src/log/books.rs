@@ -27,6 +27,9 @@
 //! So slack never falls below zero, and the sum of all placed frames never exceeds what the segments
 //! have. What empties a full log (checkpoint and compensation records) always finds the reserve.
 //!
+//! What a checkpoint has to list beside dirty pages grows with the database. So much more is kept as
+//! two checkpoints would take for that ([`Books::set_more_reserve`]).
+//!
 //! A file is *due* to be made while what is owned, beyond the promises and reserves, is less than
 //! [`Room::lead_bytes`]: early enough that nobody who asks for credit has to wait for it.
 //!
@@ -166,19 +169,17 @@ impl CreditRequest {
     }
 }
 
-impl CreditLimits {
-    /// Slack that a credit for `purpose` must leave.
-    const fn kept_parts(&self, purpose: Purpose) -> u64 {
-        let frames = FRAME_RESERVE * FRAME_OVERHEAD_MAX;
-        match purpose {
-            Purpose::Normal | Purpose::Rollback => (self.reserve_bytes + frames) * PARTS,
-            Purpose::Garbage => {
-                let share = self.reserve_bytes / GARBAGE_SHARE;
-                let taken = if share < GARBAGE_BYTES_MAX { share } else { GARBAGE_BYTES_MAX };
-                (self.reserve_bytes - taken + frames) * PARTS
-            }
-            Purpose::Reserve => 0,
+/// Slack that a credit for `purpose` must leave where so much is reserved.
+const fn kept_parts(reserve_bytes: u64, purpose: Purpose) -> u64 {
+    let frames = FRAME_RESERVE * FRAME_OVERHEAD_MAX;
+    match purpose {
+        Purpose::Normal | Purpose::Rollback => (reserve_bytes + frames) * PARTS,
+        Purpose::Garbage => {
+            let share = reserve_bytes / GARBAGE_SHARE;
+            let taken = if share < GARBAGE_BYTES_MAX { share } else { GARBAGE_BYTES_MAX };
+            (reserve_bytes - taken + frames) * PARTS
         }
+        Purpose::Reserve => 0,
     }
 }
 
@@ -186,6 +187,8 @@ impl CreditLimits {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Books {
     limits: CreditLimits,
+    /// Beside the permanent reserve.
+    more_reserve_bytes: u64,
     ring_free: u64,
     room: Room,
     /// Charges of all credit not yet in a frame, in parts of a byte.
@@ -195,7 +198,18 @@ pub(super) struct Books {
 impl Books {
     /// Nothing promised yet.
     pub(super) const fn new(limits: CreditLimits, room: Room) -> Self {
-        Self { limits, ring_free: limits.ring_bytes, room, charged_parts: 0 }
+        let ring_free = limits.ring_bytes;
+        Self { limits, more_reserve_bytes: 0, ring_free, room, charged_parts: 0 }
+    }
+
+    /// Keeps so much beside the permanent reserve, but no more than half of the log.
+    pub(super) fn set_more_reserve(&mut self, bytes: u64) {
+        self.more_reserve_bytes = bytes.min(self.limits.capacity_bytes / 2);
+    }
+
+    /// Slack that a credit for `purpose` must leave now.
+    const fn kept_parts(&self, purpose: Purpose) -> u64 {
+        kept_parts(self.limits.reserve_bytes + self.more_reserve_bytes, purpose)
     }
 
     /// What the segments can place.
@@ -226,7 +240,7 @@ impl Books {
         if self.ring_free < request.payload_bytes {
             return Some(Shortage::Ring);
         }
-        let wanted = request.charge_parts() + self.limits.kept_parts(request.purpose);
+        let wanted = request.charge_parts() + self.kept_parts(request.purpose);
         if self.slack_parts() < wanted {
             return Some(Shortage::Files);
         }
@@ -242,7 +256,7 @@ impl Books {
     /// # Errors
     /// [`Error::InvalidArgument`] when not.
     pub(super) fn check_possible(&self, request: &CreditRequest) -> Result<()> {
-        let files = request.charge_parts() + self.limits.kept_parts(request.purpose);
+        let files = request.charge_parts() + kept_parts(self.limits.reserve_bytes, request.purpose);
         let is_possible = request.payload_bytes <= self.limits.ring_bytes
             && files <= self.limits.capacity_bytes * PARTS;
         if is_possible {
@@ -290,7 +304,7 @@ impl Books {
         let missing = (cost.frame_bytes * PARTS).saturating_sub(cost.released_parts());
         let kept = match demand {
             Demand::Waited => 0,
-            Demand::Idle => self.limits.kept_parts(Purpose::Normal),
+            Demand::Idle => self.kept_parts(Purpose::Normal),
         };
         missing == 0 || self.slack_parts() >= missing + kept
     }
@@ -304,7 +318,7 @@ impl Books {
 
     /// Whether the next file should be made now.
     pub(super) fn is_file_due(&self) -> bool {
-        let kept = self.limits.kept_parts(Purpose::Normal);
+        let kept = self.kept_parts(Purpose::Normal);
         let lead = self.room.lead_bytes.saturating_mul(PARTS);
         self.owned_slack_parts() < lead.saturating_add(kept)
     }
@@ -402,6 +416,23 @@ mod tests {
         assert!(!books.promise_ring(8));
         books.take_back(RING, 0, 0);
         assert_eq!(books.ring_free, RING);
+    }
+
+    #[test]
+    fn what_is_kept_beside_the_reserve_is_for_what_empties_the_log() {
+        let mut books = books(1 << 20);
+        books.set_more_reserve(100 << 10);
+        let normal = CreditRequest { payload_bytes: 1000, ..CreditRequest::default() };
+        while promise(&mut books, &normal) {}
+        assert_eq!(books.shortage(&normal), Some(Shortage::Files));
+        assert!(books.slack_bytes() >= RESERVE + (90 << 10), "{}", books.slack_bytes());
+        let payload_bytes = books.slack_bytes();
+        let checkpoint =
+            CreditRequest { payload_bytes, purpose: Purpose::Reserve, ..CreditRequest::default() };
+        assert!(promise(&mut books, &checkpoint));
+        books.set_more_reserve(u64::MAX);
+        assert_eq!(books.more_reserve_bytes, 512 << 10, "the log is there for writers, too");
+        assert!(books.check_possible(&normal).is_ok());
     }
 
     #[test]

@@ -387,6 +387,11 @@ impl CreditPool {
         self.change(&mut self.state.lock(), |books| books.framed(cost, room));
     }
 
+    /// Keeps so much beside the permanent reserve.
+    pub(super) fn set_more_reserve(&self, bytes: u64) {
+        self.change(&mut self.state.lock(), |books| books.set_more_reserve(bytes));
+    }
+
     /// `room` is what the segments can place now.
     pub(super) fn set_room(&self, room: Room) {
         let mut state = self.state.lock();

@@ -515,6 +515,11 @@ impl Log {
         self.writer.space(|segments| segments.available_bytes())
     }
 
+    /// Keeps so many bytes beside the permanent reserve for what empties a full log, up to half of it.
+    pub fn set_more_reserve(&self, bytes: u64) {
+        self.credits.set_more_reserve(bytes);
+    }
+
     /// Record bytes for which credit is left, the permanent reserve included.
     #[must_use]
     pub fn room_bytes(&self) -> u64 {

@@ -73,7 +73,7 @@ impl Engine {
         }
         let commit =
             CommitInfo { wall_ms: self.wall_ms(), origin: 0, deltas, freed, parts, first_part_lsn };
-        self.space.pending().enter(&commit.freed, &unit.writer);
+        self.enter_frees(&commit.freed, &unit.writer);
         let body = Body::Commit(commit);
         let pass = match &validation {
             Some(validation) => {
@@ -119,7 +119,7 @@ impl Engine {
             };
             let mut credit = self.credit_for(&request, unit.slot.as_ref())?;
             let mut appender = self.appenders.acquire();
-            self.space.pending().enter(&freed, &unit.writer);
+            self.enter_frees(&freed, &unit.writer);
             let body = Body::CommitPart { deltas: part_deltas, freed };
             let slot = unit.slot.as_ref().expect("a unit that has written has a slot");
             let store = |appended: Appended| {
