@@ -76,7 +76,7 @@ pub fn sweep(scenario: &Scenario, one_in: usize) -> Report {
     run_with(scenario, |faults| faults.iter().step_by(one_in).map(|&one| vec![one]).collect())
 }
 
-/// Runs a scenario `runs` times, each time with up to [`FAULTS_MAX`] faults where `random` says.
+/// Runs a scenario `runs` times, each time with one to three faults where `random` says.
 #[must_use]
 pub fn sweep_randomly(scenario: &Scenario, runs: usize, random: &mut Random) -> Report {
     run_with(scenario, |faults| {
