@@ -230,9 +230,11 @@ impl Checkpointer {
     fn log_checkpoint(&self, tell: impl FnOnce(Lsn)) -> Result<(Tables, CheckpointEnd, Appended)> {
         let engine = &*self.engine;
         // A commit that comes in behind the begin record, before the tables are copied, is neither active
-        // nor pending there; analysis, which reads it, reads its parts.
-        let (reserved_lsn, early_parts_lsn) =
-            (engine.log.reserved_lsn(), engine.txns.min_parts_lsn());
+        // nor pending there; analysis, which reads it, reads its parts. Those below `reserved_lsn` have
+        // been noted once the appends under way are through.
+        let reserved_lsn = engine.log.reserved_lsn();
+        engine.appenders.wait_for_appends();
+        let early_parts_lsn = engine.txns.min_parts_lsn();
         let begin_lsn = self.append(FENCE_RECORD_BYTES, &Body::CheckpointBegin)?.start;
         let parts_since_lsn = (reserved_lsn < begin_lsn).then_some(reserved_lsn);
         // Should the receiver panic, tree sizes are held until the next checkpoint lets them go.
