@@ -53,6 +53,7 @@ fn a_transaction_that_is_spilled_in_part_is_rolled_back_while_others_wait_for_th
         for i in 0..1500 {
             old.insert(&tree, key(i), [b'o'; 900]).unwrap();
         }
+        drop(old.savepoint());
         database.checkpoint().unwrap();
         assert!(database.stats().undo_bytes > 1 << 20, "its first part is in a file");
         testing::refuse_undo_files(&disk);
@@ -99,6 +100,7 @@ fn commit_at_a_full_log(values: u32, inserts: Option<u32>) -> (seawall::Result<(
     for i in 0..values {
         old.insert(&tree, key(i), "short").unwrap();
     }
+    drop(old.savepoint());
     full.store(false, Ordering::SeqCst);
     let mut made = 0;
     while inserts.map_or_else(|| !full.load(Ordering::SeqCst), |inserts| made < inserts) {

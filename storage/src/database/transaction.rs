@@ -37,8 +37,8 @@ const REMOVE_BATCH: usize = 1024;
 /// or has committed since this one's first read, is [`Error::Conflict`]: roll back and run it
 /// again, or use [`Database::transact`](crate::Database::transact), which does.
 ///
-/// Of many inserts in a row, with nothing else between them, the later ones may be kept in memory, up to
-/// 1 MiB, and written together: when that is full, or by whatever the transaction does next. Their
+/// Of many inserts in a row, with nothing else between them, into a database that is larger than its
+/// cache, the later ones may be kept in memory, up to 1 MiB, and written together: when that is full, or by whatever the transaction does next. Their
 /// errors, [`Error::Conflict`] among them, are then told by that call, and by every later one until they
 /// are written or rolled back.
 ///

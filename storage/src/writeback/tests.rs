@@ -249,6 +249,7 @@ fn images_that_do_not_shrink_are_stored_raw() {
 #[test]
 fn bytes_that_only_the_page_cache_has_are_written_again() {
     let rig = Rig::new(8, 64, 4);
+    rig.disk.set_direct(false);
     rig.put(1, 1);
     rig.clean();
     let lsn = rig.put(1, 2);

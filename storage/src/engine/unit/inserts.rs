@@ -1,6 +1,6 @@
-//! Inserts that a unit keeps before it writes them. They ask for nothing that is in the tree, so they
-//! can wait for one another: sorted, the leaves that they belong to are read side by side, where one by
-//! one each would be waited for.
+//! Inserts that a unit keeps before it writes them, in a database that is larger than its cache. They
+//! ask for nothing that is in the tree, so they can wait for one another: sorted, the leaves that they
+//! belong to are read side by side, where one by one each would be waited for.
 //!
 //! What must hold: whatever else the unit does comes behind them. So its reads and removals, its
 //! savepoints, its changes of the catalogue and its commit write them first ([`Engine::flush_inserts`]).
@@ -103,7 +103,8 @@ impl Engine {
         key: &[u8],
         value: &[u8],
     ) -> Result<()> {
-        if unit.inserts.in_a_row < WRITTEN_AT_ONCE {
+        let is_kept = unit.inserts.in_a_row >= WRITTEN_AT_ONCE && !self.fits_pool();
+        if !is_kept && !unit.keeps_inserts() {
             unit.inserts.in_a_row += 1;
             return self.put(unit, tree, key, value);
         }
@@ -156,11 +157,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether every page has a frame: then nothing has to be read more than once.
+    fn fits_pool(&self) -> bool {
+        self.file.pages() <= to_u64(self.pool.frames())
+    }
+
     /// Reads the leaves of these inserts that are not in the pool. What goes wrong is told to the one
     /// who writes.
     fn fetch_leaves(&self, inserts: &[Insert], bytes: &[u8]) -> Vec<Pin<'_>> {
-        let fits_pool = self.file.pages() <= to_u64(self.pool.frames());
-        if fits_pool || inserts.len() == 1 {
+        if inserts.len() == 1 {
             return Vec::new();
         }
         let absent = |insert: &Insert| {
@@ -182,9 +187,16 @@ mod tests {
     use super::*;
     use crate::{Database, Error, Isolation, Options, Transaction, TransactionOptions, Tree};
 
+    /// A database that is larger than its cache.
     fn open() -> Result<(Database, Tree)> {
-        let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
-        let database = options.manual_background(true).cache_bytes(2 << 20).open("/db")?;
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new())).unchecked_limits();
+        let options = options.manual_background(true).page_bytes(4096).cache_bytes(512 << 10);
+        let database = options.open("/db")?;
+        let ballast = database.tree("ballast")?;
+        for number in 0..200_u8 {
+            ballast.insert([number], [number; 900])?;
+        }
+        assert!(!database.shared_core().engine.fits_pool());
         let tree = database.tree("t")?;
         Ok((database, tree))
     }
