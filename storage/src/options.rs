@@ -126,7 +126,9 @@ impl Options {
 
     /// Page size of a database that is created: 4, 8, 16 or 32 KiB; 8 KiB when unset. A database
     /// keeps the size it was created with; opening it with another one is
-    /// [`Error::InvalidArgument`].
+    /// [`Error::InvalidArgument`]. A value that would take more than about a quarter of a page has
+    /// pages of its own, the last of them filled in part: for many values of 2 KiB larger pages take
+    /// less space.
     #[must_use]
     pub const fn page_bytes(mut self, bytes: u32) -> Self {
         self.page_bytes = Some(bytes);
@@ -188,7 +190,8 @@ impl Options {
     }
 
     /// Whether the database is opened for reading only: nothing is written, and a database that was
-    /// not shut down cleanly is refused with [`Error::RecoveryNeeded`]. No.
+    /// not shut down cleanly is refused with [`Error::RecoveryNeeded`]. While it is open nobody else
+    /// opens it, for reading neither. No.
     #[must_use]
     pub const fn read_only(mut self, yes: bool) -> Self {
         self.read_only = yes;

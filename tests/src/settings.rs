@@ -31,8 +31,6 @@ pub struct Settings {
     pub held_log_bytes: Option<u64>,
     /// Isolation of transactions that do not say.
     pub isolation: Isolation,
-    /// Whether the disk's files bypass the page cache where they are opened so.
-    pub is_direct: bool,
     /// Whether each record of the log gets a frame of its own, so that a crash can come between any
     /// two.
     pub is_record_alone: bool,
@@ -50,7 +48,6 @@ impl Default for Settings {
             bulk_budget_bytes: None,
             held_log_bytes: None,
             isolation: Isolation::Serializable,
-            is_direct: true,
             is_record_alone: false,
             seed: 0,
         }
@@ -69,7 +66,6 @@ impl Settings {
         let held_log_bytes = random.one_in(2).then_some(0);
         // A segment must hold the largest record: a few pages' images.
         let segment_bytes = (128 << 10) << random.below(3);
-        let is_direct = random.one_in(2);
         Self {
             page_bytes,
             cache_bytes,
@@ -77,7 +73,6 @@ impl Settings {
             bulk_budget_bytes,
             held_log_bytes,
             isolation,
-            is_direct,
             seed: random.next(),
             ..Self::default()
         }
@@ -103,7 +98,6 @@ impl Settings {
     /// from what has become of the disk so far: the same in a repetition, and in no two lives.
     #[must_use]
     pub fn options(&self, disk: &SimDisk) -> Options {
-        disk.set_direct(self.is_direct);
         let mut options = Options::new();
         if let Some(bytes) = self.bulk_budget_bytes {
             options = options.bulk_budget_bytes(bytes);

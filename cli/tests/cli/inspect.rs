@@ -289,6 +289,9 @@ fn the_plan_of_recovery_names_what_recovery_then_does() {
     assert_eq!(place.run("get", &["-t", "fruit", "last"]).text(), "durable\n");
     place.run("get", &["-t", "fruit", "loser"]).failed(1);
     assert!(place.run("recover", &["--dry-run"]).text().contains("nothing to recover"));
+    fs::remove_file(place.database().join("pages")).unwrap();
+    let failure = place.run("recover", &["--dry-run"]).failed(1);
+    assert!(failure.stderr.contains("pages"), "{}", failure.stderr);
 }
 
 #[test]

@@ -192,7 +192,8 @@ impl Database {
     }
 
     /// Runs `run` in a transaction and commits it; runs it again, with growing pauses, when it
-    /// conflicts with another one. An error of `run` rolls back.
+    /// conflicts with another one, 1000 times at most. An error of `run` rolls back; where a call in it
+    /// gave [`Error::Conflict`], it is run again whatever it returns.
     ///
     /// # Errors
     /// Those of `run`, and of [`Transaction::commit`]; [`Error::Conflict`] only when it still

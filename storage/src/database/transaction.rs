@@ -35,7 +35,8 @@ const REMOVE_BATCH: usize = 1024;
 /// It sees the database as it was at its first read, and its own writes. Values are provisional
 /// until its commit returns. A write of a key that another transaction has written, and not ended,
 /// or has committed since this one's first read, is [`Error::Conflict`]: roll back and run it
-/// again, or use [`Database::transact`](crate::Database::transact), which does.
+/// again, or use [`Database::transact`](crate::Database::transact), which does. (Nothing keeps one from
+/// going on instead: the write that gave it is not made, all others are.)
 ///
 /// Of many inserts in a row, with nothing else between them, into a database that is larger than its
 /// cache, the later ones may be kept in memory, up to 1 MiB, and written together: when that is full, or by whatever the transaction does next. Their

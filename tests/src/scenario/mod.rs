@@ -496,9 +496,6 @@ pub fn reopening() -> Scenario {
 pub fn random(seed: u64, length: usize) -> Scenario {
     let mut settings = Settings::random(&mut Random::new(!seed));
     settings.isolation = Isolation::Serializable;
-    // Behind a page cache recovery writes the end of the log again, which these runs would take for an
-    // LSN that is assigned twice.
-    settings.is_direct = true;
     let mut operations = Generator::new(seed).workload(length);
     // A kill goes on with another disk than the one that is recorded.
     operations.retain(|operation| !matches!(operation, Operation::Kill));

@@ -56,7 +56,7 @@ fn verdict(report: &SalvageReport) -> Result<(), Failure> {
             Err(Failure::Failed(format!("{found} found, and nothing is lost")))
         }
         (_, losses) => {
-            let lost = output::counted(losses, "loss");
+            let lost = output::counted(losses, "lost part");
             Err(Failure::Failed(format!("{lost} told")))
         }
     }

@@ -64,6 +64,8 @@ impl Plan {
         if files.is_unfinished() {
             return Ok(Self { starts_over: true, ..Self::default() });
         }
+        // Nothing is read of it here, but recovery would not get past it.
+        files.pages()?;
         let log = files.log()?;
         let end = files.log_end(&log, &files.doublewrite_slots()?)?;
         let losers = files.outlook(&log, end.end_lsn)?.losers();
