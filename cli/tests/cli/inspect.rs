@@ -291,7 +291,7 @@ fn the_plan_of_recovery_names_what_recovery_then_does() {
     assert!(place.run("recover", &["--dry-run"]).text().contains("nothing to recover"));
     fs::remove_file(place.database().join("pages")).unwrap();
     let failure = place.run("recover", &["--dry-run"]).failed(1);
-    assert!(failure.stderr.contains("pages"), "{}", failure.stderr);
+    assert!(failure.contains("pages"), "{failure}");
 }
 
 #[test]
