@@ -80,13 +80,9 @@ impl Inserts {
     fn sort(&mut self) {
         let bytes = &self.bytes;
         // Equal keys by age, the newest first; it is the one that stays.
-        let place = |insert: &Insert| (insert.tree.id, std::cmp::Reverse(insert.start));
         self.kept.sort_unstable_by(|a, b| {
-            let ((tree_a, start_a), (tree_b, start_b)) = (place(a), place(b));
-            tree_a
-                .cmp(&tree_b)
-                .then_with(|| a.key(bytes).cmp(b.key(bytes)))
-                .then(start_a.cmp(&start_b))
+            let of_keys = || a.key(bytes).cmp(b.key(bytes));
+            a.tree.id.cmp(&b.tree.id).then_with(of_keys).then(b.start.cmp(&a.start))
         });
         self.kept.dedup_by(|later, kept| {
             later.tree.id == kept.tree.id && later.key(bytes) == kept.key(bytes)
@@ -108,14 +104,15 @@ impl Engine {
             unit.inserts.in_a_row += 1;
             return self.put(unit, tree, key, value);
         }
-        // Held from now on, so that the tree is there when they are written.
-        self.share_with(unit, tree)?;
-        unit.inserts.keep(tree, key, value);
+        // Before this one is kept: where they cannot be written it is refused, and memory stays bounded.
         if unit.inserts.memory_bytes() >= KEPT_BYTES_MAX {
             let in_a_row = unit.inserts.in_a_row;
             self.flush_inserts(unit)?;
             unit.inserts.in_a_row = in_a_row;
         }
+        // Held from now on, so that the tree is there when they are written.
+        self.share_with(unit, tree)?;
+        unit.inserts.keep(tree, key, value);
         Ok(())
     }
 
@@ -211,6 +208,36 @@ mod tests {
         Ok(transaction)
     }
 
+    /// A transaction that has written a key, and one that keeps an insert of it, among others.
+    fn in_conflict(database: &Database, tree: &Tree) -> Result<(Transaction, Transaction)> {
+        let mut first = database.begin()?;
+        first.insert(tree, "m", "first")?;
+        let mut second = that_keeps(database, tree)?;
+        for key in ["a", "m", "z"] {
+            second.insert(tree, key, "second")?;
+        }
+        Ok((first, second))
+    }
+
+    #[test]
+    fn what_cannot_be_written_takes_no_more_memory_than_its_bound() -> Result<()> {
+        let (database, tree) = open()?;
+        let (first, mut second) = in_conflict(&database, &tree)?;
+        let mut refused = 0;
+        for number in 0..4000_u32 {
+            match second.insert(&tree, format!("m{number}"), [7; 500]) {
+                Ok(()) => assert_eq!(refused, 0, "{number} is kept beyond the bound"),
+                Err(error) => refused += u32::from(error.is_conflict()),
+            }
+        }
+        assert!(refused > 1000, "{refused}");
+        first.rollback()?;
+        second.commit()?;
+        let kept = u64::from(4000 - refused) + 3 + to_u64(WRITTEN_AT_ONCE);
+        assert_eq!(tree.len()?, kept, "those that were refused were not made");
+        Ok(())
+    }
+
     #[test]
     fn of_inserts_of_a_key_the_last_one_counts() -> Result<()> {
         let (database, tree) = open()?;
@@ -228,12 +255,7 @@ mod tests {
     #[test]
     fn a_conflict_of_a_kept_insert_is_told_and_told_again_and_nothing_is_committed() -> Result<()> {
         let (database, tree) = open()?;
-        let mut first = database.begin()?;
-        first.insert(&tree, "m", "first")?;
-        let mut second = that_keeps(&database, &tree)?;
-        for key in ["a", "m", "z"] {
-            second.insert(&tree, key, "second")?;
-        }
+        let (first, second) = in_conflict(&database, &tree)?;
         assert!(second.get(&tree, "a").is_err_and(|error| error.is_conflict()));
         assert!(second.range(&tree, ..).is_err_and(|error| error.is_conflict()));
         assert!(second.commit().is_err_and(|error| error.is_conflict()));
@@ -246,12 +268,7 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_written_once_nothing_stands_in_its_way() -> Result<()> {
         let (database, tree) = open()?;
-        let mut first = database.begin()?;
-        first.insert(&tree, "m", "first")?;
-        let mut second = that_keeps(&database, &tree)?;
-        for key in ["a", "m", "z"] {
-            second.insert(&tree, key, "second")?;
-        }
+        let (first, mut second) = in_conflict(&database, &tree)?;
         assert!(second.get(&tree, "z").is_err_and(|error| error.is_conflict()));
         let savepoint = second.savepoint();
         assert!(matches!(second.rollback_to(&savepoint), Err(Error::InvalidArgument(_))));
