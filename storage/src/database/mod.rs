@@ -20,7 +20,7 @@ use seawall_wal::codec::to_u64;
 use seawall_wal::{Error, Lsn, Result};
 
 use crate::catalogue::row::{NAMES, name_of};
-use crate::engine::{Rest, View, check_name};
+use crate::engine::{End, Rest, View, check_name};
 use crate::key_range::KeyBounds;
 use crate::{
     BackupReport, CheckpointReport, Options, RecoveryReport, Stats, TransactionOptions,
@@ -151,7 +151,8 @@ impl Database {
             let lower = bounds.lower.as_ref().map(|key| &key[..]);
             let upper = bounds.upper.as_ref().map(|key| &key[..]);
             let at = registered.at(None);
-            let rest = engine.copy_first_leaf(&engine.catalogue, (lower, upper), at, &mut leaf)?;
+            let rest =
+                engine.copy_leaf(&engine.catalogue, End::Front, (lower, upper), at, &mut leaf)?;
             for index in 0..leaf.len() {
                 let name = name_of(leaf.get(index).0).map_err(|error| {
                     engine.corrupt_page(engine.catalogue.root, error.expected, error.found)

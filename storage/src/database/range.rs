@@ -16,7 +16,7 @@ use super::core::Shared;
 use super::registered::Registered;
 use crate::Value;
 use crate::catalogue::TreeInfo;
-use crate::engine::{Found, LeafPairs, ReadAt, Rest, View};
+use crate::engine::{End, Found, LeafPairs, ReadAt, Rest, View};
 use crate::key_range::KeyBounds;
 use crate::txn::{CommitCell, ReadRange, ReadSet};
 
@@ -52,13 +52,6 @@ pub struct Range<'tx> {
     back: VecDeque<Copied>,
     leaf: LeafPairs,
     transaction: PhantomData<&'tx ()>,
-}
-
-/// The end of a range that is read.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Front,
-    Back,
 }
 
 /// Whose view a range has.
@@ -168,11 +161,7 @@ impl Range<'_> {
         let engine = &self.shared.core.engine;
         engine.check_open()?;
         self.leaf.clear();
-        let rest = match end {
-            End::Front => engine.copy_first_leaf(&self.tree, bounds, at, &mut self.leaf),
-            End::Back => engine.copy_last_leaf(&self.tree, bounds, at, &mut self.leaf),
-        };
-        rest.map(Some)
+        engine.copy_leaf(&self.tree, end, bounds, at, &mut self.leaf).map(Some)
     }
 
     /// Goes on to what remains behind a leaf that was read from `end`.

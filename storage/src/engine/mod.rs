@@ -68,7 +68,7 @@ use damage::DamageTold;
 pub(crate) use ddl::check_name;
 use dismantle::Doomed;
 pub(crate) use overflow::OverflowLink;
-pub(crate) use read::{Behind, Found, LeafPairs, ReadAt, Rest, View};
+pub(crate) use read::{Behind, End, Found, LeafPairs, ReadAt, Rest, View};
 pub(crate) use spill::{Spills, UndoFile};
 use sweep::{Aside, Sweep};
 pub(crate) use undo::Undo;

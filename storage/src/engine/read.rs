@@ -134,6 +134,13 @@ struct PairAt {
 /// From so many cells on a page is copied whole: it takes as long as some of its values do.
 const WHOLE_COPY_MIN: usize = 4;
 
+/// The end of a range that is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    Front,
+    Back,
+}
+
 /// What remains of a range after one of its leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
@@ -460,16 +467,20 @@ impl Engine {
         Ok(Some(count))
     }
 
-    /// Copies what the reader sees of the first leaf of the range, in ascending order, to `out`,
+    /// Copies what the reader sees of the leaf at this end of the range, in ascending order, to `out`,
     /// which is empty.
-    pub(crate) fn copy_first_leaf(
+    pub(crate) fn copy_leaf(
         &self,
         tree: &TreeInfo,
+        end: End,
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
         at: ReadAt<'_>,
         out: &mut LeafPairs,
     ) -> Result<Rest> {
-        let copied = self.copy_first(tree, bounds, at, out);
+        let copied = match end {
+            End::Front => self.copy_first(tree, bounds, at, out),
+            End::Back => self.copy_last(tree, bounds, at, out),
+        };
         self.check_read(tree, View::At(at))?;
         copied
     }
@@ -509,20 +520,6 @@ impl Engine {
                 return Ok(rest);
             }
         }
-    }
-
-    /// Copies what the reader sees of the last leaf of the range, in ascending order, to `out`,
-    /// which is empty.
-    pub(crate) fn copy_last_leaf(
-        &self,
-        tree: &TreeInfo,
-        bounds: (Bound<&[u8]>, Bound<&[u8]>),
-        at: ReadAt<'_>,
-        out: &mut LeafPairs,
-    ) -> Result<Rest> {
-        let copied = self.copy_last(tree, bounds, at, out);
-        self.check_read(tree, View::At(at))?;
-        copied
     }
 
     fn copy_last(
