@@ -18,6 +18,7 @@ pub mod counts;
 pub mod crash;
 pub mod damage;
 pub mod discard;
+pub mod effort;
 pub mod failure;
 pub mod file_system;
 pub mod fuzz;

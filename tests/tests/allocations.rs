@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use seawall::DiskKind;
 use seawall_tests::counts;
+use seawall_tests::effort::number;
 use seawall_tests::kill::{self, CHILD_ALLOCATION, End, KillLoop};
 
 /// Allocations that fail, each in a child of its own, when nobody says how many.
@@ -94,10 +95,6 @@ fn places(count: u64, first: u64) -> impl Iterator<Item = u64> {
 
 #[test]
 fn whichever_allocation_fails_what_was_acknowledged_is_there() {
-    let number = |variable: &str| {
-        let text = std::env::var(variable).ok();
-        text.map(|text| text.parse::<u64>().expect("a number"))
-    };
     let count = number("SEAWALL_ALLOCATIONS").unwrap_or(FAILING);
     let first = number("SEAWALL_FIRST_SEED").unwrap_or(0);
     let dir = tempfile::tempdir().expect("a folder");

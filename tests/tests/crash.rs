@@ -8,6 +8,7 @@
 use seawall::Durability;
 use seawall_tests::counts;
 use seawall_tests::crash::{Effort, Report, run};
+use seawall_tests::effort::number;
 use seawall_tests::operation::{Inside, Operation, ValueSpec, Window};
 use seawall_tests::scenario::{self, Scenario};
 use seawall_tests::session::Session;
@@ -108,10 +109,6 @@ fn every_recovery_recovers_from_a_crash_at_every_operation() {
 
 #[test]
 fn random_workloads_recover_from_a_crash_at_every_operation() {
-    let number = |variable: &str| {
-        let text = std::env::var(variable).ok();
-        text.map(|text| text.parse::<u64>().expect("a number"))
-    };
     let first = number("SEAWALL_FIRST_SEED").unwrap_or(1);
     let count = number("SEAWALL_RANDOM_CRASHES").unwrap_or(RANDOM);
     let mut all = Report::default();

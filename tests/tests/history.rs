@@ -7,6 +7,7 @@
 
 use seawall::Isolation;
 use seawall_tests::counts;
+use seawall_tests::effort::number;
 use seawall_tests::history::checker::{Anomaly, check, counted};
 use seawall_tests::history::workload::Workload;
 use seawall_tests::history::{Ending, History, Kind, Step, Transaction, elle};
@@ -201,7 +202,6 @@ fn registers_are_ordered_by_their_commits() {
 }
 
 fn run(kind: Kind, isolation: Isolation) {
-    let number = |variable: &str| Some(std::env::var(variable).ok()?.parse::<u64>().unwrap());
     let histories = number("SEAWALL_HISTORIES").unwrap_or(HISTORIES);
     let first = number("SEAWALL_FIRST_SEED").unwrap_or(1);
     let mut totals = [0; 3];

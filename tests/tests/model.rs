@@ -7,6 +7,7 @@
 #![expect(clippy::print_stderr, reason = "counts and failures are shown to whoever runs it")]
 
 use seawall_tests::counts;
+use seawall_tests::effort::number;
 use seawall_tests::failure::Outcome;
 use seawall_tests::generate::Generator;
 use seawall_tests::operation::Operation;
@@ -30,10 +31,6 @@ const TWICE_ONE_IN: u64 = 20;
 const SHRINK_TRIES_MAX: usize = 2000;
 /// Failures after which no more are looked for.
 const FAILURES_MAX: usize = 5;
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
-}
 
 /// What was done.
 #[derive(Default)]

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "counts and failures are shown to whoever runs it")]
 
 use seawall_tests::counts;
+use seawall_tests::effort::number;
 use seawall_tests::random::Random;
 use seawall_tests::scenario::{self, Scenario};
 use seawall_tests::shrink;
@@ -47,10 +48,6 @@ fn run(seed: u64, scenario: &Scenario) -> Report {
 
 #[test]
 fn whatever_fails_in_a_random_workload_the_next_open_finds_every_commit() {
-    let number = |variable: &str| {
-        let text = std::env::var(variable).ok();
-        text.map(|text| text.parse::<u64>().expect("a number"))
-    };
     let first = number("SEAWALL_FIRST_SEED").unwrap_or(1);
     let count = number("SEAWALL_FAULTY_SEEDS").unwrap_or(SEEDS);
     let mut all = Report::default();
