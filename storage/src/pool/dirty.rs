@@ -24,7 +24,7 @@
 //!
 //! The shard locks are short mutexes, ranked below latches and below the page table's shards.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::planted::{Bug, is_planted};
@@ -291,17 +291,24 @@ impl DirtyTable {
     /// Up to `count` pages in state Dirty, lowest `rec_lsn` first.
     #[must_use]
     pub fn oldest(&self, count: usize) -> Vec<(Lsn, PageId)> {
-        let mut found = Vec::new();
+        // The oldest so far; the youngest of them on top, which the next older one displaces.
+        let mut found = BinaryHeap::with_capacity(count + 1);
         for shard in &self.shards {
             let shard = shard.lock();
-            let dirty = shard.by_age.iter().filter(|(_, page)| {
-                shard.entries.get(page).is_some_and(|entry| entry.state == State::Dirty)
-            });
-            found.extend(dirty.take(count));
+            for &aged in &shard.by_age {
+                if found.len() == count && found.peek().is_none_or(|youngest| aged > *youngest) {
+                    break;
+                }
+                let entry = shard.entries.get(&aged.1);
+                if entry.is_some_and(|entry| entry.state == State::Dirty) {
+                    found.push(aged);
+                    if found.len() > count {
+                        found.pop();
+                    }
+                }
+            }
         }
-        found.sort_unstable();
-        found.truncate(count);
-        found
+        found.into_sorted_vec()
     }
 
     /// Number of entries; momentary.

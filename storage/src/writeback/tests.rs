@@ -10,7 +10,7 @@ use super::cleaner::CleanerTarget;
 use super::restore::{known_durable_lsn, restore};
 use super::rig::{PAGE_BYTES, Rig, doublewrite_file, open_pages, value_of};
 use crate::page::PageRead;
-use crate::pool::dirty::DirtyPage;
+use crate::pool::dirty::{DirtyPage, DirtyTable};
 
 fn page(number: u64) -> PageId {
     PageId::new(number)
@@ -46,6 +46,25 @@ fn oldest_pages_are_written_first_and_no_more_than_the_target_needs() {
     assert_eq!((step.pages_written, step.is_reached), (2, true));
     assert!(!rig.pool.dirty().contains(page(9)) && !rig.pool.dirty().contains(page(3)));
     assert_eq!(rig.pool.dirty().min_rec_lsn(), Some(third.0));
+}
+
+#[test]
+fn of_pages_in_many_shards_the_oldest_are_found_in_order() {
+    let dirty = DirtyTable::with_shards(256, 16);
+    // All different: 1009 is prime.
+    let aged = (1..200).map(|number| (Lsn::new(number * 7919 % 1009 + 1), page(number)));
+    let mut aged: Vec<_> = aged.collect();
+    for &(rec_lsn, page) in &aged {
+        dirty.enter(page, || rec_lsn);
+        if page.get().is_multiple_of(3) {
+            assert!(dirty.begin_write(page).is_some());
+        }
+    }
+    aged.retain(|(_, page)| !page.get().is_multiple_of(3));
+    aged.sort_unstable();
+    for count in [0, 1, 5, 64, 1000] {
+        assert_eq!(dirty.oldest(count), aged[..count.min(aged.len())], "{count}");
+    }
 }
 
 #[test]

@@ -49,6 +49,10 @@ pub struct Overhead {
     #[arg(long, value_name = "N", default_value_t = 500_000,
           value_parser = RangedU64ValueParser::<u64>::new().range(1..=1 << 30))]
     pairs: u64,
+    /// How long recovery may take on the disk that keeps what is written
+    #[arg(long, value_name = "MS", default_value_t = 2000,
+          value_parser = RangedU64ValueParser::<u64>::new().range(100..=600_000))]
+    recovery_target_ms: u64,
 }
 
 /// What is done.
@@ -136,7 +140,8 @@ impl Overhead {
         let folder = self.setup.folder()?;
         let path = folder.path().join("db");
         let options = self.setup.options();
-        let mut real = Bed::open(options.clone(), &path, self.pairs)?;
+        let target = Duration::from_millis(self.recovery_target_ms);
+        let mut real = Bed::open(options.clone().recovery_target(target), &path, self.pairs)?;
         let discarding = options
             .disk_injected(Arc::new(DiscardDisk::new()))
             .recovery_target(NO_TARGET)
@@ -164,9 +169,10 @@ impl Overhead {
 
     fn report(&self, real: &Bed, bare: &Bed, out: &mut dyn Write) -> Outcome {
         let about = format!(
-            "## What being durable costs\n\n{} One thread overwrites random keys, relaxed; {} runs \
-             of {} s on each disk, in turns; medians.",
+            "## What being durable costs\n\n{} One thread overwrites random keys, relaxed; recovery \
+             may take {} ms. {} runs of {} s on each disk, in turns; medians.",
             self.setup.describe(self.pairs, VALUE_BYTES),
+            self.recovery_target_ms,
             self.repetitions,
             self.seconds,
         );
