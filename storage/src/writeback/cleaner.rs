@@ -23,6 +23,9 @@ pub enum CleanerTarget {
 /// with 64 of them at once the commits' p99.9 was 1.3 ms, with 32 1.1, with 16 0.9 and with 8 0.7; with
 /// 4 the cleaner takes so long that more commits meet it.
 const GENTLE_PAGES: usize = 8;
+/// Pages of a whole batch while somebody waits for a commit: a larger one keeps the disk from it for
+/// longer than it saves.
+const SHARED_PAGES: usize = 64;
 
 /// How long to wait for a batch of pages that somebody else is writing.
 const BATCH_POLL: Duration = Duration::from_micros(200);
@@ -69,7 +72,12 @@ impl Cleaner {
     /// # Errors
     /// Those of [`PageWriter::write_batch`].
     pub fn step(&self, target: CleanerTarget) -> Result<CleanerStep> {
-        self.step_of(target, self.writer.batch_max())
+        self.step_of(target, self.batch_max())
+    }
+
+    fn batch_max(&self) -> usize {
+        let most = self.writer.batch_max();
+        if self.writer.is_commit_awaited() { most.min(SHARED_PAGES) } else { most }
     }
 
     /// [`Cleaner::step`] of so few pages that commits hardly meet it on the disk.
@@ -77,7 +85,7 @@ impl Cleaner {
     /// # Errors
     /// Those of [`PageWriter::write_batch`].
     pub fn step_gently(&self, target: CleanerTarget) -> Result<CleanerStep> {
-        self.step_of(target, self.writer.batch_max().min(GENTLE_PAGES))
+        self.step_of(target, self.batch_max().min(GENTLE_PAGES))
     }
 
     /// Steps until the target is reached. Not with a latch held (L1).
@@ -88,17 +96,20 @@ impl Cleaner {
         Self::reach_by(|| self.step(target))
     }
 
-    /// [`Cleaner::reach`] while others commit: by gentle steps, as long as the log grows between
-    /// them.
+    /// [`Cleaner::reach`] while others commit: by gentle steps, and larger ones only as long as the
+    /// log does not grow between them, each twice as large as the one before. One look does not tell:
+    /// the only one who commits may be waiting for this very step.
     ///
     /// # Errors
     /// Those of [`PageWriter::write_batch`].
     pub fn reach_gently(&self, target: CleanerTarget) -> Result<()> {
-        let mut seen = Lsn::NONE;
+        let (mut seen, mut pages) = (Lsn::NONE, GENTLE_PAGES);
         Self::reach_by(|| {
             let reserved = self.writer.reserved_lsn();
-            let is_alone = std::mem::replace(&mut seen, reserved) == reserved;
-            if is_alone { self.step(target) } else { self.step_gently(target) }
+            let is_quiet = std::mem::replace(&mut seen, reserved) == reserved;
+            pages = if is_quiet { 2 * pages } else { GENTLE_PAGES };
+            pages = pages.min(self.batch_max());
+            self.step_of(target, pages)
         })
     }
 

@@ -30,6 +30,7 @@ pub(crate) struct NumberLog {
     reserved: AtomicU64,
     durable: AtomicU64,
     pub(crate) fails: AtomicBool,
+    pub(crate) is_awaited: AtomicBool,
     pub(crate) poisoned: AtomicBool,
 }
 
@@ -51,6 +52,10 @@ impl LogWatermark for NumberLog {
 
     fn reserved_lsn(&self) -> Lsn {
         Lsn::new(self.reserved.load(Ordering::SeqCst))
+    }
+
+    fn is_commit_awaited(&self) -> bool {
+        self.is_awaited.load(Ordering::SeqCst)
     }
 
     fn wait_durable(&self, lsn: Lsn) -> Result<()> {

@@ -68,6 +68,31 @@ fn of_pages_in_many_shards_the_oldest_are_found_in_order() {
 }
 
 #[test]
+fn a_batch_is_smaller_while_somebody_waits_for_a_commit() {
+    let rig = Rig::new(512, 512, 256);
+    for number in 1..=400 {
+        rig.put(number, number);
+    }
+    let all = CleanerTarget::RedoLsn(Lsn::MAX);
+    let pages_of_step = |is_awaited| {
+        rig.log.is_awaited.store(is_awaited, Ordering::SeqCst);
+        rig.cleaner.step(all).unwrap().pages_written
+    };
+    assert_eq!([pages_of_step(true), pages_of_step(false)], [64, 256]);
+}
+
+#[test]
+fn gentle_steps_grow_only_while_the_log_is_quiet() {
+    let rig = Rig::new(512, 512, 256);
+    for number in 1..=200 {
+        rig.put(number, number);
+    }
+    rig.cleaner.reach_gently(CleanerTarget::RedoLsn(Lsn::MAX)).unwrap();
+    // Of 8, 16, 32, 64 and 80 pages.
+    assert_eq!(rig.cleaner.writer().last_synced_batch(), 5);
+}
+
+#[test]
 fn a_page_changed_while_it_is_written_stays_dirty_from_its_image_on() {
     let rig = Rig::new(8, 64, 4);
     let first = rig.put(1, 1);

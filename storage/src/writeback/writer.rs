@@ -30,6 +30,9 @@ pub trait LogWatermark: fmt::Debug + Send + Sync {
     /// End of the log reserved so far: no later record starts below.
     fn reserved_lsn(&self) -> Lsn;
 
+    /// Whether somebody waits for a commit to be durable; momentary.
+    fn is_commit_awaited(&self) -> bool;
+
     /// Returns when the log is durable up to `lsn`, writing it where nobody else does.
     ///
     /// # Errors
@@ -50,6 +53,10 @@ impl LogWatermark for Log {
 
     fn reserved_lsn(&self) -> Lsn {
         Self::reserved_lsn(self)
+    }
+
+    fn is_commit_awaited(&self) -> bool {
+        Self::is_commit_awaited(self)
     }
 
     fn wait_durable(&self, lsn: Lsn) -> Result<()> {
@@ -127,6 +134,11 @@ impl PageWriter {
     /// End of the log reserved so far.
     pub(super) fn reserved_lsn(&self) -> Lsn {
         self.log.reserved_lsn()
+    }
+
+    /// See [`LogWatermark::is_commit_awaited`].
+    pub(super) fn is_commit_awaited(&self) -> bool {
+        self.log.is_commit_awaited()
     }
 
     /// Bytes of pages written in place so far.

@@ -187,6 +187,11 @@ impl Frontier {
         self.waiters.settled(self.written(), self.durable(), visible);
     }
 
+    /// Whether the pending-sync set has any commit; momentary.
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending.smallest() != Lsn::MAX
+    }
+
     /// Enters the pending-sync set.
     pub(super) fn enter_pending(&self) -> Arc<Entry> {
         self.pending.enter(&self.reserved.0)

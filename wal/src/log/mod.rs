@@ -321,6 +321,12 @@ impl Log {
         PendingSync { frontier: Arc::clone(&self.frontier), entry: self.frontier.enter_pending() }
     }
 
+    /// Whether a synchronous commit is on its way, whose writer waits for the disk; momentary.
+    #[must_use]
+    pub fn is_commit_awaited(&self) -> bool {
+        self.frontier.has_pending()
+    }
+
     /// Gives a record of `padded_length` bytes its place. Never waits and never allocates (W3).
     ///
     /// # Panics
