@@ -1,17 +1,20 @@
 //! The name of a key across all trees, in an order that keeps a tree's keys together.
 
 use seawall_wal::TreeId;
-
-/// Tree and key in one buffer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct VersionKey(Vec<u8>);
+use smallvec::SmallVec;
 
 /// Bytes of the tree id in front of the key; big-endian, so that keys sort by tree first.
 const TREE_BYTES: usize = 8;
+/// Shorter keys, as most are, need no memory of their own.
+const INLINE_BYTES: usize = 48;
+
+/// Tree and key in one buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct VersionKey(SmallVec<[u8; INLINE_BYTES]>);
 
 impl VersionKey {
     pub(crate) fn new(tree: TreeId, key: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(TREE_BYTES + key.len());
+        let mut bytes = SmallVec::with_capacity(TREE_BYTES + key.len());
         bytes.extend_from_slice(&tree.get().to_be_bytes());
         bytes.extend_from_slice(key);
         Self(bytes)
@@ -19,7 +22,7 @@ impl VersionKey {
 
     /// Tree and key as [`VersionKey::as_bytes`] gave them.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        Self(bytes.to_vec())
+        Self(SmallVec::from_slice(bytes))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -23,6 +23,7 @@ use seawall_wal::codec::to_u64;
 use seawall_wal::record::{Cell, Stamp};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use smallvec::SmallVec;
 
 use super::cell::CellBuf;
 use super::filter::{Filter, KeyHash};
@@ -59,8 +60,8 @@ impl Version {
     }
 }
 
-/// Oldest first.
-type Chain = Vec<Version>;
+/// Oldest first. Of most keys that are written there is one version at a time.
+type Chain = SmallVec<[Version; 1]>;
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -189,7 +190,7 @@ impl VersionStore {
     /// Every version of the key. The caller holds the leaf's latch.
     pub(crate) fn older(&self, key: &VersionKey) -> Older {
         let shard = self.shard(key.as_bytes()).lock();
-        Older(shard.chains.get(key.as_bytes()).cloned().unwrap_or_default())
+        Older(shard.chains.get(key.as_bytes()).map_or_else(Vec::new, |chain| chain.to_vec()))
     }
 
     /// Who wrote the key last. The caller holds the leaf's latch where the answer must last.
