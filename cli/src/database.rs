@@ -101,7 +101,7 @@ impl DatabaseArg {
         match self.open_unchanged() {
             Ok(Some(database)) => Ok(Opened::Yes(database)),
             Ok(None) => Ok(Opened::NeedsRecovery),
-            Err(Failure::Failed(why)) => Ok(Opened::No(why)),
+            Err(Failure::Failed(why) | Failure::Damaged(why)) => Ok(Opened::No(why)),
             Err(other) => Err(other),
         }
     }

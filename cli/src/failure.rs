@@ -15,8 +15,10 @@ use seawall::Error;
 /// A command's end other than success. The text is a sentence for the person who gave it.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Damage was found, or an operation failed.
+    /// An operation failed, or a look at the database found damage and told it.
     Failed(String),
+    /// The database is damaged.
+    Damaged(String),
     /// The command line is wrong in a way that only the command can tell.
     Usage(String),
     /// In use, or not a database.
@@ -29,7 +31,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::ReaderGone => 0,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Damaged(_) => 1,
             Self::Usage(_) => 2,
             Self::Unavailable(_) => 3,
         })
@@ -38,9 +40,20 @@ impl Failure {
     /// What to tell; nothing when there is nothing to tell.
     pub(crate) fn message(&self) -> Option<&str> {
         match self {
-            Self::Failed(text) | Self::Usage(text) | Self::Unavailable(text) => Some(text),
+            Self::Failed(text)
+            | Self::Damaged(text)
+            | Self::Usage(text)
+            | Self::Unavailable(text) => Some(text),
             Self::ReaderGone => None,
         }
+    }
+
+    /// What the person can do next.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        matches!(self, Self::Damaged(_)).then_some(
+            "`seawall verify DIR` tells all damage; `seawall recover DIR --salvage OUT` saves what can \
+             still be read",
+        )
     }
 
     /// A failure to write results.
@@ -56,6 +69,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::Locked { .. } => Self::Unavailable(error.to_string()),
+            Error::Corrupt { .. } => Self::Damaged(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

@@ -48,6 +48,9 @@ pub fn run_command_line() -> ExitCode {
             if let Some(message) = failure.message() {
                 output::message(&message);
             }
+            if let Some(advice) = failure.advice() {
+                output::message(&advice);
+            }
             failure.exit_code()
         }
     }

@@ -71,11 +71,19 @@ impl Verify {
         report.records = log.records;
         // The files are let go before the database is opened: both take its lock.
         drop(files);
-        if let Some(walked) = findings.or_add(self.walk_trees(bar))?.flatten() {
-            report.trees = walked.trees;
-            // Keys; of the log's records, those that recovery would begin with are read again.
-            report.records += walked.records;
-            walked.findings.iter().for_each(|finding| findings.add(finding));
+        match findings.or_add(self.walk_trees(bar))? {
+            Some(Some(walked)) => {
+                report.trees = walked.trees;
+                // Keys; of the log's records, those that recovery would begin with are read again.
+                report.records += walked.records;
+                walked.findings.iter().for_each(|finding| findings.add(finding));
+            }
+            // It has said so.
+            Some(None) => {}
+            None => {
+                let why = "the trees are not walked: the database does not open, see the findings";
+                bar.suspend(|| output::message(&why));
+            }
         }
         report.findings = findings.into_sentences();
         report.elapsed = started.elapsed();
@@ -124,7 +132,7 @@ impl Findings {
     fn or_add<T>(&mut self, result: Result<T, Failure>) -> Result<Option<T>, Failure> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(Failure::Failed(finding)) => {
+            Err(Failure::Failed(finding) | Failure::Damaged(finding)) => {
                 self.add(finding);
                 Ok(None)
             }

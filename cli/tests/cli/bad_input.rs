@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::support::{Place, Run, argument, binary, run};
 
@@ -234,6 +235,21 @@ fn a_database_without_a_lock_file_is_in_use_while_somebody_reads_it() {
         run_command(&place, command, arguments).ok();
     }
     assert!(everything(&place.database()) == before, "a file was changed");
+}
+
+/// The lock of a killed writer is waited for, since the system gives it up late. A reader leaves the
+/// writer's process id where it is; it must not be taken for a dead holder.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_behind_a_dead_writer_is_not_waited_for() {
+    let place = filled();
+    fs::write(place.database().join("LOCK"), i32::MAX.to_string()).unwrap();
+    let reader = seawall::Options::new().read_only(true).open(place.database()).unwrap();
+    let started = Instant::now();
+    let message = place.run("get", &["k"]).failed(3);
+    assert!(message.contains("open elsewhere"), "{message}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    reader.close().unwrap();
 }
 
 #[test]

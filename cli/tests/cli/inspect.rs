@@ -187,8 +187,35 @@ fn a_damaged_page_is_found_and_named() {
     let run = place.run("verify", &[]);
     let found = String::from_utf8(run.stdout.clone()).unwrap();
     assert!(found.contains("pages is damaged at byte"), "{found}");
-    run.failed(1);
+    let told = run.failed(1);
+    assert!(told.contains("the trees are not walked"), "{told}");
     assert!(place.run("page", &["1"]).failed(1).contains("damaged"));
+}
+
+#[test]
+fn whoever_meets_damage_is_told_what_to_do() {
+    let place = clean();
+    damage(&place.database().join("pages"), PAGE_BYTES + 500);
+    let told = place.run("get", &["k"]).failed(1);
+    assert!(
+        told.contains("is damaged at byte") && told.contains("recover DIR --salvage OUT"),
+        "{told}"
+    );
+    let told = place.run("get", &["--no-such-option", "k"]).failed(2);
+    assert!(!told.contains("salvage"), "{told}");
+}
+
+#[test]
+fn a_control_file_cut_short_is_told_by_its_length() {
+    let place = clean();
+    let path = place.database().join("control");
+    let length = fs::metadata(&path).unwrap().len();
+    for kept in [1000, 5000, length - 1] {
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(kept).unwrap();
+        let told = place.run("get", &["k"]).failed(1);
+        let expected = format!("expected a file of {length} bytes, found {kept} bytes");
+        assert!(told.contains(&expected), "{told}");
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Database {
     /// Those of [every call](crate#errors-of-every-call) that reads, and where the tree is missing
     /// of one that writes and commits; [`Error::InvalidArgument`] for an empty name and one longer
     /// than [`MAX_TREE_NAME_BYTES`](crate::MAX_TREE_NAME_BYTES); [`Error::Conflict`] when others
-    /// create or drop it at the same time, after trying for a while.
+    /// create or drop it at the same time, after trying for some ten seconds.
     pub fn tree(&self, name: &str) -> Result<Tree> {
         loop {
             let Some(tree) = self.open_tree(name)? else {
@@ -171,7 +171,7 @@ impl Database {
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that writes and commits;
     /// [`Error::InvalidArgument`] for a name that no tree can have; [`Error::Conflict`] while
-    /// transactions write to it, after trying for a while.
+    /// transactions write to it, after trying for some ten seconds.
     pub fn drop_tree(&self, name: &str) -> Result<bool> {
         self.transact(|transaction| transaction.drop_tree(name))
     }
@@ -195,6 +195,10 @@ impl Database {
     /// Runs `run` in a transaction and commits it; runs it again, with growing pauses, when it
     /// conflicts with another one, 1000 times at most. An error of `run` rolls back; where a call in it
     /// gave [`Error::Conflict`], it is run again whatever it returns.
+    ///
+    /// Inside of `run` everything goes through the transaction: a call such as
+    /// [`Tree::insert`](crate::Tree::insert) is a transaction of its own, and waits in vain for a key
+    /// that this one has written, until it is [`Error::Conflict`]; so does every next run.
     ///
     /// # Errors
     /// Those of `run`, and of [`Transaction::commit`]; [`Error::Conflict`] only when it still

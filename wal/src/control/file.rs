@@ -66,11 +66,14 @@ impl Control {
         let length = file.size().map_err(|error| Error::io(&path, error))?.length_bytes;
         let copies = slots::all_copies()
             .map(|(slot, offset)| read_copy(file.as_ref(), length, slot, offset));
-        let chosen = slots::choose(&path, copies)?;
-        if length != CONTROL_BYTES {
-            let expected = format!("a file of {CONTROL_BYTES} bytes");
-            return Err(Error::corrupt(&path, length, expected, format!("{length} bytes")));
-        }
+        let chosen = match slots::choose(&path, copies) {
+            // What the copies lack is told by the length. A newer format may have another one.
+            Ok(_) | Err(Error::Corrupt { .. }) if length != CONTROL_BYTES => {
+                let expected = format!("a file of {CONTROL_BYTES} bytes");
+                return Err(Error::corrupt(&path, length, expected, format!("{length} bytes")));
+            }
+            chosen => chosen?,
+        };
         Ok(Some(Self::new(file, is_read_only, chosen)))
     }
 

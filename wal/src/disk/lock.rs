@@ -3,9 +3,12 @@
 //! `flock` belongs to the open file, so a second handle of this process is refused by the kernel as
 //! well; the registry refuses it without a look at the holder's process id, which is our own.
 //!
-//! The holder writes its process id into the file. It decides nothing but how long a refused opener
-//! waits: the kernel releases the lock of a killed process only when its last write in flight is
-//! done, so a lock whose holder is dead is asked for again and again for [`DEAD_HOLDER_WAIT`].
+//! Who holds the lock decides nothing but how long a refused opener waits: the kernel releases the
+//! lock of a killed process only when its last write in flight is done, so a lock whose holder is
+//! dead is asked for again and again for [`DEAD_HOLDER_WAIT`]. The kernel's list of locks names the
+//! holder. Where it does not (another system than Linux, a file system with device numbers of its
+//! own, a process that is not seen from here), the process id counts that the last one who opened the
+//! database for writing has left in the file.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,7 +18,7 @@ use std::path::Path;
 use std::process;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, major, minor};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
@@ -75,7 +78,9 @@ impl FileLock {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if Instant::now() < deadline && holder_is_dead(&file)? => {
+                Err(Errno::WOULDBLOCK)
+                    if Instant::now() < deadline && holder_is_dead(&file, claim.0)? =>
+                {
                     thread::sleep(RETRY_PAUSE);
                 }
                 Err(errno) => return Err(errno.into()),
@@ -101,17 +106,35 @@ impl Drop for FileLock {
     }
 }
 
-/// Whether the process that wrote its id into the lock file is gone.
-fn holder_is_dead(file: &File) -> io::Result<bool> {
+/// Whether the process that holds the lock is gone.
+fn holder_is_dead(file: &File, key: FileKey) -> io::Result<bool> {
+    let own = rustix::process::getpid();
+    let is_gone = |pid| test_kill_process(pid) == Err(Errno::SRCH) || is_zombie(pid);
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    // Our own id is that of a forked child: the registry knows that this process has no handle.
+    if let Some(pid) = holder_in(&locks, key).filter(|pid| *pid != own) {
+        return Ok(is_gone(pid));
+    }
     let mut text = [0; PID_BYTES_MAX];
     let length = file.read_at(&mut text, 0)?;
-    let pid = str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    // Without an id the holder is about to write it.
-    let Some(pid) = pid.and_then(Pid::from_raw) else { return Ok(false) };
-    // Our own id stands for a dead namesake: the registry knows that this process has no handle.
-    Ok(pid == rustix::process::getpid()
-        || test_kill_process(pid) == Err(Errno::SRCH)
-        || is_zombie(pid))
+    let pid = str::from_utf8(&text[..length]).ok().and_then(parse_pid);
+    // Without an id the holder is about to write it; our own stands for a dead namesake.
+    Ok(pid.is_some_and(|pid| pid == own || is_gone(pid)))
+}
+
+fn parse_pid(text: &str) -> Option<Pid> {
+    text.trim().parse().ok().filter(|id| *id > 0).and_then(Pid::from_raw)
+}
+
+/// The holder of a file's lock in the kernel's list: `1: FLOCK ADVISORY WRITE 77 fd:00:1234 0 EOF`.
+fn holder_in(locks: &str, (device, inode): FileKey) -> Option<Pid> {
+    let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_of_file = fields.next() == Some("FLOCK");
+        let pid = parse_pid(fields.nth(2)?);
+        pid.filter(|_| is_of_file && fields.next() == Some(&place))
+    })
 }
 
 /// Whether a process is dead and only waits for its parent to ask; signals still reach it.
@@ -150,7 +173,9 @@ mod tests {
 
     use rustix::fs::{FlockOperation, flock};
 
-    use super::{DEAD_HOLDER_WAIT, FileLock, RETRY_PAUSE};
+    use rustix::process::Pid;
+
+    use super::{DEAD_HOLDER_WAIT, FileLock, RETRY_PAUSE, holder_in};
     use crate::sync::thread;
 
     /// Locks the file behind the registry's back, as another process would.
@@ -170,6 +195,22 @@ mod tests {
         assert_eq!(text.trim(), std::process::id().to_string());
         drop(lock);
         drop(FileLock::acquire(&path).unwrap());
+    }
+
+    #[test]
+    fn the_kernels_list_names_the_holder() {
+        let locks = "1: POSIX  ADVISORY  WRITE 70 fd:01:55 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 71 fd:01:56 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 72 fd:01:55 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  WRITE 73 fd:01:55 0 EOF\n\
+                     4: OFDLCK ADVISORY  READ -1 00:06:9 0 EOF\n\
+                     5: FLOCK\n";
+        let device = rustix::fs::makedev(0xfd, 1);
+        assert_eq!(holder_in(locks, (device, 55)), Pid::from_raw(72));
+        assert_eq!(holder_in(locks, (device, 56)), Pid::from_raw(71));
+        for (device, inode) in [(device, 5), (rustix::fs::makedev(0, 6), 9)] {
+            assert_eq!(holder_in(locks, (device, inode)), None);
+        }
     }
 
     #[test]
