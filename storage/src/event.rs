@@ -52,10 +52,11 @@ pub enum Event {
     },
     /// Work in the background has met a damaged page. It leaves what it had to do there, and goes on
     /// with the rest; whoever reads the page gets the same error, and
-    /// [`Database::verify`](crate::Database::verify) tells of all damage. Told once for each page, of
-    /// the first 64.
+    /// [`Database::verify`](crate::Database::verify) tells of all damage. Or it could not write the undo
+    /// file of a long transaction, which then holds the log. Told once for each page or file, of the
+    /// first 64.
     Damaged {
-        /// [`Error::Corrupt`], which names the page.
+        /// [`Error::Corrupt`], which names the page, or [`Error::Io`], which names the file.
         error: Error,
     },
     /// The last handle of the database has gone, and it could not be shut down cleanly: the next

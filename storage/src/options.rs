@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,6 +204,7 @@ impl Options {
     ///
     /// It runs on the thread where the event happens, one of the database's own or one in the middle of
     /// a call. It may call [`Database::stats`](crate::Database::stats) and nothing else of the database.
+    /// A panic of it ends there: the call that it interrupts could be a commit or a rollback.
     #[must_use]
     pub fn on_event(mut self, receiver: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Arc::new(receiver));
@@ -213,7 +215,8 @@ impl Options {
     pub(crate) fn tell(&self, event: &Event) {
         trace::event(event);
         if let Some(on_event) = &self.on_event {
-            on_event(event);
+            // The program's panic hook has told of it.
+            drop(catch_unwind(AssertUnwindSafe(|| on_event(event))));
         }
     }
 

@@ -128,7 +128,7 @@ impl Bug {
     ];
 }
 
-/// A point without latches and locks, at which another thread may do anything.
+/// A point without latches and locks, unless it says so, at which another thread may do anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// A snapshot is being registered.
@@ -139,6 +139,11 @@ pub enum Point {
     Validated,
     /// A reader without a latch knows which version of a cell it sees, and has not copied it yet.
     CellSeen,
+    /// A checkpoint is about to list the extents that wait to be freed.
+    ListingFrees,
+    /// An extent is in no list any more, and the record that frees it is to come. Its bitmap page is
+    /// latched.
+    Freeing,
 }
 
 /// Whether `bug` is switched on.

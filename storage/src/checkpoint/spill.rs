@@ -13,8 +13,9 @@
 //! 4. The room that was set aside for compensations of what was spilled is given back: those do not
 //!    need the log to be kept, so a checkpoint can always make room for them.
 //!
-//! A full disk leaves the transaction in the log, where it is what `TransactionTooOld` is for; any
-//! other error fails the checkpoint.
+//! Where a file cannot be written its transaction stays in the log, where it is what
+//! `TransactionTooOld` is for; a disk that is not full is told of. An error of reading the log fails the
+//! checkpoint.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -73,9 +74,9 @@ pub(super) fn spill_undo(
 /// Steps 3 and 4.
 fn sync_all(engine: &Engine, chosen: &BTreeMap<TxnId, Chosen>, upto: Lsn) -> Result<()> {
     for chosen in chosen.values().filter(|chosen| !chosen.has_failed) {
-        match engine.spills.sync(&chosen.file, upto) {
-            Err(Error::NoSpace { .. }) => continue,
-            synced => synced?,
+        if let Err(error) = engine.spills.sync(&chosen.file, upto) {
+            leave_in_log(engine, &chosen.file, &error);
+            continue;
         }
         if let Some(room) = engine.txns.room(chosen.file.txn()) {
             room.lock().release_below(upto);
@@ -115,10 +116,18 @@ fn read_into(
         if chosen.has_failed || !is_undoable || found.lsn < chosen.from {
             continue;
         }
-        match engine.spills.append(&chosen.file, found.lsn, found.bytes) {
-            Err(Error::NoSpace { .. }) => chosen.has_failed = true,
-            appended => appended?,
+        if let Err(error) = engine.spills.append(&chosen.file, found.lsn, found.bytes) {
+            leave_in_log(engine, &chosen.file, &error);
+            chosen.has_failed = true;
         }
     }
     Ok(())
+}
+
+/// What was not written is tried again from the file's mark on.
+fn leave_in_log(engine: &Engine, file: &UndoFile, error: &Error) {
+    engine.spills.forget_unsynced(file);
+    if !matches!(error, Error::NoSpace { .. }) {
+        engine.tell_unwritable(error);
+    }
 }

@@ -29,7 +29,7 @@ use super::spill::{Spill, spill_undo};
 use super::tables::{Chunk, Tables, chunk_checksum, listed_bytes};
 use crate::CheckpointReport;
 use crate::engine::{Appended, Chain, Engine};
-use crate::planted::{Bug, is_planted};
+use crate::planted::{Bug, Point, is_planted, reach};
 use crate::txn::ActiveTxn;
 
 /// Log bytes of a begin or end record, padding included.
@@ -237,10 +237,12 @@ impl Checkpointer {
         let early_parts_lsn = engine.txns.min_parts_lsn();
         let begin_lsn = self.append(FENCE_RECORD_BYTES, &Body::CheckpointBegin)?.start;
         let parts_since_lsn = (reserved_lsn < begin_lsn).then_some(reserved_lsn);
-        // Should the receiver panic, tree sizes are held until the next checkpoint lets them go.
         tell(begin_lsn);
         engine.appenders.wait_for_appends();
         let (tables, parts_lsn) = self.copy_tables(begin_lsn);
+        // An extent that was on its way to be freed is in no table any more; the record that frees it is
+        // to come in before the end record, lest a crash know this checkpoint and not that record.
+        engine.appenders.wait_for_appends();
         let Tables { active, pending_frees, sizes, .. } = &tables;
         engine.reserve_listed(listed_bytes(active.len(), pending_frees.len(), sizes.len()));
         let chunks = self.log_tables(&tables)?;
@@ -275,6 +277,7 @@ impl Checkpointer {
         let dirty = shards.flat_map(|index| engine.dirty.copy_shard(index)).collect();
         let trees = engine.trees.all();
         let sizes = trees.iter().map(|tree| (tree.id, tree.size.at(begin_lsn))).collect();
+        reach(Point::ListingFrees);
         let pending_frees = match is_planted(Bug::MissPendingFrees) {
             true => Vec::new(),
             false => engine.space.pending().as_of(begin_lsn),

@@ -490,6 +490,18 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_of_the_receiver_ends_there() -> Result<()> {
+        let database = small(&SimDisk::new()).on_event(|_| panic!("the user's")).open("/db")?;
+        let tree = database.tree("t")?;
+        let mut transaction = database.begin()?;
+        transaction.insert(&tree, "key", "rolled back")?;
+        database.checkpoint()?;
+        transaction.rollback()?;
+        tree.insert("key", "value")?;
+        database.close()
+    }
+
+    #[test]
     fn waiting_for_pages_that_nobody_will_write_ends_when_that_is_known() -> Result<()> {
         let disk = SimDisk::new();
         let database = small(&disk).open("/db")?;
@@ -513,7 +525,13 @@ mod tests {
     fn a_checkpoint_after_one_that_could_not_spill_spills_everything() -> Result<()> {
         for kind in [OperationKind::Write, OperationKind::Sync] {
             let disk = SimDisk::new();
-            let database = small(&disk).held_log_bytes(0).open("/db")?;
+            let (sender, told) = std::sync::mpsc::channel();
+            let tell = move |event: &Event| {
+                if let Event::Damaged { error } = event {
+                    sender.send(error.clone()).expect("the test listens");
+                }
+            };
+            let database = small(&disk).held_log_bytes(0).on_event(tell).open("/db")?;
             let tree = database.tree("t")?;
             let mut open = [database.begin()?, database.begin()?];
             for (i, transaction) in (0_u8..).zip(&mut open) {
@@ -521,10 +539,16 @@ mod tests {
             }
             let is_undo =
                 |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("undo"));
-            disk.add_fault(Fault::new(FaultEffect::Errno(EIO)).kind(kind).path(is_undo));
-            assert!(matches!(database.checkpoint(), Err(Error::Io { .. })), "{kind:?}");
+            let fault = Fault::new(FaultEffect::Errno(EIO)).kind(kind).path(is_undo);
+            disk.add_fault(fault.lasting());
+            let held_lsn = || database.shared_core().engine.oldest_undo().expect("some are open").0;
+            let before = held_lsn();
+            database.checkpoint()?;
+            assert_eq!(held_lsn(), before, "{kind:?}: the log holds what is not spilled");
+            assert!(matches!(told.try_recv(), Ok(Error::Io { .. })), "{kind:?}");
             disk.clear_faults();
             database.checkpoint()?;
+            assert!(held_lsn() > before, "{kind:?}");
             for transaction in open {
                 transaction.rollback()?;
             }

@@ -177,6 +177,8 @@ impl Transaction {
     /// # Errors
     /// Those of [`Transaction::insert`].
     pub fn remove_range(&mut self, tree: &Tree, range: impl KeyRange) -> Result<u64> {
+        // Behind inserts that cannot be written a savepoint would be no way back.
+        self.settled(|_| Ok(()))?;
         let savepoint = self.savepoint();
         let removed = self.remove_bounded(tree, range.into_bounds());
         if removed.is_err() {

@@ -37,10 +37,22 @@ impl Engine {
     /// error is damage; any other is for the caller. Not to be called under a latch.
     pub(super) fn tell_damage(&self, error: &Error) -> bool {
         let Error::Corrupt { file, offset, .. } = error else { return false };
-        if self.damage_told.is_new(file, *offset) {
+        self.tell_once(file, *offset, error);
+        true
+    }
+
+    /// Tells of a file that can be done without and cannot be written, once.
+    pub(crate) fn tell_unwritable(&self, error: &Error) {
+        match error {
+            Error::Io { path, .. } => self.tell_once(path, 0, error),
+            other => drop(self.tell_damage(other)),
+        }
+    }
+
+    fn tell_once(&self, file: &Path, offset: u64, error: &Error) {
+        if self.damage_told.is_new(file, offset) {
             self.hooks.emit(&Event::Damaged { error: error.clone() });
         }
-        true
     }
 }
 

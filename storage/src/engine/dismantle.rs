@@ -23,7 +23,7 @@ use crate::catalogue::row::tree_key;
 use crate::page::{
     InnerView, LeafView, NodeSpec, PageKind, PageRead, PageView, empty_leaf, image_of,
 };
-use crate::planted::{Bug, is_planted};
+use crate::planted::{Bug, Point, is_planted, reach};
 use crate::pool::{ExclusivePage, Pin};
 use crate::space::PendingFree;
 use crate::tree::Seek;
@@ -62,12 +62,13 @@ impl Engine {
 
     /// Frees one page of a tree that is due. Returns whether there was one.
     pub(super) fn dismantle_step(&self, horizon: Lsn) -> Result<bool> {
-        let due = self.doomed.lock().iter().find(|doomed| doomed.dropped_lsn <= horizon).cloned();
+        // The row of a tree that was created and undone is its transaction's until that ends.
+        let is_due = |doomed: &&Doomed| {
+            let row_key = VersionKey::new(TreeId::CATALOGUE, &tree_key(doomed.tree.id));
+            doomed.dropped_lsn <= horizon && !self.versions.is_needed(&row_key)
+        };
+        let due = self.doomed.lock().iter().find(is_due).cloned();
         let Some(due) = due else { return Ok(false) };
-        let row_key = VersionKey::new(TreeId::CATALOGUE, &tree_key(due.tree.id));
-        if self.versions.is_needed(&row_key) {
-            return Ok(false);
-        }
         let forget = || self.doomed.lock().retain(|doomed| doomed.tree.id != due.tree.id);
         match self.free_last_leaf(&due.tree) {
             Ok(false) => {}
@@ -238,12 +239,13 @@ impl Engine {
         let bitmap = self.pool.pin(self.space.bitmap_of(due.extent.first))?;
         let mut credit = self.dismantle_credit()?;
         // The entry leaves the table under an append sequence: a checkpoint that does not list it any
-        // more has waited for this record, and ends behind it in the log.
+        // more waits for this record, and ends behind it in the log.
         let fence = self.appenders.fence();
         let mut appender = self.appenders.acquire();
         let mut bitmap = bitmap.exclusive();
         fence.sequence().begin();
         self.space.pending().remove(due);
+        reach(Point::Freeing);
         let refs = vec![page_ref(&bitmap, Op::Release(due.extent))];
         let body = Body::Free { horizon, refs };
         self.append(&mut appender, &mut credit, Chain::NONE, &body, &mut [&mut bitmap], |_| {});

@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use seawall_wal::log::{Log, RecordReader};
 use seawall_wal::sync::Mutex;
-use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
 
 use crate::catalogue::{Registry, TreeInfo};
@@ -101,6 +101,8 @@ pub(crate) struct Engine {
     /// did.
     garbage_blocked_at_checkpoint: AtomicU64,
     damage_told: DamageTold,
+    /// Pages that transactions have pinned, or are about to, for the inserts that they kept.
+    fetched_pins: AtomicUsize,
     pub(crate) snapshots: Snapshots,
     pub(crate) txns: TxnTable,
     pub(crate) appenders: Appenders,
@@ -176,6 +178,7 @@ impl Engine {
             aside: Mutex::default(),
             garbage_blocked_at_checkpoint: AtomicU64::new(u64::MAX),
             damage_told: DamageTold::default(),
+            fetched_pins: AtomicUsize::new(0),
             snapshots: Snapshots::default(),
             txns: TxnTable::new(first_txn),
             appenders: Appenders::new(),

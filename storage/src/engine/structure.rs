@@ -348,12 +348,14 @@ impl Engine {
 
     /// Logs the next bitmap page.
     fn add_bitmap(&self, bitmap: PageId, slot: Option<&TxnSlot>) -> Result<()> {
+        // Before the turn: whoever waits for that would not learn that it is to give up, and may be
+        // the one who holds the log back.
+        let mut credit = self.structure_credit(slot)?;
         let _turn = self.space.bitmap_turn();
         if self.space.has_bitmap(bitmap) {
             return Ok(());
         }
         self.file.grow_to(bitmap.get() + 1)?;
-        let mut credit = self.structure_credit(slot)?;
         let mut appender = self.appenders.acquire();
         let mut page = self.pool.pin_new(bitmap)?.into_exclusive();
         let image = empty_bitmap(self.page_bytes, bitmap);

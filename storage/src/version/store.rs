@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::{iter, mem};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
@@ -23,7 +24,6 @@ use seawall_wal::codec::to_u64;
 use seawall_wal::record::{Cell, Stamp};
 use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
-use smallvec::SmallVec;
 
 use super::cell::CellBuf;
 use super::filter::{Filter, KeyHash};
@@ -60,14 +60,48 @@ impl Version {
     }
 }
 
-/// Oldest first. Of most keys that are written there is one version at a time.
-type Chain = SmallVec<[Version; 1]>;
+/// The versions of a key. Of most keys that are written there is one at a time, which stands where the
+/// chain does; those of a hot key come and go at both ends.
+#[derive(Debug)]
+struct Chain {
+    newest: Version,
+    /// Oldest first.
+    older: VecDeque<Version>,
+}
+
+impl Chain {
+    const fn new(version: Version) -> Self {
+        Self { newest: version, older: VecDeque::new() }
+    }
+
+    fn push(&mut self, version: Version) {
+        self.older.push_back(mem::replace(&mut self.newest, version));
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = &Version> + Clone {
+        iter::once(&self.newest).chain(self.older.iter().rev())
+    }
+
+    /// Takes the version of a writer out. `Err` where it is the only one; the chain is to go then.
+    fn take(&mut self, writer: &Arc<CommitCell>) -> Result<Option<Version>, ()> {
+        let is_of_writer = |version: &Version| Arc::ptr_eq(&version.writer, writer);
+        if is_of_writer(&self.newest) {
+            let before = self.older.pop_back().ok_or(())?;
+            return Ok(Some(mem::replace(&mut self.newest, before)));
+        }
+        // Mostly it is the first of them.
+        let at = self.older.iter().position(is_of_writer);
+        Ok(at.and_then(|at| self.older.remove(at)))
+    }
+}
 
 #[derive(Debug, Default)]
 struct Shard {
     chains: HashMap<ChainKey, Chain>,
     /// One entry per version, in the order of their pushes.
     retire: VecDeque<(ChainKey, Arc<CommitCell>)>,
+    /// Of these, about so many whose version has been rolled back, and is gone.
+    rolled_back: usize,
     /// Keys whose cells a purge may clean up.
     purge: VecDeque<ChainKey>,
 }
@@ -92,14 +126,14 @@ pub(crate) enum Seen {
     Stamped(Stamp, Older),
 }
 
-/// Versions of a key that are older than a state of its cell, the newest last.
+/// Versions of a key that are older than a state of its cell, the newest first.
 #[derive(Debug)]
 pub(crate) struct Older(Vec<Version>);
 
 impl Older {
     /// What a reader sees who begins with a state of the cell that bears no stamp.
     pub(crate) fn see(&self, reader: &Reader<'_>, sees: impl Fn(&Stamp) -> bool) -> Seen {
-        see(&self.0, reader, sees)
+        see(self.0.iter(), reader, sees)
     }
 }
 
@@ -113,16 +147,20 @@ pub(crate) struct Reader<'a> {
 }
 
 /// Goes back from a state without a stamp: to the oldest version that the reader does not see, whose
-/// before-image is what he sees, or to one that replaced a stamped cell.
-fn see(versions: &[Version], reader: &Reader<'_>, sees: impl Fn(&Stamp) -> bool) -> Seen {
+/// before-image is what he sees, or to one that replaced a stamped cell. The newest version comes first.
+fn see<'v>(
+    mut versions: impl Iterator<Item = &'v Version>,
+    reader: &Reader<'_>,
+    sees: impl Fn(&Stamp) -> bool,
+) -> Seen {
     let mut found = None;
-    for (index, version) in versions.iter().enumerate().rev() {
+    while let Some(version) = versions.next() {
         if version.is_seen(reader) {
             break;
         }
         let stamp = version.before.as_ref().and_then(|before| before.as_cell().stamp);
         if let Some(stamp) = stamp.filter(|stamp| !sees(stamp)) {
-            return Seen::Stamped(stamp, Older(versions[..index].to_vec()));
+            return Seen::Stamped(stamp, Older(versions.cloned().collect()));
         }
         found = Some(version);
         if stamp.is_some() {
@@ -184,13 +222,15 @@ impl VersionStore {
         sees: impl Fn(&Stamp) -> bool,
     ) -> Seen {
         let shard = self.shard(key.as_bytes()).lock();
-        shard.chains.get(key.as_bytes()).map_or(Seen::Page, |chain| see(chain, reader, sees))
+        let chain = shard.chains.get(key.as_bytes());
+        chain.map_or(Seen::Page, |chain| see(chain.newest_first(), reader, sees))
     }
 
     /// Every version of the key. The caller holds the leaf's latch.
     pub(crate) fn older(&self, key: &VersionKey) -> Older {
         let shard = self.shard(key.as_bytes()).lock();
-        Older(shard.chains.get(key.as_bytes()).map_or_else(Vec::new, |chain| chain.to_vec()))
+        let chain = shard.chains.get(key.as_bytes());
+        Older(chain.into_iter().flat_map(Chain::newest_first).cloned().collect())
     }
 
     /// Who wrote the key last. The caller holds the leaf's latch where the answer must last.
@@ -200,7 +240,7 @@ impl VersionStore {
             return Head::None;
         }
         let shard = self.shards[hash.choose(self.shards.len())].lock();
-        let Some(version) = shard.chains.get(key.as_bytes()).and_then(|chain| chain.last()) else {
+        let Some(Chain { newest: version, .. }) = shard.chains.get(key.as_bytes()) else {
             return Head::None;
         };
         if own.is_some_and(|own| std::ptr::eq(own, &*version.writer)) {
@@ -223,17 +263,19 @@ impl VersionStore {
     ) -> Option<Lsn> {
         let shard = self.shard(key.as_bytes()).lock();
         let chain = shard.chains.get(key.as_bytes())?;
-        let commits = chain.iter().rev().filter_map(|version| match version.writer.fate() {
+        // Commits ascend in a chain.
+        chain.newest_first().find_map(|version| match version.writer.fate() {
             Fate::Committed(lsn) => Some(lsn),
             Fate::Active | Fate::RolledBack => {
                 version.before.as_ref().and_then(|before| commit_of(&before.as_cell()))
             }
-        });
-        commits.max()
+        })
     }
 
     /// Makes `writer` the head of the key's chain, with the cell's content before its first write.
-    /// The caller holds the leaf exclusively and has found no foreign active head.
+    /// What was due to be purged there is so again when nobody needs this version: a purge that comes
+    /// by meanwhile finds the key in use. The caller holds the leaf exclusively and has found no foreign
+    /// active head.
     pub(crate) fn push(
         &self,
         key: &VersionKey,
@@ -245,17 +287,24 @@ impl VersionStore {
         let hash = KeyHash::of_bytes(key.as_bytes());
         let mut shard = self.shards[hash.choose(self.shards.len())].lock();
         self.filter.add(hash);
-        let version =
-            Version { writer: Arc::clone(writer), before: before.map(CellBuf::from), needs_purge };
+        let was_due = before.is_some_and(|cell| cell.is_ghost || cell.capacity_bytes > 0);
+        let version = Version {
+            writer: Arc::clone(writer),
+            before: before.map(CellBuf::from),
+            needs_purge: needs_purge || was_due,
+        };
         let bytes = version.bytes() + key.as_bytes().len() + VERSION_BYTES;
-        let mut chain = match shard.chains.entry_ref(key.as_bytes()) {
-            EntryRef::Occupied(chain) => chain,
+        let chain_key = match shard.chains.entry_ref(key.as_bytes()) {
+            EntryRef::Occupied(mut chain) => {
+                chain.get_mut().push(version);
+                Arc::clone(chain.key())
+            }
             EntryRef::Vacant(place) => {
-                place.insert_entry_with_key(Arc::from(key.as_bytes()), Chain::new())
+                let chain = Chain::new(version);
+                let place = place.insert_entry_with_key(Arc::from(key.as_bytes()), chain);
+                Arc::clone(place.key())
             }
         };
-        let chain_key = Arc::clone(chain.key());
-        chain.get_mut().push(version);
         shard.retire.push_back((chain_key, Arc::clone(writer)));
         self.bytes.fetch_add(to_u64(bytes), Ordering::Relaxed);
         self.collect_in(&mut shard, horizon, COLLECT_PER_PUSH);
@@ -264,10 +313,8 @@ impl VersionStore {
     /// Notes that the owner of the head has deleted or shortened the cell.
     pub(crate) fn mark_for_purge(&self, key: &VersionKey) {
         let mut shard = self.shard(key.as_bytes()).lock();
-        if let Some(version) =
-            shard.chains.get_mut(key.as_bytes()).and_then(|chain| chain.last_mut())
-        {
-            version.needs_purge = true;
+        if let Some(chain) = shard.chains.get_mut(key.as_bytes()) {
+            chain.newest.needs_purge = true;
         }
     }
 
@@ -300,21 +347,23 @@ impl VersionStore {
 
     fn drop_version(&self, shard: &mut Shard, key: &ChainKey, writer: &Arc<CommitCell>) {
         let Some(chain) = shard.chains.get_mut(key) else { return };
-        let Some(at) = chain.iter().position(|version| Arc::ptr_eq(&version.writer, writer)) else {
-            return;
+        let version = match chain.take(writer) {
+            Ok(None) => return,
+            Ok(Some(version)) => {
+                chain.newest.needs_purge |= version.needs_purge;
+                version
+            }
+            Err(()) => {
+                let chain = shard.chains.remove(key).expect("found above");
+                if chain.newest.needs_purge {
+                    shard.purge.push_back(Arc::clone(key));
+                }
+                chain.newest
+            }
         };
-        let version = chain.remove(at);
         self.filter.remove(KeyHash::of_bytes(key));
         let bytes = version.bytes() + key.len() + VERSION_BYTES;
         self.bytes.fetch_sub(to_u64(bytes), Ordering::Relaxed);
-        if chain.is_empty() {
-            shard.chains.remove(key);
-            if version.needs_purge {
-                shard.purge.push_back(Arc::clone(key));
-            }
-        } else if let (true, Some(next)) = (version.needs_purge, chain.last_mut()) {
-            next.needs_purge = true;
-        }
     }
 
     /// Removes the head of a writer that was rolled back, whose page shows the before-image again.
@@ -323,6 +372,13 @@ impl VersionStore {
         let Some((chain_key, _)) = shard.chains.get_key_value(key.as_bytes()) else { return };
         let chain_key = Arc::clone(chain_key);
         self.drop_version(&mut shard, &chain_key, writer);
+        // Its entry in the queue may stand behind a commit that a reader keeps there for long. That
+        // this one is rolled back will be known when it is next looked at.
+        shard.rolled_back += 1;
+        if 2 * shard.rolled_back > shard.retire.len() {
+            shard.retire.retain(|(_, writer)| writer.fate() != Fate::RolledBack);
+            shard.rolled_back = 0;
+        }
     }
 
     /// Whether any version of the key is left: if not, its ghost may be purged. The caller holds
@@ -395,6 +451,65 @@ mod tests {
         second.commit(Lsn::new(200));
         assert_eq!(see(&store, &key, &reader(199)).as_deref(), Some(&b"old"[..]));
         assert_eq!(see(&store, &key, &reader(200)).as_deref(), PAGE);
+    }
+
+    #[test]
+    fn what_was_rolled_back_behind_a_kept_commit_leaves_nothing() {
+        let store = VersionStore::new();
+        let key = |number: u32| VersionKey::new(TREE, &number.to_be_bytes());
+        let queued = || -> usize { store.shards.iter().map(|s| s.lock().retire.len()).sum() };
+        // A reader at 50 keeps one commit or more at the front of each shard's queue.
+        for number in 0..1000 {
+            let writer = Arc::new(CommitCell::new());
+            store.push(&key(number), &writer, None, false, Lsn::NONE);
+            writer.commit(Lsn::new(100));
+        }
+        for number in 1000..21_000 {
+            let writer = Arc::new(CommitCell::new());
+            store.push(&key(number), &writer, None, false, Lsn::new(50));
+            store.remove_head(&key(number), &writer);
+            writer.roll_back();
+        }
+        assert!(queued() < 4000, "{} entries of 1000 versions", queued());
+        assert!(store.collect(Lsn::MAX, usize::MAX) >= 1000);
+        assert!(store.is_empty() && queued() == 0);
+    }
+
+    #[test]
+    fn a_purge_that_came_while_a_ghost_was_written_over_is_due_again_when_that_is_undone() {
+        let store = VersionStore::new();
+        let key = VersionKey::new(TREE, b"k");
+        let writer = Arc::new(CommitCell::new());
+        store.push(&key, &writer, Some(Cell::GHOST), false, Lsn::NONE);
+        assert!(store.take_purgeable(1).is_empty() && store.is_needed(&key));
+        store.remove_head(&key, &writer);
+        assert_eq!(store.take_purgeable(1), [key]);
+    }
+
+    #[test]
+    fn versions_leave_a_chain_at_both_ends_and_from_within() {
+        let store = VersionStore::new();
+        let key = VersionKey::new(TREE, b"k");
+        let writers: Vec<_> = (0..5_u8).map(|_| Arc::new(CommitCell::new())).collect();
+        for (number, writer) in (0_u8..).zip(&writers) {
+            store.push(&key, writer, Some(Cell::inline(&[number])), false, Lsn::NONE);
+        }
+        let seen = || see(&store, &key, &reader(0)).unwrap();
+        let mut shard = store.shard(key.as_bytes()).lock();
+        let chain_key = Arc::clone(shard.chains.get_key_value(key.as_bytes()).unwrap().0);
+        let mut left = vec![0_u8, 1, 2, 3, 4];
+        for gone in [2_u8, 0, 4, 1, 3] {
+            store.drop_version(&mut shard, &chain_key, &writers[usize::from(gone)]);
+            left.retain(|number| *number != gone);
+            let chain = shard.chains.get(key.as_bytes());
+            let values = chain.into_iter().flat_map(Chain::newest_first);
+            let values: Vec<_> =
+                values.map(|v| v.before.as_ref().unwrap().as_cell().value[0]).collect();
+            assert!(values.iter().rev().eq(&left), "{values:?}");
+        }
+        drop(shard);
+        assert_eq!(seen(), b"in the page");
+        assert!(store.is_empty());
     }
 
     #[test]

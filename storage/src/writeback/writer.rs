@@ -15,7 +15,7 @@ use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
-use super::doublewrite::{Doublewrite, SlotImage};
+use super::doublewrite::{Batch, Doublewrite, SlotImage};
 use crate::page::{self, PageRead};
 use crate::pagefile::PageFile;
 use crate::planted::{Bug, is_planted};
@@ -175,11 +175,16 @@ impl PageWriter {
             }
             return Err(error);
         }
-        // From here on an error leaves the entries in flight: nobody may write those pages again.
-        self.write_images(&images).map_err(|error| {
+        // From here on an error leaves the entries in flight: nobody may write those pages again. Who waits
+        // for the batch to end learns that it failed from the log.
+        let mut batch = None;
+        self.write_images(&images, &mut batch).map_err(|error| {
             self.log.poison(error.clone());
             Error::Poisoned { source: Some(Arc::new(error)) }
         })?;
+        if let Some(batch) = batch {
+            batch.synced();
+        }
         let mut written = Written { pages: images.len(), cleaned: 0 };
         for image in images {
             if self.complete(pool, &image) == Completion::Clean {
@@ -220,14 +225,13 @@ impl PageWriter {
         self.log.wait_durable(highest_page_lsn(images))
     }
 
-    /// Doublewrite images, pages, data sync.
-    fn write_images(&self, images: &[Image]) -> Result<()> {
+    /// Doublewrite images, pages, data sync. The batch is left where one was begun.
+    fn write_images<'w>(&'w self, images: &[Image], begun: &mut Option<Batch<'w>>) -> Result<()> {
         // A page that redo re-creates whole needs no image.
         let in_need = images.iter().filter(|image| !image.is_recreated);
         let slots: Vec<_> = in_need.map(Image::slot).collect();
-        let batch = if slots.is_empty() { None } else { Some(self.doublewrite.begin()?) };
-        if let Some(batch) = &batch {
-            batch.write(&slots)?;
+        if !slots.is_empty() {
+            begun.insert(self.doublewrite.begin()?).write(&slots)?;
         }
         if !is_planted(Bug::SkipLogFlushBeforePageWrite) {
             let (page_lsn, durable_lsn) = (highest_page_lsn(images), self.log.durable_lsn());
@@ -239,16 +243,12 @@ impl PageWriter {
         for image in images {
             self.dirty.written(image.page, image.page_lsn);
         }
-        let mut batch = batch;
         if is_planted(Bug::ReleaseDoublewriteEarly)
-            && let Some(batch) = batch.take()
+            && let Some(batch) = begun.take()
         {
             batch.synced();
         }
         self.page_file.sync()?;
-        if let Some(batch) = batch {
-            batch.synced();
-        }
         let bytes = to_u64(images.len() * self.page_file.page_bytes());
         self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

@@ -55,6 +55,8 @@ const SUITES: &[Suite] = &[
             "planted",
             "--test",
             "dropped",
+            "--test",
+            "freeing",
             "--",
             "--show-output",
         ],

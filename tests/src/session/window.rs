@@ -64,12 +64,15 @@ impl Windows {
     /// The engine has reached a point.
     #[cfg_attr(not(seawall_planted), expect(dead_code, reason = "no other build has points"))]
     fn reach(&self, point: Point) {
-        self.open(match point {
+        let window = match point {
             Point::RegisteringSnapshot => Window::RegisteringSnapshot,
             Point::WorkingOutHorizon => Window::WorkingOutHorizon,
             Point::Validated => Window::Validated,
             Point::CellSeen => Window::CellSeen,
-        });
+            // What is done there by one thread waits for itself.
+            Point::ListingFrees | Point::Freeing => return,
+        };
+        self.open(window);
     }
 
     fn open(&self, window: Window) {

@@ -32,6 +32,9 @@ const STAT_BLOCK_BYTES: u64 = 512;
 /// stops inside one of its own.
 const LOGICAL_BLOCK_BYTES: usize = 512;
 
+/// Directories that are kept open: those of a database, and one more.
+const DIRECTORIES_MAX: usize = 4;
+
 /// The file system, through positional system calls.
 #[derive(Debug, Default)]
 pub struct BlockingDisk {
@@ -39,7 +42,13 @@ pub struct BlockingDisk {
     takes_direct: Mutex<BTreeMap<u64, bool>>,
     /// Set once the kernel refused to write and sync in one call.
     no_write_sync: Arc<AtomicBool>,
+    /// The directories that were synced last, by device and inode: a process that runs short of
+    /// descriptors for a moment can sync them all the same.
+    directories: Mutex<Vec<(Inode, Arc<File>)>>,
 }
+
+/// Device and inode.
+type Inode = (u64, u64);
 
 impl BlockingDisk {
     /// A disk that knows nothing yet.
@@ -70,6 +79,22 @@ impl BlockingDisk {
             is_direct,
             no_write_sync: Arc::clone(&self.no_write_sync),
         })
+    }
+
+    /// An open directory.
+    fn directory(&self, path: &Path) -> io::Result<Arc<File>> {
+        let inode = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+        let wanted = inode(&std::fs::metadata(path)?);
+        let mut kept = self.directories.lock();
+        if let Some((_, file)) = kept.iter().find(|(inode, _)| *inode == wanted) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(File::open(path)?);
+        if kept.len() == DIRECTORIES_MAX {
+            kept.remove(0);
+        }
+        kept.push((inode(&file.metadata()?), Arc::clone(&file)));
+        Ok(file)
     }
 
     /// Opens a file past the page cache; `None` where its file system does not take that.
@@ -171,7 +196,7 @@ impl Disk for BlockingDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        self.directory(path)?.sync_all()
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
@@ -384,13 +409,36 @@ impl DiskFile for BlockingFile {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, BLOCK_BYTES, BlockingDisk, Direction, DiskFile, OpenMode, Progress};
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::Arc;
+
+    use super::{
+        Access, BLOCK_BYTES, BlockingDisk, DIRECTORIES_MAX, Direction, Disk, DiskFile, OpenMode,
+        Progress,
+    };
 
     fn file(access: Access) -> (tempfile::TempDir, super::BlockingFile) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let file = BlockingDisk::new().open_file(&path, OpenMode::Create, access).unwrap();
         (directory, file)
+    }
+
+    #[test]
+    fn a_directory_is_opened_once_until_another_one_has_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = BlockingDisk::new();
+        let path = |number: usize| directory.path().join(number.to_string());
+        (0..2 * DIRECTORIES_MAX).for_each(|number| disk.create_dir(&path(number)).unwrap());
+        let first = disk.directory(&path(0)).unwrap();
+        disk.sync_dir(&path(0)).unwrap();
+        assert!(Arc::ptr_eq(&first, &disk.directory(&path(0)).unwrap()));
+        std::fs::rename(path(0), directory.path().join("moved")).unwrap();
+        disk.create_dir(&path(0)).unwrap();
+        let second = disk.directory(&path(0)).unwrap();
+        assert_ne!(first.metadata().unwrap().ino(), second.metadata().unwrap().ino());
+        (0..2 * DIRECTORIES_MAX).for_each(|number| disk.sync_dir(&path(number)).unwrap());
+        assert_eq!(disk.directories.lock().len(), DIRECTORIES_MAX);
     }
 
     #[test]

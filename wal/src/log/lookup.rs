@@ -3,7 +3,7 @@
 //! Every look-up reads verified frames from the nearest known place on, and keeps the last of them:
 //! rollback asks for the records in front of the one before.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::codec::{DecodeError, to_u64, to_usize};
@@ -26,6 +26,9 @@ const CACHE_BYTES: usize = 1 << 20;
 pub struct RecordReader {
     files: Arc<LogFiles>,
     frames: VecDeque<CachedFrame>,
+    /// Frames that were passed on the way to others, about one for each [`LOOKUP_BYTES`]: who reads
+    /// backwards does not begin at the start of the file each time.
+    passed: BTreeMap<Lsn, LogPosition>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ impl RecordReader {
     /// A reader that has read nothing yet.
     #[must_use]
     pub fn new(files: Arc<LogFiles>) -> Self {
-        Self { files, frames: VecDeque::new() }
+        Self { files, frames: VecDeque::new(), passed: BTreeMap::new() }
     }
 
     /// The record that begins at `lsn`, which lies in the log and was written to its file. `hint` is
@@ -56,6 +59,8 @@ impl RecordReader {
     }
 
     fn read_frame(&mut self, lsn: Lsn, hint: Option<LogPosition>) -> Result<CachedFrame> {
+        let passed = self.passed.range(..=lsn).next_back().map(|(_, at)| *at);
+        let hint = passed.or(hint);
         let mut reader = LogReader::new(&self.files, lsn, hint, None, LOOKUP_BYTES)?;
         while reader.advance()? {
             let frame = reader.current_frame();
@@ -68,6 +73,7 @@ impl RecordReader {
             if cached.lsn > lsn {
                 break;
             }
+            self.note(cached.lsn, cached.at);
             // Frames on the way are kept too: rollback goes backwards.
             self.keep(cached.clone());
             if lsn < cached.end_lsn {
@@ -80,6 +86,14 @@ impl RecordReader {
         let at = reader.next_at();
         let expected = format!("a frame with the record at {lsn}");
         Err(Error::corrupt(&self.files.path(at.segment), at.offset, expected, "one behind it"))
+    }
+
+    fn note(&mut self, lsn: Lsn, at: LogPosition) {
+        let part = |at: &LogPosition| (at.segment, at.offset / to_u64(LOOKUP_BYTES));
+        let before = self.passed.range(..=lsn).next_back();
+        if before.is_none_or(|(_, before)| part(before) != part(&at)) {
+            self.passed.insert(lsn, at);
+        }
     }
 
     fn keep(&mut self, frame: CachedFrame) {

@@ -76,6 +76,7 @@ use credit::CreditPool;
 use flusher::{Bell, Schedule};
 use frontier::Frontier;
 use pending::Entry;
+use read::FrameRead;
 use ring::Ring;
 use spares::{Made, SpareMaker};
 use waiters::{Goal, Wake};
@@ -134,6 +135,8 @@ pub struct Log {
     writer: Writer<Segments>,
     maker: SpareMaker,
     schedule: Mutex<Schedule>,
+    /// The frame that a record was last read from.
+    frame_read: Mutex<Option<Arc<FrameRead>>>,
 }
 
 /// A place in the log that its owner must fill by [`Log::publish`]: everything behind it waits. If
@@ -230,6 +233,7 @@ impl Log {
             writer,
             maker,
             schedule: Mutex::default(),
+            frame_read: Mutex::default(),
         };
         log.append_epoch_start()?;
         Ok(log)

@@ -5,7 +5,9 @@
 //! error, never another record.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::Lsn;
 use crate::codec::{DecodeError, to_u64, to_usize};
@@ -57,6 +59,21 @@ impl OwnedRecord {
     }
 }
 
+/// A frame as it was read; its records are verified one by one.
+#[derive(Debug)]
+pub(super) struct FrameRead {
+    lsns: Range<Lsn>,
+    bytes: AlignedBuf,
+    payload_end: usize,
+    place: LogPosition,
+}
+
+impl FrameRead {
+    fn holds(&self, lsn: Lsn) -> bool {
+        self.lsns.contains(&lsn)
+    }
+}
+
 impl Log {
     /// Reads the record that starts at `lsn`, wherever it is. It must have been published, and not
     /// been given up by [`Log::truncate`]. Records of earlier epochs are not found.
@@ -75,7 +92,7 @@ impl Log {
             self.frontier.wait(Goal::Published, lsn.advance(1))?;
         }
         if self.writer.copy_unwritten(lsn, &mut bytes)? {
-            return self.verify(lsn, bytes, RecordPlace::Memory).map_err(|_| no_record(lsn));
+            return self.verify(lsn, &bytes, RecordPlace::Memory).map_err(|_| no_record(lsn));
         }
         self.read_file(lsn).map_err(|error| self.or_given_up(lsn, error))
     }
@@ -91,20 +108,39 @@ impl Log {
         self.writer.space(|segments| segment::path(segments.dir(), segment))
     }
 
+    /// The record at the beginning of `bytes`.
     fn verify(
         &self,
         lsn: Lsn,
-        mut bytes: Vec<u8>,
+        bytes: &[u8],
         place: RecordPlace,
     ) -> Result<OwnedRecord, DecodeError> {
         let max = self.options.record_bytes_max();
-        let header = header::verify(&bytes, max, self.epoch_seed, lsn)?;
-        bytes.truncate(header.length);
+        let header = header::verify(bytes, max, self.epoch_seed, lsn)?;
+        let bytes = bytes[..header.length].to_vec();
         let end = lsn.advance(to_u64(header.padded_length()));
         Ok(OwnedRecord { lsn, end, header, bytes, place })
     }
 
+    /// Reads from the frame that was read last, or from the file, and keeps the frame: rollbacks go
+    /// back record by record. What a position holds never changes.
     fn read_file(&self, lsn: Lsn) -> Result<OwnedRecord> {
+        let kept = self.frame_read.lock().clone().filter(|frame| frame.holds(lsn));
+        let frame = match kept {
+            Some(frame) => frame,
+            None => {
+                let frame = Arc::new(self.read_frame(lsn)?);
+                *self.frame_read.lock() = Some(Arc::clone(&frame));
+                frame
+            }
+        };
+        let at = FRAME_HEADER_BYTES + to_usize(lsn.since(frame.lsns.start));
+        let LogPosition { segment, offset } = frame.place;
+        self.verify(lsn, &frame.bytes[at..frame.payload_end], RecordPlace::Log(frame.place))
+            .map_err(|error| error.in_file(&self.path(segment), offset + to_u64(at)))
+    }
+
+    fn read_frame(&self, lsn: Lsn) -> Result<FrameRead> {
         let found = self.writer.space(|segments| {
             let at = segments.locate(lsn)?;
             Some((segment::path(segments.dir(), at.segment), at))
@@ -128,12 +164,12 @@ impl Log {
             }
             let mut bytes = AlignedBuf::new(frame.frame_bytes());
             file.read_at(&mut bytes, offset).map_err(|error| Error::io(&path, error))?;
-            let payload_end = FRAME_HEADER_BYTES + frame.payload_bytes;
-            let at = FRAME_HEADER_BYTES + to_usize(lsn.since(frame.frame_lsn));
-            let place = RecordPlace::Log(LogPosition { segment, offset });
-            return self
-                .verify(lsn, bytes[at..payload_end].to_vec(), place)
-                .map_err(|error| error.in_file(&path, offset + to_u64(at)));
+            return Ok(FrameRead {
+                lsns: frame.frame_lsn..frame.end_lsn(),
+                payload_end: FRAME_HEADER_BYTES + frame.payload_bytes,
+                place: LogPosition { segment, offset },
+                bytes,
+            });
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use seawall_wal::Result;
 use seawall_wal::codec::to_u64;
+use seawall_wal::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Unit;
 use crate::catalogue::TreeInfo;
@@ -24,8 +25,10 @@ const WRITTEN_AT_ONCE: usize = 16;
 const KEPT_BYTES_MAX: usize = 1 << 20;
 /// Leaves that are read side by side, at most.
 const FETCHED_MAX: usize = 32;
-/// Of the pool's frames, one in this many may be pinned for that.
+/// Of the pool's frames, one in this many may be pinned for that by one transaction,
 const FETCHED_SHARE: usize = 16;
+/// and one in this many by all: whoever has some and waits for more finds others to be free.
+const FETCHED_BY_ALL_SHARE: usize = 4;
 
 /// Inserts that are kept.
 #[derive(Debug, Default)]
@@ -145,13 +148,24 @@ impl Engine {
         let bytes = &inserts.bytes;
         let at_a_time = FETCHED_MAX.min(self.pool.frames() / FETCHED_SHARE).max(1);
         for some in inserts.kept.chunks(at_a_time) {
-            let _pins = self.fetch_leaves(some, bytes);
+            // While others have all of it, the leaves are read one by one.
+            let room = self.fetch_room(some.len());
+            let _pins = room.as_ref().map(|_| self.fetch_leaves(some, bytes));
             for insert in some {
                 self.put(unit, &insert.tree, insert.key(bytes), insert.value(bytes))?;
                 *written += 1;
             }
         }
         Ok(())
+    }
+
+    /// Leave to pin so many pages.
+    fn fetch_room(&self, pins: usize) -> Option<FetchRoom<'_>> {
+        let most = self.pool.frames() / FETCHED_BY_ALL_SHARE;
+        let with_these = |pinned: usize| (pinned + pins <= most).then_some(pinned + pins);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let taken = self.fetched_pins.fetch_update(set, fetch, with_these);
+        taken.ok().map(|_| FetchRoom { pinned: &self.fetched_pins, pins })
     }
 
     /// Whether every page has a frame: then nothing has to be read more than once.
@@ -171,6 +185,19 @@ impl Engine {
         let mut pages: Vec<_> = inserts.iter().filter_map(absent).collect();
         pages.dedup();
         self.pool.load_many(&pages).unwrap_or_default()
+    }
+}
+
+/// A part of what all transactions may pin.
+#[derive(Debug)]
+struct FetchRoom<'e> {
+    pinned: &'e AtomicUsize,
+    pins: usize,
+}
+
+impl Drop for FetchRoom<'_> {
+    fn drop(&mut self) {
+        self.pinned.fetch_sub(self.pins, Ordering::Relaxed);
     }
 }
 
@@ -235,6 +262,29 @@ mod tests {
         second.commit()?;
         let kept = u64::from(4000 - refused) + 3 + to_u64(WRITTEN_AT_ONCE);
         assert_eq!(tree.len()?, kept, "those that were refused were not made");
+        Ok(())
+    }
+
+    #[test]
+    fn removing_a_range_behind_a_kept_insert_that_conflicts_is_that_conflict() -> Result<()> {
+        let (database, tree) = open()?;
+        let (first, mut second) = in_conflict(&database, &tree)?;
+        assert!(second.remove_range(&tree, ..).is_err_and(|error| error.is_conflict()));
+        drop(first);
+        Ok(())
+    }
+
+    #[test]
+    fn all_transactions_together_pin_a_part_of_the_pool() -> Result<()> {
+        let (database, _) = open()?;
+        let engine = &database.shared_core().engine;
+        let most = engine.pool.frames() / FETCHED_BY_ALL_SHARE;
+        let first = engine.fetch_room(most - 1);
+        assert!(first.is_some() && engine.fetch_room(2).is_none());
+        let second = engine.fetch_room(1);
+        assert!(second.is_some() && engine.fetch_room(1).is_none());
+        drop(first);
+        assert!(engine.fetch_room(most).is_none() && engine.fetch_room(most - 1).is_some());
         Ok(())
     }
 
