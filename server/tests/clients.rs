@@ -2,71 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
-use std::io::{Read as _, Write as _};
-use std::time::{Duration, Instant};
+mod served;
 
-use redis::{Commands as _, RedisResult, Value};
-use seawall_server::{Config, RunningServer, start};
+use redis::{Commands as _, Value};
+use seawall_server::{Config, start};
 
-struct Served {
-    running: Option<RunningServer>,
-    client: redis::Client,
-    _dir: tempfile::TempDir,
-}
-
-impl Served {
-    fn start() -> Self {
-        Self::with(|_| {})
-    }
-
-    fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::new(dir.path().join("db"));
-        config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        config.options = config.options.cache_bytes(8 << 20);
-        change(&mut config);
-        let running = start(config).unwrap();
-        let client = redis::Client::open(format!("redis://{}", running.addresses()[0])).unwrap();
-        Self { running: Some(running), client, _dir: dir }
-    }
-
-    /// A connection, once the database is open.
-    fn connect(&self) -> redis::Connection {
-        let mut connection = self.client.get_connection().unwrap();
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        until("opening", || match redis::cmd("DBSIZE").query::<i64>(&mut connection) {
-            Err(error) if error.to_string().contains("BusyLoading") => false,
-            other => other.is_ok_and(|count| count >= 0),
-        });
-        connection
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.stop();
-            running.wait().unwrap();
-        }
-    }
-}
-
-/// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits for something that is sure to happen.
-fn until(what: &str, mut has_happened: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !has_happened() {
-        assert!(started.elapsed() < PATIENCE, "{what} takes longer than {PATIENCE:?}");
-        std::thread::yield_now();
-    }
-}
-
-fn error_of<T: std::fmt::Debug>(result: RedisResult<T>) -> String {
-    let error = result.unwrap_err();
-    format!("{} {}", error.code().unwrap_or("ERR"), error.detail().unwrap_or_default())
-}
+use served::{Served, answers_to, error_of, until};
 
 #[test]
 fn a_pipeline_reads_its_own_writes_in_order() {
@@ -200,17 +141,6 @@ fn what_was_acknowledged_is_there_after_a_clean_stop() {
         let mut connection = served.connect();
         assert_eq!(connection.incr::<_, _, i64>("rounds", 1).unwrap(), round + 1);
     }
-}
-
-/// What the server sends back for inline commands, up to its end of the connection.
-fn answers_to(served: &Served, lines: &str) -> String {
-    drop(served.connect());
-    let address = served.running.as_ref().unwrap().addresses()[0];
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(lines.as_bytes()).unwrap();
-    let mut answers = String::new();
-    stream.read_to_string(&mut answers).unwrap();
-    answers
 }
 
 #[test]
