@@ -5,6 +5,8 @@
 //! 3. If any of them rests on a commit that is not durable, one flush is awaited. The commits of all
 //!    connections are in the log by then, so that they share it.
 //! 4. The replies leave in one write.
+//! 5. If the last command has left work in a thread of its own, that is awaited; its reply leaves with
+//!    those of the next turn.
 //!
 //! If we crash in 3, the client has been told nothing of this turn. While a connection waits, its thread
 //! serves the others. No lock is held across an `await`.
@@ -89,6 +91,18 @@ impl Connection {
                     () = killed(&client) => return Ok(()),
                 }
             }
+            if let Some(job) = self.session.job.take() {
+                let is_heard = job.is_heard;
+                let ended = tokio::select! {
+                    ended = job.ended() => ended,
+                    () = killed(&client) => return Ok(()),
+                };
+                if is_heard {
+                    dispatch::answer(&self.server, ended, &mut self.reply);
+                }
+                // Its reply leaves with those of the next turn.
+                continue;
+            }
             if turn == Turn::Last || client.is_killed() {
                 return tokio::time::timeout(LAST_REPLY, self.stream.shutdown()).await?;
             }
@@ -148,6 +162,9 @@ impl Connection {
             self.parser.next();
             if self.session.is_quitting {
                 return (Turn::Last, rests_on);
+            }
+            if self.session.job.is_some() {
+                return (Turn::More, rests_on);
             }
         }
     }

@@ -8,12 +8,14 @@
 //!
 //! An error in 3 leaves none of the command's writes.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use seawall::Lsn;
+use seawall::{Durability, Lsn};
 
 use crate::command::{self, Command, Context, flag};
 use crate::failure::{Failure, Outcome};
+use crate::job::Tell;
 use crate::keyspace::{Held, Hold, Keyspace, Unit};
 use crate::resp::{Args, Reply};
 use crate::server::Server;
@@ -35,6 +37,9 @@ pub(crate) fn execute(
         reply.error(&failure.text());
         server.stats.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
+    if let Some(job) = &mut session.job {
+        job.is_heard = session.replies == Replies::On;
+    }
     match session.replies {
         Replies::On => {}
         Replies::Off => reply.bytes.truncate(mark),
@@ -48,6 +53,17 @@ pub(crate) fn execute(
         }
     }
     rests_on
+}
+
+/// Writes the reply of what a command has left to be waited for.
+pub(crate) fn answer(server: &Server, ended: Outcome<Tell>, reply: &mut Reply) {
+    match ended {
+        Ok(tell) => tell(reply),
+        Err(failure) => {
+            reply.error(&failure.text());
+            server.stats.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
 }
 
 fn admit_and_run(
@@ -89,12 +105,21 @@ fn run(
         return (command.run)(&mut Context { server, session, unit: None, reply }, args);
     };
     let _held = hold(keyspace, command, args);
-    let now_ms = crate::clock::now_ms();
-    let mut unit = Unit::new(keyspace, now_ms, server.settings.is_sync());
+    let mut unit = match &session.view {
+        Some(view) => Unit::of_view(keyspace, Arc::clone(view)),
+        None => Unit::new(keyspace, crate::clock::now_ms(), is_sync(server, session)),
+    };
     let done = (command.run)(&mut Context { server, session, unit: Some(&mut unit), reply }, args);
     let committed = done.and_then(|()| unit.commit().map(drop));
     *rests_on = unit.rests_on();
+    session.last_commit = session.last_commit.max(unit.committed().unwrap_or_default());
     committed
+}
+
+/// Whether replies to the connection's writes wait for the flush.
+fn is_sync(server: &Server, session: &Session) -> bool {
+    let asked = session.durability.map(|durability| durability == Durability::Sync);
+    asked.unwrap_or_else(|| server.settings.is_sync())
 }
 
 fn admit(server: &Server, session: &Session, args: Args<'_>) -> Outcome<&'static Command> {
@@ -116,6 +141,9 @@ fn admit_command(server: &Server, session: &Session, command: &Command, args: Ar
     }
     if session.queue.is_some() && command.has(flag::NO_MULTI) {
         return Err(Failure::fixed("ERR Command not allowed inside a transaction"));
+    }
+    if session.view.is_some() && command.has(flag::WRITE) {
+        return Err(Failure::READS_SNAPSHOT);
     }
     Ok(())
 }

@@ -22,6 +22,9 @@ impl Failure {
     pub(crate) const TOO_LONG: Self =
         Self::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
     pub(crate) const DB_RANGE: Self = Self::fixed("ERR DB index is out of range");
+    pub(crate) const READS_SNAPSHOT: Self = Self::fixed(
+        "SNAPSHOT this connection reads a snapshot, writes are refused: SW.RELEASE it first",
+    );
     pub(crate) const LOADING: Self = Self::fixed("LOADING Redis is loading the dataset in memory");
 
     pub(crate) const fn fixed(text: &'static str) -> Self {
@@ -48,6 +51,11 @@ impl Failure {
                 }
                 Error::Conflict => {
                     "TRYAGAIN another transaction holds a key of this command".into()
+                }
+                Error::SnapshotTooOld => {
+                    "TOOOLD the old versions that this needed had to be given up for memory: run it again, \
+                     behind SW.RELEASE where a snapshot is held"
+                        .into()
                 }
                 Error::Corrupt { .. } => format!("CORRUPT {error}"),
                 other => format!("ERR {other}"),

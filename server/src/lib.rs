@@ -13,6 +13,7 @@ mod connection;
 mod dispatch;
 mod failure;
 mod glob;
+mod job;
 mod keyspace;
 pub mod limits;
 mod number;

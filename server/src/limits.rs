@@ -32,5 +32,11 @@ pub const CLIENTS_DEFAULT: u64 = 10_000;
 pub const CURSORS_MAX: usize = 1 << 16;
 /// Keys for which a command locks one by one; with more it locks all.
 pub const LOCKED_KEYS_MAX: usize = 32;
+/// Most keys that SW.RANGE and SW.PREFIX tell where no LIMIT is given; with more they fail.
+pub const RANGE_KEYS_DEFAULT: usize = 10_000;
+/// Greatest LIMIT of SW.RANGE and SW.PREFIX.
+pub const RANGE_KEYS_MAX: usize = 1 << 20;
+/// Reply bytes beyond which SW.RANGE and SW.PREFIX fail, but for a single key.
+pub const RANGE_REPLY_BYTES_MAX: usize = 64 << 20;
 /// Keys that one step of the purge of expired keys removes.
 pub const PURGE_KEYS_MAX: usize = 256;

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use seawall::{Durability, Lsn};
+
 use crate::clients::Client;
 use crate::command::Command;
-use crate::keyspace::{Keyspace, Watch};
+use crate::job::Job;
+use crate::keyspace::{Keyspace, View, Watch};
 use crate::resp::{Limits, OwnedRequest};
 
 /// Commands between MULTI and EXEC.
@@ -38,12 +41,20 @@ pub(crate) struct Session {
     pub(crate) queue: Option<Queue>,
     pub(crate) watches: Vec<Watch>,
     pub(crate) replies: Replies,
+    /// What it has asked for with SW.DURABILITY; otherwise the server's is its own.
+    pub(crate) durability: Option<Durability>,
+    /// What it reads since SW.SNAPSHOT.
+    pub(crate) view: Option<Arc<View>>,
+    /// The end of its last commit; 0 before the first.
+    pub(crate) last_commit: Lsn,
+    /// What its last command has left to be waited for.
+    pub(crate) job: Option<Job>,
     /// The connection ends behind this reply.
     pub(crate) is_quitting: bool,
 }
 
 impl Session {
-    pub(crate) const fn new(client: Arc<Client>, is_authenticated: bool) -> Self {
+    pub(crate) fn new(client: Arc<Client>, is_authenticated: bool) -> Self {
         Self {
             client,
             database: 0,
@@ -51,6 +62,10 @@ impl Session {
             queue: None,
             watches: Vec::new(),
             replies: Replies::On,
+            durability: None,
+            view: None,
+            last_commit: Lsn::default(),
+            job: None,
             is_quitting: false,
         }
     }

@@ -202,8 +202,9 @@ fn replication(_context: &mut Context<'_, '_>, text: &mut String) -> Outcome {
 fn keyspace(context: &mut Context<'_, '_>, text: &mut String) -> Outcome {
     let Ok(unit) = context.unit() else { return Ok(()) };
     for database in 0..DATABASES {
-        let keys = unit.space(database).keys.len()?;
-        let expires = unit.space(database).expiring()?;
+        // Of the server now, whatever the connection sees.
+        let space = unit.keyspace().space(database);
+        let (keys, expires) = (space.keys.len()?, space.expiring()?);
         if keys > 0 {
             line(text, format_args!("db{database}:keys={keys},expires={expires},avg_ttl=0"));
         }

@@ -54,7 +54,8 @@ fn flags(command: &Command) -> Vec<&'static str> {
 fn categories(command: &Command) -> Vec<String> {
     let mut all = Vec::new();
     let has = |flag| command.has(flag);
-    if command.keys.0 != 0 && command.group != "generic" || has(flag::WHOLE) {
+    let is_own = command.group == super::own::GROUP;
+    if command.keys.0 != 0 && command.group != "generic" || has(flag::WHOLE) || is_own {
         all.push(format!("@{}", command.group));
     }
     for (is_in, name) in [

@@ -15,6 +15,7 @@ mod info;
 mod introspect;
 mod keys;
 mod lcs;
+mod own;
 mod refused;
 mod scan;
 mod strings;

@@ -171,27 +171,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("monitor of latencies or commands", &["latency", "monitor"]),
     ("debugging command", &["debug"]),
     ("art", &["lolwut"]),
-    (
-        "command of its own yet",
-        &[
-            "sw.backup",
-            "sw.begin",
-            "sw.cas",
-            "sw.checkpoint",
-            "sw.commit",
-            "sw.count",
-            "sw.delrange",
-            "sw.durability",
-            "sw.lsn",
-            "sw.prefix",
-            "sw.range",
-            "sw.release",
-            "sw.rollback",
-            "sw.snapshot",
-            "sw.stats",
-            "sw.verify",
-        ],
-    ),
+    ("interactive transactions yet", &["sw.begin", "sw.commit", "sw.rollback"]),
 ];
 
 /// What to say of a command that is missing on purpose.

@@ -55,7 +55,7 @@ fn visit(
     let unit = context.unit()?;
     let now_ms = unit.now_ms();
     let space = unit.space(database);
-    for pair in unit.rows_from(&space.keys, from)? {
+    for pair in unit.rows(&space.keys, (from, Bound::Unbounded))? {
         let (key, bytes) = pair?;
         let row = Row::decode(&bytes)?;
         if !visit(client_key(&key), Some(&row).filter(|row| !row.is_expired(now_ms))) {
@@ -124,8 +124,10 @@ pub(super) fn randomkey(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outco
     let (place, choice) = random.split_at(8);
     let database = context.session.database;
     let (first, last) = {
-        let space = context.unit()?.space(database);
-        (space.keys.first()?, space.keys.last()?)
+        let unit = context.unit()?;
+        let space = unit.space(database);
+        let mut rows = unit.rows(&space.keys, (Bound::Unbounded, Bound::Unbounded))?;
+        (rows.next().transpose()?, rows.next_back().transpose()?)
     };
     let from = match (first, last) {
         (Some((first, _)), Some((last, _))) => Bound::Included(between(&first, &last, place)),

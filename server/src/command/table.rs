@@ -6,7 +6,7 @@ use super::flag::{
 };
 use super::{
     Args, Command, Failure, Handler, Keys, Outcome, admin, bitfield, bits, client, config,
-    connection, expiry, info, introspect, keys, lcs, refusal, scan, strings, transactions,
+    connection, expiry, info, introspect, keys, lcs, own, refusal, scan, strings, transactions,
 };
 
 type Row = (&'static str, i32, u32, [i32; 3], &'static str, &'static str, Handler);
@@ -837,7 +837,8 @@ const CONTAINERS: &[Command] = &[
     container("object", "generic", -2, "Commands about values", OBJECT),
 ];
 
-const GROUPS: [&[Command]; 7] = [STRINGS, BITS, KEYS, TRANSACTIONS, CONNECTION, SERVER, CONTAINERS];
+const GROUPS: [&[Command]; 8] =
+    [STRINGS, BITS, KEYS, TRANSACTIONS, CONNECTION, SERVER, CONTAINERS, own::COMMANDS];
 
 /// Every command, once.
 pub(crate) static COMMANDS: std::sync::LazyLock<Vec<&'static Command>> =

@@ -36,6 +36,10 @@ pub(super) fn watch(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     if context.session.queue.is_some() {
         return Err(Failure::fixed("ERR WATCH inside MULTI is not allowed"));
     }
+    if context.session.view.is_some() {
+        // What it would watch is not what the connection sees.
+        return Err(Failure::fixed("ERR WATCH while reading a snapshot is not allowed"));
+    }
     let database = context.session.database;
     for key in args.from(1).iter() {
         let watched_key = (database, key.to_vec());

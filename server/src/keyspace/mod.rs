@@ -7,16 +7,19 @@
 //! 5. The purge removes expired keys.
 //! 6. [`Cursors`] remembers where scans go on.
 //! 7. [`Saves`](saves) are checkpoints that clients ask for.
+//! 8. A [`View`] is what a connection sees that holds a snapshot.
 //!
 //! The format stands in `row`.
 
 mod cursors;
+mod key_span;
 mod locks;
 mod purge;
 mod row;
 mod saves;
 mod unit;
 mod unsettled;
+mod view;
 mod watch;
 
 use std::path::Path;
@@ -27,12 +30,15 @@ use parking_lot::RwLock;
 use seawall::{Database, Durability, Error, Options, Transaction, Tree};
 
 pub(crate) use cursors::Cursors;
+pub(crate) use key_span::{KeySpan, TreeBounds};
 pub(crate) use locks::{Held, Hold, Locks};
 pub(crate) use purge::Purger;
 pub(crate) use row::{Kind, Row, client_key, engine_key};
 pub(crate) use unit::{Found, Unit};
+pub(crate) use view::View;
 pub(crate) use watch::{Watch, Watches};
 
+use crate::job::Single;
 use crate::limits::DATABASES;
 use saves::Saves;
 use unsettled::Unsettled;
@@ -88,6 +94,9 @@ pub(crate) struct Keyspace {
     pub(crate) watches: Watches,
     pub(crate) cursors: Cursors,
     pub(crate) saves: Saves,
+    /// Verifications and backups that clients ask for.
+    pub(crate) verifying: Single,
+    pub(crate) copying: Single,
     unsettled: Unsettled,
     databases: Tree,
     spaces: RwLock<Vec<Arc<Space>>>,
@@ -133,6 +142,8 @@ impl Keyspace {
             watches: Watches::default(),
             cursors: Cursors::new(crate::clock::now_us()),
             saves: Saves::new(crate::clock::now_ms() / 1000),
+            verifying: Single::default(),
+            copying: Single::default(),
             unsettled: Unsettled::new(),
             databases,
             spaces: RwLock::new(spaces),

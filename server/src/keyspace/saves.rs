@@ -4,13 +4,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use seawall::CheckpointReport;
+
 use super::Keyspace;
 use crate::failure::{Failure, Outcome};
+use crate::job::{Claim, Single};
 
 /// Whether one is under way, and how the last one went.
 #[derive(Debug)]
 pub(crate) struct Saves {
-    is_running: AtomicBool,
+    running: Single,
     has_failed: AtomicBool,
     /// End of the last one that did not fail, in seconds since 1970; before, the opening.
     last_s: AtomicU64,
@@ -19,14 +22,14 @@ pub(crate) struct Saves {
 impl Saves {
     pub(crate) fn new(now_s: u64) -> Self {
         Self {
-            is_running: AtomicBool::new(false),
+            running: Single::default(),
             has_failed: AtomicBool::new(false),
             last_s: AtomicU64::new(now_s),
         }
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.is_running.load(Ordering::SeqCst)
+        self.running.is_running()
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -38,46 +41,47 @@ impl Saves {
     }
 
     /// Claims to be the one that runs.
-    fn begin(&self) -> Outcome {
-        if self.is_running.swap(true, Ordering::SeqCst) {
-            return Err(Failure::fixed("ERR Background save already in progress"));
-        }
-        Ok(())
+    fn begin(&self) -> Outcome<Claim> {
+        let claim = self.running.claim();
+        claim.ok_or(Failure::fixed("ERR Background save already in progress"))
     }
 }
 
 impl Keyspace {
     /// Takes a checkpoint.
     pub(crate) fn save(&self) -> Outcome {
-        self.saves.begin()?;
-        self.checkpoint()
+        let claim = self.saves.begin()?;
+        self.checkpoint(claim).map(drop)
+    }
+
+    /// Claims a checkpoint. It is taken by whoever calls what this returns, in whichever thread.
+    pub(crate) fn claim_save(
+        self: &Arc<Self>,
+    ) -> Outcome<impl FnOnce() -> Outcome<CheckpointReport> + Send + use<>> {
+        let claim = self.saves.begin()?;
+        let keyspace = Arc::clone(self);
+        Ok(move || keyspace.checkpoint(claim))
     }
 
     /// Takes a checkpoint in a thread of its own.
     pub(crate) fn save_in_background(self: &Arc<Self>) -> Outcome {
-        self.saves.begin()?;
-        let keyspace = Arc::clone(self);
-        let run = move || {
-            // How it went is told by INFO.
-            drop(keyspace.checkpoint());
-        };
-        std::thread::Builder::new().name("seawall-save".into()).spawn(run).map(drop).map_err(
-            |error| {
-                self.saves.is_running.store(false, Ordering::SeqCst);
-                Failure::new(format!("ERR Can't save in background: {error}"))
-            },
-        )
+        let save = self.claim_save()?;
+        // How it went is told by INFO.
+        let run = move || drop(save());
+        std::thread::Builder::new()
+            .name("seawall-save".into())
+            .spawn(run)
+            .map(drop)
+            .map_err(|error| Failure::new(format!("ERR Can't save in background: {error}")))
     }
 
-    /// The checkpoint that was begun.
-    fn checkpoint(&self) -> Outcome {
+    /// The checkpoint that was claimed; the claim goes when its outcome is known to all.
+    fn checkpoint(&self, _claim: Claim) -> Outcome<CheckpointReport> {
         let done = self.engine.checkpoint();
         self.saves.has_failed.store(done.is_err(), Ordering::SeqCst);
         if done.is_ok() {
             self.saves.last_s.store(crate::clock::now_ms() / 1000, Ordering::SeqCst);
         }
-        self.saves.is_running.store(false, Ordering::SeqCst);
-        done?;
-        Ok(())
+        Ok(done?)
     }
 }

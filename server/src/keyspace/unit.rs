@@ -5,15 +5,18 @@
 //! command happens whole or not at all. Reads of the unit see its own writes. Since the locks keep
 //! everybody else away from these keys, its transaction needs no validation and meets no conflict.
 //!
+//! A unit of a view reads one moment and writes nothing.
+//!
 //! If we crash before the commit is logged, nothing has happened; behind it, everything, and the reply
 //! leaves only when the log is flushed to [`Unit::rests_on`].
 
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use seawall::{Durability, Isolation, Lsn, Range, Transaction, TransactionOptions, Tree};
 
-use super::row::{Kind, Row, engine_key, expiry_key};
-use super::{Keyspace, Space};
+use super::row::{Kind, Row, client_key, engine_key, expiry_key};
+use super::{KeySpan, Keyspace, Space, TreeBounds, View};
 use crate::failure::{Failure, Outcome};
 use crate::limits;
 
@@ -39,10 +42,16 @@ pub(crate) struct Unit<'k> {
     now_ms: u64,
     pending: Pending,
     touched: Vec<(usize, Vec<u8>)>,
+    /// Keys were written that `touched` does not name.
+    is_wide: bool,
+    /// The moment that is read, where it is not the present.
+    view: Option<Arc<View>>,
     /// Databases that show another space once this is committed.
     spaces: Vec<(usize, Arc<Space>)>,
     /// The commit that what was read rests on.
     rests_on: Lsn,
+    /// The last commit.
+    committed: Option<Lsn>,
     is_sync: bool,
 }
 
@@ -53,10 +62,20 @@ impl<'k> Unit<'k> {
             now_ms,
             pending: Pending::Nothing,
             touched: Vec::new(),
+            is_wide: false,
+            view: None,
             spaces: Vec::new(),
             rests_on: Lsn::default(),
+            committed: None,
             is_sync,
         }
+    }
+
+    /// A unit that reads through a view. Who took the view has waited for all that is seen in it, so
+    /// its answers rest on nothing.
+    pub(crate) fn of_view(keyspace: &'k Keyspace, view: Arc<View>) -> Self {
+        let now_ms = view.now_ms;
+        Self { view: Some(view), ..Self::new(keyspace, now_ms, false) }
     }
 
     pub(crate) const fn keyspace(&self) -> &'k Keyspace {
@@ -72,18 +91,29 @@ impl<'k> Unit<'k> {
         self.rests_on
     }
 
+    /// What was committed, if anything was.
+    pub(crate) const fn committed(&self) -> Option<Lsn> {
+        self.committed
+    }
+
     /// Whether anything is to be written.
     pub(crate) fn has_written(&self) -> bool {
         !matches!(self.pending, Pending::Nothing)
     }
 
     pub(crate) fn space(&self, database: usize) -> Arc<Space> {
+        if let Some(view) = &self.view {
+            return view.space(database);
+        }
         let own = self.spaces.iter().rev().find(|(of, _)| *of == database);
         own.map_or_else(|| self.keyspace.space(database), |(_, space)| Arc::clone(space))
     }
 
     /// Calls `read` with the raw row of a tree.
     fn row<R>(&self, tree: &Tree, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Outcome<Option<R>> {
+        if let Some(view) = &self.view {
+            return Ok(view.snapshot.get_with(tree, key, read)?);
+        }
         Ok(match &self.pending {
             Pending::Many(transaction) => transaction.get_with(tree, key, read)?,
             Pending::One { tree: written, key: of, value }
@@ -207,6 +237,9 @@ impl<'k> Unit<'k> {
     }
 
     fn write(&mut self, tree: &Tree, key: &[u8], value: Option<Vec<u8>>) -> Outcome {
+        if self.view.is_some() {
+            return Err(Failure::READS_SNAPSHOT);
+        }
         if matches!(self.pending, Pending::Nothing) {
             self.pending = Pending::One { tree: tree.clone(), key: key.to_vec(), value };
             return Ok(());
@@ -216,6 +249,9 @@ impl<'k> Unit<'k> {
 
     /// The unit's transaction, begun where there was none.
     fn transaction(&mut self) -> Outcome<&mut Transaction> {
+        if self.view.is_some() {
+            return Err(Failure::READS_SNAPSHOT);
+        }
         if !matches!(self.pending, Pending::Many(_)) {
             let options = TransactionOptions::new()
                 .isolation(Isolation::Snapshot)
@@ -232,27 +268,91 @@ impl<'k> Unit<'k> {
         }
     }
 
-    /// The raw rows of a tree from a bound on, this unit's own writes among them. The caller says with
-    /// [`Unit::rest_on_all`] that its answer rests on all of them.
-    pub(crate) fn rows_from(
-        &mut self,
-        tree: &Tree,
-        lower: std::ops::Bound<Vec<u8>>,
-    ) -> Outcome<Range<'_>> {
-        let bounds = (lower, std::ops::Bound::Unbounded);
+    /// The raw rows of a tree between bounds, from either end, this unit's own writes among them. The
+    /// caller says with [`Unit::rest_on_all`] that its answer rests on all of them.
+    pub(crate) fn rows(&mut self, tree: &Tree, bounds: TreeBounds) -> Outcome<Range<'_>> {
+        if let Some(view) = &self.view {
+            return Ok(view.snapshot.range(tree, bounds)?);
+        }
         if matches!(self.pending, Pending::Nothing) {
             return Ok(tree.range(bounds)?);
         }
         Ok(self.transaction()?.range(tree, bounds)?)
     }
 
+    /// [`Unit::rows`] in order, without a copy of each, until `visit` breaks.
+    pub(crate) fn scan<R>(
+        &mut self,
+        tree: &Tree,
+        bounds: TreeBounds,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<R>,
+    ) -> Outcome<Option<R>> {
+        if let Some(view) = &self.view {
+            return Ok(view.snapshot.scan(tree, bounds, visit)?);
+        }
+        if matches!(self.pending, Pending::Nothing) {
+            return Ok(tree.scan(bounds, visit)?);
+        }
+        Ok(self.transaction()?.scan(tree, bounds, visit)?)
+    }
+
+    /// Removes the keys of a span, under the exclusive gate. Returns how many there were; expired ones
+    /// go as well and do not count.
+    pub(crate) fn remove_span(&mut self, database: usize, span: &KeySpan) -> Outcome<u64> {
+        for key in self.keyspace.watches.of(database) {
+            if span.contains(&key) && self.exists(database, &key)? {
+                self.touched.push((database, key));
+            }
+        }
+        let space = self.space(database);
+        let bounds = span.bounds();
+        let expired = self.remove_expiries(&space, bounds.clone())?;
+        let removed = self.transaction()?.remove_range(&space.keys, bounds)?;
+        self.is_wide |= removed > 0;
+        Ok(removed - expired)
+    }
+
+    /// Removes the rows of the time index for keys between bounds. Returns how many of these have
+    /// expired.
+    fn remove_expiries(&mut self, space: &Space, bounds: TreeBounds) -> Outcome<u64> {
+        if !space.may_expire() {
+            return Ok(0);
+        }
+        let (mut expired, now_ms) = (0, self.now_ms);
+        let (mut lower, upper) = bounds;
+        loop {
+            let mut rows = Vec::new();
+            let mut last = None;
+            for pair in self.rows(&space.keys, (lower, upper.clone()))? {
+                let (key, bytes) = pair?;
+                let row = Row::decode(&bytes)?;
+                let Some(expires_ms) = row.expires_ms else { continue };
+                expired += u64::from(row.is_expired(now_ms));
+                rows.push(expiry_key(expires_ms, client_key(&key)));
+                if rows.len() == limits::PURGE_KEYS_MAX {
+                    last = Some(key.into_vec());
+                    break;
+                }
+            }
+            for row in &rows {
+                self.write(&space.expiry, row, None)?;
+            }
+            match last {
+                Some(last) => lower = Bound::Excluded(last),
+                None => return Ok(expired),
+            }
+        }
+    }
+
     /// Number of keys of a database, expired ones that are not purged yet among them.
     pub(crate) fn key_count(&mut self, database: usize) -> Outcome<u64> {
         let space = self.space(database);
         let mut count = 0;
-        if self.has_written() {
+        if let Some(view) = &self.view {
+            count = view.snapshot.len(&space.keys)?;
+        } else if self.has_written() {
             // Inside a transaction sizes are not known; only EXEC comes here.
-            for pair in self.rows_from(&space.keys, std::ops::Bound::Unbounded)? {
+            for pair in self.rows(&space.keys, (Bound::Unbounded, Bound::Unbounded))? {
                 pair?;
                 count += 1;
             }
@@ -317,7 +417,9 @@ impl<'k> Unit<'k> {
     }
 
     fn rest_on(&mut self, lsn: Lsn) {
-        self.rests_on = self.rests_on.max(lsn);
+        if self.view.is_none() {
+            self.rests_on = self.rests_on.max(lsn);
+        }
     }
 
     /// The answer rests on everything that has been committed; to be called behind the last look.
@@ -336,7 +438,8 @@ impl<'k> Unit<'k> {
             }
             Pending::Many(transaction) => transaction.commit_with(Durability::Relaxed)?,
         };
-        let has_moved_spaces = !self.spaces.is_empty();
+        self.committed = self.committed.max(Some(lsn));
+        let is_wide = self.is_wide || !self.spaces.is_empty();
         self.keyspace.show(self.spaces.drain(..));
         for (database, key) in &self.touched {
             if self.is_sync {
@@ -345,13 +448,14 @@ impl<'k> Unit<'k> {
             self.keyspace.watches.touch(*database, key);
         }
         if self.is_sync {
-            if has_moved_spaces {
+            if is_wide {
                 self.keyspace.unsettled.note_all(lsn);
             }
             self.rest_on(lsn);
         }
         let count = self.touched.len();
         self.touched.clear();
+        self.is_wide = false;
         Ok(count.max(1))
     }
 }

@@ -95,6 +95,12 @@ impl Reply {
         self.header(b'*', count);
     }
 
+    /// The header of an array whose `count` elements stand behind `at` already.
+    pub(crate) fn array_at(&mut self, at: usize, count: usize) {
+        let header = format!("*{count}\r\n");
+        drop(self.bytes.splice(at..at, header.bytes()));
+    }
+
     /// A map of `pairs`, each a key and a value that follow.
     pub(crate) fn map(&mut self, pairs: usize) {
         match self.protocol {
@@ -151,6 +157,17 @@ mod tests {
         let three = "_\r\n_\r\n*1\r\n%2\r\n~3\r\n=6\r\ntxt:hi\r\n";
         assert_eq!(write(Protocol::Resp2, all), format!("{both}{two}"));
         assert_eq!(write(Protocol::Resp3, all), format!("{both}{three}"));
+    }
+
+    #[test]
+    fn an_array_may_be_counted_behind_its_elements() {
+        let counted = write(Protocol::Resp2, |reply| {
+            reply.ok();
+            let at = reply.bytes.len();
+            reply.integer(7);
+            reply.array_at(at, 1);
+        });
+        assert_eq!(counted, "+OK\r\n*1\r\n:7\r\n");
     }
 
     #[test]
