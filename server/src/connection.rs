@@ -14,12 +14,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use seawall::Lsn;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::sleep_until;
 
+use crate::begun::Begun;
 use crate::clients::Client;
 use crate::dispatch;
 use crate::limits::{QUERY_BYTES_MAX, TURN_COMMANDS_MAX, TURN_REPLY_BYTES_MAX};
@@ -114,12 +116,19 @@ impl Connection {
                 return Ok(());
             }
             self.make_room();
+            let until = self.session.begun.as_ref().and_then(Begun::until);
             let idle = self.server.settings.timeout_s.load(Ordering::Relaxed);
             let read = tokio::select! {
                 biased;
                 read = self.stream.read_buf(&mut self.buffer) => read?,
                 () = killed(&client) => return Ok(()),
                 _ = stage.changed() => continue,
+                () = sleep_until(until.unwrap_or_else(Instant::now).into()), if until.is_some() => {
+                    if let Some(begun) = &mut self.session.begun {
+                        begun.expire(Instant::now());
+                    }
+                    continue;
+                }
                 () = tokio::time::sleep(Duration::from_secs(idle)), if idle > 0 => return Ok(()),
             };
             if read == 0 {

@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use seawall::{Durability, Lsn};
 
+use crate::begun::What;
 use crate::command::{self, Command, Context, flag};
 use crate::failure::{Failure, Outcome};
 use crate::job::Tell;
-use crate::keyspace::{Held, Hold, Keyspace, Unit};
+use crate::keyspace::{Held, Hold, Keyspace, Moment, Unit};
 use crate::resp::{Args, Reply};
 use crate::server::Server;
 use crate::session::{Replies, Session};
@@ -105,15 +106,31 @@ fn run(
         return (command.run)(&mut Context { server, session, unit: None, reply }, args);
     };
     let _held = hold(keyspace, command, args);
-    let mut unit = match &session.view {
-        Some(view) => Unit::of_view(keyspace, Arc::clone(view)),
-        None => Unit::new(keyspace, crate::clock::now_ms(), is_sync(server, session)),
-    };
+    let mut unit = Unit::at(keyspace, moment(session), is_sync(server, session));
     let done = (command.run)(&mut Context { server, session, unit: Some(&mut unit), reply }, args);
     let committed = done.and_then(|()| unit.commit().map(drop));
+    let committed = give_back(session, &mut unit, committed);
     *rests_on = unit.rests_on();
     session.last_commit = session.last_commit.max(unit.committed().unwrap_or_default());
     committed
+}
+
+/// What the connection's next command looks at.
+fn moment(session: &mut Session) -> Moment {
+    match session.begun.as_mut().map(|begun| &mut begun.what) {
+        Some(What::Writes(open)) => open.take().map_or(Moment::Present, Moment::Open),
+        Some(What::Reads(view)) => Moment::View(Arc::clone(view)),
+        Some(What::Ended(_)) => Moment::Present,
+        None => session.view.clone().map_or(Moment::Present, Moment::View),
+    }
+}
+
+/// Puts the open transaction back, if there still is one; without a place for it, it rolls back.
+fn give_back(session: &mut Session, unit: &mut Unit<'_>, done: Outcome) -> Outcome {
+    let Some(open) = unit.take_open(done.is_ok()) else { return done };
+    let Some(begun) = &mut session.begun else { return done };
+    begun.what = What::Writes(Some(open));
+    done.map_err(|failure| begun.doom(failure))
 }
 
 /// Whether replies to the connection's writes wait for the flush.
@@ -122,14 +139,19 @@ fn is_sync(server: &Server, session: &Session) -> bool {
     asked.unwrap_or_else(|| server.settings.is_sync())
 }
 
-fn admit(server: &Server, session: &Session, args: Args<'_>) -> Outcome<&'static Command> {
+fn admit(server: &Server, session: &mut Session, args: Args<'_>) -> Outcome<&'static Command> {
     let command = command::find(args)?;
     admit_command(server, session, command, args)
         .inspect_err(|_| server.calls.rejected(command))?;
     Ok(command)
 }
 
-fn admit_command(server: &Server, session: &Session, command: &Command, args: Args<'_>) -> Outcome {
+fn admit_command(
+    server: &Server,
+    session: &mut Session,
+    command: &Command,
+    args: Args<'_>,
+) -> Outcome {
     if !command.is_arity(args.len()) {
         return Err(Failure::wrong_arity(command.name));
     }
@@ -141,6 +163,9 @@ fn admit_command(server: &Server, session: &Session, command: &Command, args: Ar
     }
     if session.queue.is_some() && command.has(flag::NO_MULTI) {
         return Err(Failure::fixed("ERR Command not allowed inside a transaction"));
+    }
+    if let Some(begun) = &mut session.begun {
+        begun.admit(command)?;
     }
     if session.view.is_some() && command.has(flag::WRITE) {
         return Err(Failure::READS_SNAPSHOT);

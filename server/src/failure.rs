@@ -25,6 +25,9 @@ impl Failure {
     pub(crate) const READS_SNAPSHOT: Self = Self::fixed(
         "SNAPSHOT this connection reads a snapshot, writes are refused: SW.RELEASE it first",
     );
+    pub(crate) const CONFLICT: Self = Self::fixed(
+        "CONFLICT another connection has changed what this transaction has read or written: nothing of it has happened, run it again",
+    );
     pub(crate) const LOADING: Self = Self::fixed("LOADING Redis is loading the dataset in memory");
 
     pub(crate) const fn fixed(text: &'static str) -> Self {
@@ -37,6 +40,16 @@ impl Failure {
 
     pub(crate) fn wrong_arity(full_name: &str) -> Self {
         Self::new(format!("ERR wrong number of arguments for '{full_name}' command"))
+    }
+
+    /// Whether it says, of an open transaction, that others were faster. Trees go with FLUSHDB only.
+    pub(crate) const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Engine(Error::Conflict | Error::NotFound { .. }))
+    }
+
+    /// What it is for an open transaction.
+    pub(crate) fn of_transaction(self) -> Self {
+        if self.is_conflict() { Self::CONFLICT } else { self }
     }
 
     pub(crate) fn text(&self) -> Cow<'static, str> {
@@ -54,7 +67,7 @@ impl Failure {
                 }
                 Error::SnapshotTooOld => {
                     "TOOOLD the old versions that this needed had to be given up for memory: run it again, \
-                     behind SW.RELEASE where a snapshot is held"
+                     behind SW.RELEASE or SW.ROLLBACK where one is held"
                         .into()
                 }
                 Error::Corrupt { .. } => format!("CORRUPT {error}"),

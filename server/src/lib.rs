@@ -4,6 +4,7 @@
 //! crate's README for its map and protocols.
 #![forbid(unsafe_code)]
 
+mod begun;
 mod calls;
 mod clients;
 mod clock;

@@ -38,5 +38,11 @@ pub const RANGE_KEYS_DEFAULT: usize = 10_000;
 pub const RANGE_KEYS_MAX: usize = 1 << 20;
 /// Reply bytes beyond which SW.RANGE and SW.PREFIX fail, but for a single key.
 pub const RANGE_REPLY_BYTES_MAX: usize = 64 << 20;
+/// How long a transaction of SW.BEGIN may last unless it says otherwise, in milliseconds.
+pub const BEGUN_MS_DEFAULT: u64 = 5_000;
+/// Greatest TIMEOUT of SW.BEGIN, in milliseconds.
+pub const BEGUN_MS_MAX: u64 = 60_000;
+/// Most bytes of keys and values that a transaction of SW.BEGIN may write.
+pub const OPEN_BYTES_MAX: usize = 64 << 20;
 /// Keys that one step of the purge of expired keys removes.
 pub const PURGE_KEYS_MAX: usize = 256;

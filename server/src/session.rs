@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use seawall::{Durability, Lsn};
 
+use crate::begun::Begun;
 use crate::clients::Client;
 use crate::command::Command;
 use crate::job::Job;
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) durability: Option<Durability>,
     /// What it reads since SW.SNAPSHOT.
     pub(crate) view: Option<Arc<View>>,
+    /// What it has begun with SW.BEGIN.
+    pub(crate) begun: Option<Begun>,
     /// The end of its last commit; 0 before the first.
     pub(crate) last_commit: Lsn,
     /// What its last command has left to be waited for.
@@ -64,6 +67,7 @@ impl Session {
             replies: Replies::On,
             durability: None,
             view: None,
+            begun: None,
             last_commit: Lsn::default(),
             job: None,
             is_quitting: false,

@@ -43,6 +43,7 @@ pub(super) fn reset(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
     context.session.replies = Replies::On;
     context.session.durability = None;
     context.session.view = None;
+    context.session.begun = None;
     context.session.is_authenticated = !context.server.settings.asks_password();
     context.session.client.name.lock().clear();
     speak(context, Protocol::Resp2);

@@ -171,7 +171,6 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("monitor of latencies or commands", &["latency", "monitor"]),
     ("debugging command", &["debug"]),
     ("art", &["lolwut"]),
-    ("interactive transactions yet", &["sw.begin", "sw.commit", "sw.rollback"]),
 ];
 
 /// What to say of a command that is missing on purpose.

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::{Args, Context, Failure, Outcome, integer};
 use crate::glob;
-use crate::keyspace::{Row, client_key, engine_key};
+use crate::keyspace::{Order, Row, client_key, engine_key};
 
 /// Keys among which RANDOMKEY chooses.
 const RANDOM_KEYS: usize = 16;
@@ -55,7 +55,7 @@ fn visit(
     let unit = context.unit()?;
     let now_ms = unit.now_ms();
     let space = unit.space(database);
-    for pair in unit.rows(&space.keys, (from, Bound::Unbounded))? {
+    for pair in unit.rows(&space.keys, (from, Bound::Unbounded), Order::Ascending)? {
         let (key, bytes) = pair?;
         let row = Row::decode(&bytes)?;
         if !visit(client_key(&key), Some(&row).filter(|row| !row.is_expired(now_ms))) {
@@ -126,8 +126,11 @@ pub(super) fn randomkey(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outco
     let (first, last) = {
         let unit = context.unit()?;
         let space = unit.space(database);
-        let mut rows = unit.rows(&space.keys, (Bound::Unbounded, Bound::Unbounded))?;
-        (rows.next().transpose()?, rows.next_back().transpose()?)
+        let mut outermost = |order| -> Outcome<_> {
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            unit.rows(&space.keys, all, order)?.next().transpose()
+        };
+        (outermost(Order::Ascending)?, outermost(Order::Descending)?)
     };
     let from = match (first, last) {
         (Some((first, _)), Some((last, _))) => Bound::Included(between(&first, &last, place)),

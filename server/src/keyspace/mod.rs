@@ -7,15 +7,18 @@
 //! 5. The purge removes expired keys.
 //! 6. [`Cursors`] remembers where scans go on.
 //! 7. [`Saves`](saves) are checkpoints that clients ask for.
-//! 8. A [`View`] is what a connection sees that holds a snapshot.
+//! 8. A [`View`] is what a connection sees that holds a snapshot; an [`Open`] transaction is what it
+//!    reads and writes from command to command.
 //!
 //! The format stands in `row`.
 
 mod cursors;
 mod key_span;
 mod locks;
+mod open;
 mod purge;
 mod row;
+mod rows;
 mod saves;
 mod unit;
 mod unsettled;
@@ -32,9 +35,11 @@ use seawall::{Database, Durability, Error, Options, Transaction, Tree};
 pub(crate) use cursors::Cursors;
 pub(crate) use key_span::{KeySpan, TreeBounds};
 pub(crate) use locks::{Held, Hold, Locks};
+pub(crate) use open::Open;
 pub(crate) use purge::Purger;
 pub(crate) use row::{Kind, Row, client_key, engine_key};
-pub(crate) use unit::{Found, Unit};
+pub(crate) use rows::{Order, Rows};
+pub(crate) use unit::{Found, Moment, Unit};
 pub(crate) use view::View;
 pub(crate) use watch::{Watch, Watches};
 

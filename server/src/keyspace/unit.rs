@@ -5,7 +5,8 @@
 //! command happens whole or not at all. Reads of the unit see its own writes. Since the locks keep
 //! everybody else away from these keys, its transaction needs no validation and meets no conflict.
 //!
-//! A unit of a view reads one moment and writes nothing.
+//! A unit of a [`View`] reads one moment and writes nothing; one of an [`Open`] transaction reads and writes
+//! that, and commits nothing.
 //!
 //! If we crash before the commit is logged, nothing has happened; behind it, everything, and the reply
 //! leaves only when the log is flushed to [`Unit::rests_on`].
@@ -13,10 +14,10 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use seawall::{Durability, Isolation, Lsn, Range, Transaction, TransactionOptions, Tree};
+use seawall::{Durability, Isolation, Lsn, Transaction, TransactionOptions, Tree};
 
 use super::row::{Kind, Row, client_key, engine_key, expiry_key};
-use super::{KeySpan, Keyspace, Space, TreeBounds, View};
+use super::{KeySpan, Keyspace, Open, Order, Rows, Space, TreeBounds, View};
 use crate::failure::{Failure, Outcome};
 use crate::limits;
 
@@ -26,6 +27,16 @@ pub(crate) struct Found {
     pub(crate) kind: Kind,
     pub(crate) expires_ms: Option<u64>,
     pub(crate) body: Vec<u8>,
+}
+
+/// What a unit looks at.
+#[derive(Debug)]
+pub(crate) enum Moment {
+    Present,
+    /// Who took the view has waited for all that is seen in it: answers rest on nothing.
+    View(Arc<View>),
+    /// What is read is provisional until it commits: answers rest on nothing.
+    Open(Box<Open>),
 }
 
 #[derive(Debug)]
@@ -44,8 +55,7 @@ pub(crate) struct Unit<'k> {
     touched: Vec<(usize, Vec<u8>)>,
     /// Keys were written that `touched` does not name.
     is_wide: bool,
-    /// The moment that is read, where it is not the present.
-    view: Option<Arc<View>>,
+    moment: Moment,
     /// Databases that show another space once this is committed.
     spaces: Vec<(usize, Arc<Space>)>,
     /// The commit that what was read rests on.
@@ -63,7 +73,7 @@ impl<'k> Unit<'k> {
             pending: Pending::Nothing,
             touched: Vec::new(),
             is_wide: false,
-            view: None,
+            moment: Moment::Present,
             spaces: Vec::new(),
             rests_on: Lsn::default(),
             committed: None,
@@ -71,11 +81,41 @@ impl<'k> Unit<'k> {
         }
     }
 
-    /// A unit that reads through a view. Who took the view has waited for all that is seen in it, so
-    /// its answers rest on nothing.
-    pub(crate) fn of_view(keyspace: &'k Keyspace, view: Arc<View>) -> Self {
-        let now_ms = view.now_ms;
-        Self { view: Some(view), ..Self::new(keyspace, now_ms, false) }
+    /// A unit that looks at a moment, whose time it has.
+    pub(crate) fn at(keyspace: &'k Keyspace, moment: Moment, is_sync: bool) -> Self {
+        let now_ms = match &moment {
+            Moment::Present => crate::clock::now_ms(),
+            Moment::View(view) => view.now_ms,
+            Moment::Open(open) => open.now_ms,
+        };
+        Self { moment, ..Self::new(keyspace, now_ms, is_sync) }
+    }
+
+    /// The open transaction, behind a command that has succeeded or failed.
+    pub(crate) fn take_open(&mut self, has_succeeded: bool) -> Option<Box<Open>> {
+        let Moment::Open(mut open) = std::mem::replace(&mut self.moment, Moment::Present) else {
+            return None;
+        };
+        if has_succeeded {
+            open.keep(self.touched.drain(..));
+        } else {
+            open.take_back();
+        }
+        Some(open)
+    }
+
+    /// Commits the open transaction, under the exclusive gate; returns where. The unit is one of the
+    /// present from then on. Any error: nothing of the transaction has happened.
+    pub(crate) fn commit_open(&mut self) -> Outcome<Lsn> {
+        if let Moment::Open(open) = std::mem::replace(&mut self.moment, Moment::Present) {
+            let (transaction, touched) =
+                open.settle().map_err(|error| Failure::from(error).of_transaction())?;
+            (self.pending, self.touched) = (Pending::Many(transaction), touched);
+        }
+        let lsn = self.commit().map_err(Failure::of_transaction)?;
+        // What it has read is told with it.
+        self.rest_on_all();
+        Ok(lsn)
     }
 
     pub(crate) const fn keyspace(&self) -> &'k Keyspace {
@@ -102,8 +142,10 @@ impl<'k> Unit<'k> {
     }
 
     pub(crate) fn space(&self, database: usize) -> Arc<Space> {
-        if let Some(view) = &self.view {
-            return view.space(database);
+        match &self.moment {
+            Moment::Present => {}
+            Moment::View(view) => return view.space(database),
+            Moment::Open(open) => return open.space(database),
         }
         let own = self.spaces.iter().rev().find(|(of, _)| *of == database);
         own.map_or_else(|| self.keyspace.space(database), |(_, space)| Arc::clone(space))
@@ -111,8 +153,10 @@ impl<'k> Unit<'k> {
 
     /// Calls `read` with the raw row of a tree.
     fn row<R>(&self, tree: &Tree, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Outcome<Option<R>> {
-        if let Some(view) = &self.view {
-            return Ok(view.snapshot.get_with(tree, key, read)?);
+        match &self.moment {
+            Moment::Present => {}
+            Moment::View(view) => return Ok(view.snapshot.get_with(tree, key, read)?),
+            Moment::Open(open) => return open.row(tree, key, read),
         }
         Ok(match &self.pending {
             Pending::Many(transaction) => transaction.get_with(tree, key, read)?,
@@ -237,8 +281,10 @@ impl<'k> Unit<'k> {
     }
 
     fn write(&mut self, tree: &Tree, key: &[u8], value: Option<Vec<u8>>) -> Outcome {
-        if self.view.is_some() {
-            return Err(Failure::READS_SNAPSHOT);
+        match &mut self.moment {
+            Moment::Present => {}
+            Moment::View(_) => return Err(Failure::READS_SNAPSHOT),
+            Moment::Open(open) => return open.write(tree, key, value),
         }
         if matches!(self.pending, Pending::Nothing) {
             self.pending = Pending::One { tree: tree.clone(), key: key.to_vec(), value };
@@ -249,7 +295,8 @@ impl<'k> Unit<'k> {
 
     /// The unit's transaction, begun where there was none.
     fn transaction(&mut self) -> Outcome<&mut Transaction> {
-        if self.view.is_some() {
+        if !matches!(self.moment, Moment::Present) {
+            // Writes whole databases, which such a connection is refused by name.
             return Err(Failure::READS_SNAPSHOT);
         }
         if !matches!(self.pending, Pending::Many(_)) {
@@ -268,16 +315,29 @@ impl<'k> Unit<'k> {
         }
     }
 
-    /// The raw rows of a tree between bounds, from either end, this unit's own writes among them. The
-    /// caller says with [`Unit::rest_on_all`] that its answer rests on all of them.
-    pub(crate) fn rows(&mut self, tree: &Tree, bounds: TreeBounds) -> Outcome<Range<'_>> {
-        if let Some(view) = &self.view {
-            return Ok(view.snapshot.range(tree, bounds)?);
+    /// The raw rows of a tree between bounds, this unit's own writes among them. The caller says with
+    /// [`Unit::rest_on_all`] that its answer rests on all of them.
+    pub(crate) fn rows(
+        &mut self,
+        tree: &Tree,
+        bounds: TreeBounds,
+        order: Order,
+    ) -> Outcome<Rows<'_>> {
+        let is_written = self.has_written();
+        let range = match &self.moment {
+            Moment::Open(_) => return self.open_rows(tree, bounds, order),
+            Moment::View(view) => view.snapshot.range(tree, bounds)?,
+            Moment::Present if !is_written => tree.range(bounds)?,
+            Moment::Present => self.transaction()?.range(tree, bounds)?,
+        };
+        Ok(Rows::new(range, order))
+    }
+
+    fn open_rows(&self, tree: &Tree, bounds: TreeBounds, order: Order) -> Outcome<Rows<'_>> {
+        match &self.moment {
+            Moment::Open(open) => open.rows(tree, bounds, order),
+            Moment::Present | Moment::View(_) => unreachable!("the caller has looked"),
         }
-        if matches!(self.pending, Pending::Nothing) {
-            return Ok(tree.range(bounds)?);
-        }
-        Ok(self.transaction()?.range(tree, bounds)?)
     }
 
     /// [`Unit::rows`] in order, without a copy of each, until `visit` breaks.
@@ -285,20 +345,31 @@ impl<'k> Unit<'k> {
         &mut self,
         tree: &Tree,
         bounds: TreeBounds,
-        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<R>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<R>,
     ) -> Outcome<Option<R>> {
-        if let Some(view) = &self.view {
-            return Ok(view.snapshot.scan(tree, bounds, visit)?);
-        }
-        if matches!(self.pending, Pending::Nothing) {
-            return Ok(tree.scan(bounds, visit)?);
-        }
-        Ok(self.transaction()?.scan(tree, bounds, visit)?)
+        let is_written = self.has_written();
+        Ok(match &self.moment {
+            Moment::Open(open) => {
+                for pair in open.rows(tree, bounds, Order::Ascending)? {
+                    let (key, value) = pair?;
+                    if let ControlFlow::Break(result) = visit(&key, &value) {
+                        return Ok(Some(result));
+                    }
+                }
+                None
+            }
+            Moment::View(view) => view.snapshot.scan(tree, bounds, visit)?,
+            Moment::Present if !is_written => tree.scan(bounds, visit)?,
+            Moment::Present => self.transaction()?.scan(tree, bounds, visit)?,
+        })
     }
 
     /// Removes the keys of a span, under the exclusive gate. Returns how many there were; expired ones
     /// go as well and do not count.
     pub(crate) fn remove_span(&mut self, database: usize, span: &KeySpan) -> Outcome<u64> {
+        if matches!(self.moment, Moment::Open(_)) {
+            return self.remove_each(database, span);
+        }
         for key in self.keyspace.watches.of(database) {
             if span.contains(&key) && self.exists(database, &key)? {
                 self.touched.push((database, key));
@@ -312,6 +383,30 @@ impl<'k> Unit<'k> {
         Ok(removed - expired)
     }
 
+    /// Removes the keys of a span one by one. Returns how many there were; expired ones are left to the
+    /// purge.
+    fn remove_each(&mut self, database: usize, span: &KeySpan) -> Outcome<u64> {
+        let space = self.space(database);
+        let (mut lower, upper) = span.bounds();
+        let mut count = 0;
+        loop {
+            let mut keys = Vec::new();
+            let rows = self.rows(&space.keys, (lower, upper.clone()), Order::Ascending)?;
+            for pair in rows.take(limits::PURGE_KEYS_MAX) {
+                keys.push(client_key(&pair?.0).to_vec());
+            }
+            for key in &keys {
+                count += u64::from(self.remove(database, key)?);
+            }
+            match keys.last() {
+                Some(last) if keys.len() == limits::PURGE_KEYS_MAX => {
+                    lower = Bound::Excluded(engine_key(last).into_owned());
+                }
+                _ => return Ok(count),
+            }
+        }
+    }
+
     /// Removes the rows of the time index for keys between bounds. Returns how many of these have
     /// expired.
     fn remove_expiries(&mut self, space: &Space, bounds: TreeBounds) -> Outcome<u64> {
@@ -323,7 +418,7 @@ impl<'k> Unit<'k> {
         loop {
             let mut rows = Vec::new();
             let mut last = None;
-            for pair in self.rows(&space.keys, (lower, upper.clone()))? {
+            for pair in self.rows(&space.keys, (lower, upper.clone()), Order::Ascending)? {
                 let (key, bytes) = pair?;
                 let row = Row::decode(&bytes)?;
                 let Some(expires_ms) = row.expires_ms else { continue };
@@ -348,16 +443,18 @@ impl<'k> Unit<'k> {
     pub(crate) fn key_count(&mut self, database: usize) -> Outcome<u64> {
         let space = self.space(database);
         let mut count = 0;
-        if let Some(view) = &self.view {
-            count = view.snapshot.len(&space.keys)?;
-        } else if self.has_written() {
-            // Inside a transaction sizes are not known; only EXEC comes here.
-            for pair in self.rows(&space.keys, (Bound::Unbounded, Bound::Unbounded))? {
-                pair?;
-                count += 1;
+        match &self.moment {
+            Moment::View(view) => count = view.snapshot.len(&space.keys)?,
+            Moment::Present if !self.has_written() => count = space.keys.len()?,
+            // Inside a transaction sizes are not known.
+            Moment::Present | Moment::Open(_) => {
+                let all = (Bound::Unbounded, Bound::Unbounded);
+                let counted = self.scan(&space.keys, all, |_, _| -> ControlFlow<()> {
+                    count += 1;
+                    ControlFlow::Continue(())
+                });
+                counted?;
             }
-        } else {
-            count = space.keys.len()?;
         }
         // Behind the look: what has been committed before it, it may have seen.
         self.rest_on_all();
@@ -417,7 +514,7 @@ impl<'k> Unit<'k> {
     }
 
     fn rest_on(&mut self, lsn: Lsn) {
-        if self.view.is_none() {
+        if matches!(self.moment, Moment::Present) {
             self.rests_on = self.rests_on.max(lsn);
         }
     }
@@ -427,19 +524,21 @@ impl<'k> Unit<'k> {
         self.rest_on(self.keyspace.engine.logged_lsn());
     }
 
-    /// Logs the writes, so that everybody sees them when this returns. Returns the number of keys
-    /// that they touch.
-    pub(crate) fn commit(&mut self) -> Outcome<usize> {
+    /// Logs the writes, so that everybody sees them when this returns. Returns where the commit ends; 0
+    /// where there was nothing to commit.
+    pub(crate) fn commit(&mut self) -> Outcome<Lsn> {
         let lsn = match std::mem::replace(&mut self.pending, Pending::Nothing) {
-            Pending::Nothing => return Ok(0),
+            Pending::Nothing => return Ok(Lsn::default()),
             Pending::One { tree, key, value: Some(value) } => tree.insert_visible(key, value)?,
             Pending::One { tree, key, value: None } => {
                 tree.remove_visible(key)?.unwrap_or_default()
             }
             Pending::Many(transaction) => transaction.commit_with(Durability::Relaxed)?,
         };
-        self.committed = self.committed.max(Some(lsn));
         let is_wide = self.is_wide || !self.spaces.is_empty();
+        if is_wide || !self.touched.is_empty() {
+            self.committed = self.committed.max(Some(lsn));
+        }
         self.keyspace.show(self.spaces.drain(..));
         for (database, key) in &self.touched {
             if self.is_sync {
@@ -453,10 +552,9 @@ impl<'k> Unit<'k> {
             }
             self.rest_on(lsn);
         }
-        let count = self.touched.len();
         self.touched.clear();
         self.is_wide = false;
-        Ok(count.max(1))
+        Ok(lsn)
     }
 }
 

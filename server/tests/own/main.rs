@@ -7,6 +7,7 @@ mod ranges;
 #[path = "../served/mod.rs"]
 mod served;
 mod snapshot;
+mod transactions;
 
 use redis::{Connection, RedisResult, Value};
 

@@ -397,8 +397,10 @@ fn command_tells_of_them_with_arity_flags_and_keys() {
     let mut connection = served.connect();
     for (name, arity, keys, flag) in [
         ("sw.backup", 2, [0, 0, 0], "admin"),
+        ("sw.begin", -1, [0, 0, 0], "no_multi"),
         ("sw.cas", 4, [1, 1, 1], "write"),
         ("sw.checkpoint", -1, [0, 0, 0], "no_multi"),
+        ("sw.commit", 1, [0, 0, 0], "no_multi"),
         ("sw.count", 3, [0, 0, 0], "readonly"),
         ("sw.delrange", 3, [0, 0, 0], "write"),
         ("sw.durability", 2, [0, 0, 0], "no_multi"),
@@ -406,6 +408,7 @@ fn command_tells_of_them_with_arity_flags_and_keys() {
         ("sw.prefix", -2, [0, 0, 0], "readonly"),
         ("sw.range", -3, [0, 0, 0], "readonly"),
         ("sw.release", 1, [0, 0, 0], "no_multi"),
+        ("sw.rollback", 1, [0, 0, 0], "no_multi"),
         ("sw.snapshot", 1, [0, 0, 0], "no_multi"),
         ("sw.stats", 1, [0, 0, 0], "fast"),
         ("sw.verify", 1, [0, 0, 0], "admin"),
@@ -424,5 +427,5 @@ fn command_tells_of_them_with_arity_flags_and_keys() {
     let keys = tell(&mut connection, "COMMAND GETKEYS SW.CAS key old new").unwrap();
     assert_eq!(texts(keys), ["key"]);
     let listed = tell(&mut connection, "COMMAND LIST FILTERBY PATTERN SW.*").unwrap();
-    assert_eq!(texts(listed).len(), 13);
+    assert_eq!(texts(listed).len(), 16);
 }

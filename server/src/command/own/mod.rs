@@ -10,6 +10,7 @@ mod ranges;
 mod snapshot;
 mod state;
 mod swap;
+mod transactions;
 
 use super::flag::{ADMIN, DENYOOM, EXCLUSIVE, FAST, NO_MULTI, NOSCRIPT, READONLY, WHOLE, WRITE};
 use super::{Args, Command, Context, Failure, Handler, Keys, Outcome, integer};
@@ -43,6 +44,14 @@ pub(super) const COMMANDS: &[Command] = &[
         long::backup,
     )),
     own((
+        "sw.begin",
+        -1,
+        NOSCRIPT | NO_MULTI | WHOLE | FAST,
+        false,
+        "Begin a transaction that lasts from command to command",
+        transactions::begin,
+    )),
+    own((
         "sw.cas",
         4,
         WRITE | DENYOOM | FAST,
@@ -57,6 +66,14 @@ pub(super) const COMMANDS: &[Command] = &[
         false,
         "Take a checkpoint, and wait for it where asked to",
         long::checkpoint,
+    )),
+    own((
+        "sw.commit",
+        1,
+        NOSCRIPT | NO_MULTI | EXCLUSIVE,
+        false,
+        "Commit the transaction",
+        transactions::commit,
     )),
     own((
         "sw.count",
@@ -106,6 +123,14 @@ pub(super) const COMMANDS: &[Command] = &[
         false,
         "Read the present again, and not the snapshot",
         snapshot::release,
+    )),
+    own((
+        "sw.rollback",
+        1,
+        NOSCRIPT | NO_MULTI | FAST,
+        false,
+        "Undo the transaction",
+        transactions::rollback,
     )),
     own((
         "sw.snapshot",

@@ -9,26 +9,25 @@
 use std::ops::ControlFlow;
 
 use super::{Args, Context, Failure, Outcome, integer};
-use crate::keyspace::{KeySpan, Kind, Row, client_key};
+use crate::keyspace::{KeySpan, Kind, Order, Row, client_key};
 use crate::limits::{RANGE_KEYS_DEFAULT, RANGE_KEYS_MAX, RANGE_REPLY_BYTES_MAX};
 use crate::resp::Protocol;
 
 /// What SW.RANGE and SW.PREFIX are asked for behind their bounds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Options {
     limit: Option<usize>,
-    /// From the last key to the first.
-    is_reverse: bool,
+    order: Order,
     only_keys: bool,
 }
 
 impl Options {
     fn parse(args: Args<'_>) -> Outcome<Self> {
-        let mut options = Self::default();
+        let mut options = Self { limit: None, order: Order::Ascending, only_keys: false };
         let mut index = 0;
         while index < args.len() {
             if args.is(index, "rev") {
-                options.is_reverse = true;
+                options.order = Order::Descending;
             } else if args.is(index, "keys") {
                 options.only_keys = true;
             } else if let (true, Some(limit)) = (args.is(index, "limit"), args.get(index + 1)) {
@@ -76,10 +75,9 @@ fn list(context: &mut Context<'_, '_>, span: &KeySpan, options: Options) -> Outc
     let reply = &mut *context.reply;
     let (now_ms, space, mark) = (unit.now_ms(), unit.space(database), reply.bytes.len());
     let mut count = 0;
-    let mut rows = unit.rows(&space.keys, span.bounds())?;
+    let mut rows = unit.rows(&space.keys, span.bounds(), options.order)?;
     while options.limit != Some(count) {
-        let next = if options.is_reverse { rows.next_back() } else { rows.next() };
-        let Some(pair) = next else { break };
+        let Some(pair) = rows.next() else { break };
         let (key, bytes) = pair?;
         let (key, row) = (client_key(&key), Row::decode(&bytes)?);
         if row.is_expired(now_ms) {
