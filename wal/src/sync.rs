@@ -1,62 +1,41 @@
-//! The seam to the thread primitives: atomics, mutexes, condition variables, cells and threads come
-//! from here, `parking_lot` and std normally, `loom` under `cfg(loom)`.
+//! The seam to the thread primitives: atomics, mutexes, condition variables, cells, threads and the
+//! clock of waits come from here, `parking_lot` and std normally, `loom` under `cfg(loom)`, `shuttle`
+//! under `cfg(seawall_shuttle)`.
 //!
-//! Both sides have the shape of `parking_lot`. What differs under loom is written at the top of
-//! `sync/loom.rs`. Mutexes do not poison: a panic inside the engine is caught at its own seam
+//! All sides have the shape of `parking_lot` and std. What differs under a model checker is written at the
+//! top of `sync/model.rs`. Mutexes do not poison: a panic inside the engine is caught at its own seam
 //! (invariant L4).
+//!
+//! What belongs to the process and not to a database comes from std on every side: a count of ids, the
+//! registry of held directory locks, memory that a thread keeps from one call to the next.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, seawall_shuttle)))]
 mod imp {
+    pub use super::cell::UnsafeCell;
     pub use parking_lot::{
         Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, WaitTimeoutResult,
     };
     pub use std::sync::atomic;
-    pub use std::{hint, thread};
-
-    /// A cell whose contents are reached through raw pointers only, so that loom can watch every
-    /// access. Not `Sync`: the type around it says why sharing is sound.
-    #[derive(Debug, Default)]
-    #[repr(transparent)]
-    pub struct UnsafeCell<T: ?Sized>(std::cell::UnsafeCell<T>);
-
-    impl<T> UnsafeCell<T> {
-        /// Wraps a value.
-        pub const fn new(value: T) -> Self {
-            Self(std::cell::UnsafeCell::new(value))
-        }
-
-        /// Takes the value out.
-        pub fn into_inner(self) -> T {
-            self.0.into_inner()
-        }
-    }
-
-    impl<T: ?Sized> UnsafeCell<T> {
-        /// Calls `f` with a pointer for reading; it must not outlive the call.
-        #[inline]
-        pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
-            f(self.0.get().cast_const())
-        }
-
-        /// Calls `f` with a pointer for writing; it must not outlive the call.
-        #[inline]
-        pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-            f(self.0.get())
-        }
-    }
+    pub use std::time::Instant;
+    pub use std::{hint, thread, thread_local};
 }
 
-#[cfg(loom)]
-#[path = "sync/loom.rs"]
+#[cfg(any(loom, seawall_shuttle))]
+#[path = "sync/model.rs"]
 mod imp;
 
+#[cfg(not(loom))]
+mod cell;
+#[cfg(seawall_shuttle)]
+mod shuttle;
+
 pub use imp::{
-    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, UnsafeCell,
-    WaitTimeoutResult, atomic, hint, thread,
+    Condvar, Instant, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, UnsafeCell,
+    WaitTimeoutResult, atomic, hint, thread, thread_local,
 };
 
 #[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(not(any(loom, seawall_shuttle)))]
 mod tests {
     use std::sync::Arc;
     use std::time::Duration;

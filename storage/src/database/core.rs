@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use seawall_wal::control::Shutdown;
 use seawall_wal::disk::DirectoryLock;
-use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use seawall_wal::sync::atomic::{AtomicBool, Ordering};
 use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard};
 use seawall_wal::{Error, Lsn, Result, TxnId};
 

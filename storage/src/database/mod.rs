@@ -14,9 +14,10 @@ mod tree;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seawall_wal::codec::to_u64;
+use seawall_wal::sync::{Instant, thread};
 use seawall_wal::{Error, Lsn, Result};
 
 use crate::catalogue::row::{NAMES, name_of};
@@ -413,7 +414,7 @@ impl BackOff {
         let share = u32::from(self.seed.to_le_bytes()[0]) + 1;
         let pause = self.pause * share / 256;
         while started.elapsed() < pause {
-            seawall_wal::sync::thread::park_timeout(pause - started.elapsed().min(pause));
+            thread::park_timeout(pause - started.elapsed().min(pause));
         }
         self.pause = (2 * self.pause).min(BACK_OFF_MAX);
     }

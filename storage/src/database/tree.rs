@@ -7,9 +7,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
 
 use seawall_wal::record::Cell;
+use seawall_wal::sync::Instant;
 use seawall_wal::{Lsn, Result};
 
 use super::Patience;

@@ -4,12 +4,12 @@
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seawall_wal::log::{Credit, CreditRequest, CreditWait, Purpose};
 use seawall_wal::record::Extent;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use seawall_wal::sync::{Instant, thread};
 use seawall_wal::{Error, Result};
 
 use super::Engine;

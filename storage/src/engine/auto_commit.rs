@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::log::{Credit, CreditRequest, Purpose};
 use seawall_wal::record::{Body, Cell, CommitInfo, Extent, Op, PageRef, TreeDelta, WriteKind};
+use seawall_wal::sync::Instant;
 use seawall_wal::{Lsn, Result};
 
 use super::Engine;

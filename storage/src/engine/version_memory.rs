@@ -1,9 +1,9 @@
 //! The bound of the memory for old versions.
 
-use std::thread;
 use std::time::Duration;
 
 use seawall_wal::sync::atomic::Ordering;
+use seawall_wal::sync::thread;
 
 use super::Engine;
 use crate::StallReason;

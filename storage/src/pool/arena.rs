@@ -15,8 +15,8 @@
 //!   change while it lives.
 //! * Forgetting a guard leaves its latch held for ever, which is a hang and not unsound.
 //!
-//! Under loom the words stay those of std: loom's cannot live in mapped memory. The models exercise
-//! [`Latch`] with model words of their own.
+//! Under a model checker the words stay those of std: a checker's own cannot live in mapped memory. The
+//! models of loom exercise [`Latch`] with model words of their own.
 
 use std::marker::PhantomData;
 use std::ops::Range;

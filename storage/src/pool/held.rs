@@ -5,16 +5,18 @@
 mod count {
     use std::cell::Cell;
 
+    use seawall_wal::sync::thread_local;
+
     thread_local! {
         static HELD: Cell<u32> = const { Cell::new(0) };
     }
 
     pub(in crate::pool) fn latched() {
-        HELD.set(HELD.get() + 1);
+        HELD.with(|held| held.set(held.get() + 1));
     }
 
     pub(in crate::pool) fn unlatched() {
-        HELD.set(HELD.get() - 1);
+        HELD.with(|held| held.set(held.get() - 1));
     }
 
     /// Asserts, in debug builds, that this thread holds no page latch.
@@ -23,7 +25,7 @@ mod count {
     /// When it holds one.
     #[track_caller]
     pub fn assert_no_latch() {
-        assert_eq!(HELD.get(), 0, "about to wait with a page latch held (L1)");
+        assert_eq!(HELD.with(Cell::get), 0, "about to wait with a page latch held (L1)");
     }
 }
 

@@ -44,9 +44,9 @@ const VERSION_ONE: u64 = 1 << VERSION_SHIFT;
 const _: () = assert!(EXCLUSIVE | PARKED | WRITER_WAITS | SHARED_MASK == VERSION_ONE - 1);
 
 /// Tries before a thread parks. Holders run for well under a microsecond.
-const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
+const SPINS: u32 = if cfg!(any(loom, seawall_shuttle)) { 0 } else { 64 };
 /// Buckets of parked threads. Latches that share one wake each other's waiters in vain, no more.
-const BUCKETS: u64 = if cfg!(loom) { 1 } else { 64 };
+const BUCKETS: u64 = if cfg!(any(loom, seawall_shuttle)) { 1 } else { 64 };
 
 /// Where threads park that wait for a latch.
 #[derive(Debug)]

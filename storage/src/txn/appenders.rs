@@ -12,9 +12,9 @@ use seawall_wal::sync::{Mutex, MutexGuard, hint};
 
 /// Appends that can be under way at once; a thread beyond them waits for a free appender before it
 /// takes any latch.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, seawall_shuttle)))]
 const APPENDERS: usize = 128;
-#[cfg(loom)]
+#[cfg(any(loom, seawall_shuttle))]
 const APPENDERS: usize = 2;
 
 #[derive(Debug)]
@@ -116,7 +116,7 @@ fn first_choice() -> usize {
         static CHOICE: usize = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
     // A model has threads of its own in every run, and has to take the same way again.
-    if cfg!(loom) { 0 } else { CHOICE.with(|&choice| choice) }
+    if cfg!(any(loom, seawall_shuttle)) { 0 } else { CHOICE.with(|&choice| choice) }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -5,10 +5,10 @@
 //! the commit, or the last compensation record is applied; until then it holds down `low_lsn`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use seawall_wal::sync::{Condvar, Mutex};
+use seawall_wal::sync::{Condvar, Instant, Mutex};
 use seawall_wal::{Error, Lsn, Result, TxnId};
 
 use super::commit_cell::{CommitCell, Fate};

@@ -18,7 +18,13 @@ use crate::page::Key;
 
 /// Counters; a power of two. Few are not zero while fewer versions are kept than a large transaction
 /// has.
-const COUNTERS: usize = if cfg!(loom) { 2 } else { 1 << 13 };
+const COUNTERS: usize = if cfg!(loom) {
+    2
+} else if cfg!(seawall_shuttle) {
+    64
+} else {
+    1 << 13
+};
 
 /// The hash of a key across all trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

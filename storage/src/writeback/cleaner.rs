@@ -2,9 +2,9 @@
 //! any number of threads may call [`Cleaner::step`].
 
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use seawall_wal::sync::thread;
 use seawall_wal::{Lsn, PageId, Result};
 
 use super::writer::PageWriter;

@@ -16,6 +16,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock, major, minor};
@@ -23,7 +24,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::DirectoryLock;
-use crate::sync::{Mutex, thread};
+use crate::sync::thread;
 
 /// How long a lock whose holder is dead is asked for.
 const DEAD_HOLDER_WAIT: Duration = Duration::from_secs(5);
@@ -36,6 +37,10 @@ const PID_BYTES_MAX: usize = 20;
 
 /// Device and inode of every lock file this process holds.
 static HELD: Mutex<BTreeSet<FileKey>> = Mutex::new(BTreeSet::new());
+
+fn held() -> MutexGuard<'static, BTreeSet<FileKey>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Device and inode.
 type FileKey = (u64, u64);
@@ -151,7 +156,7 @@ struct Claim(FileKey);
 
 impl Claim {
     fn new(key: FileKey) -> io::Result<Self> {
-        if HELD.lock().insert(key) {
+        if held().insert(key) {
             Ok(Self(key))
         } else {
             Err(io::Error::new(io::ErrorKind::WouldBlock, "this process holds the lock already"))
@@ -161,7 +166,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        HELD.lock().remove(&self.0);
+        held().remove(&self.0);
     }
 }
 

@@ -15,13 +15,21 @@
 //! One word always stays free: a ring that was full to the last word would show the link of its
 //! oldest record, not yet framed, as that of the next one to come.
 //!
+//! Under shuttle the words are those of std: all threads of a model are one thread of the system, which
+//! copies a record in one step and takes turns at the links.
+//!
 //! It never blocks, never allocates after its construction, and never looks into a record beyond the
 //! first word, where the checksum is filled in.
+
+#[cfg(seawall_shuttle)]
+use std::sync::atomic::AtomicU64 as Word;
 
 use crate::Lsn;
 use crate::codec::{to_u64, to_usize};
 use crate::record::{EncodedRecord, RECORD_ALIGN, header, padded};
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(not(seawall_shuttle))]
+use crate::sync::atomic::AtomicU64 as Word;
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Set in a link beside the padded length, whose lowest bits are free: the record's credit has paid
 /// for a frame of its own.
@@ -40,7 +48,7 @@ pub(super) struct Link {
 /// Payload words and links.
 #[derive(Debug)]
 pub(super) struct Ring {
-    words: Box<[AtomicU64]>,
+    words: Box<[Word]>,
     links: Box<[AtomicU32]>,
     mask: u64,
 }
@@ -54,7 +62,7 @@ impl Ring {
         assert!(ring_bytes.is_power_of_two() && ring_bytes > RECORD_ALIGN);
         let words = ring_bytes / RECORD_ALIGN;
         Self {
-            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            words: (0..words).map(|_| Word::new(0)).collect(),
             links: (0..words).map(|_| AtomicU32::new(0)).collect(),
             mask: to_u64(words - 1),
         }
