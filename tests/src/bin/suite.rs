@@ -1,6 +1,7 @@
 //! `cargo suite`: runs every test of the workspace in the builds that they need, one after another:
-//! the ordinary tests and doc tests, the loom models (`--cfg loom`), and the crash runner with bugs
-//! planted on purpose (`--cfg seawall_planted`). Each build has a target folder of its own, so that
+//! the ordinary tests and doc tests, the loom models (`--cfg loom`), the shuttle models
+//! (`--cfg seawall_shuttle`), and the crash runner with bugs planted on purpose
+//! (`--cfg seawall_planted`). Each build has a target folder of its own, so that
 //! none throws away what another one compiled.
 
 #![expect(clippy::print_stdout, reason = "a command line program")]
@@ -43,6 +44,19 @@ const SUITES: &[Suite] = &[
         name: "loom models of the engine",
         cfg: Some("loom"),
         arguments: &["test", "--release", "--package", "seawall", "--lib", "loom_models"],
+    },
+    Suite {
+        name: "shuttle models",
+        cfg: Some("seawall_shuttle"),
+        arguments: &[
+            "test",
+            "--package",
+            "seawall-tests",
+            "--test",
+            "shuttle",
+            "--",
+            "--show-output",
+        ],
     },
     Suite {
         name: "planted bugs",
