@@ -34,7 +34,7 @@ const BATCH_SHARE: usize = 16;
 /// Bytes that a page of a batch takes, in pages: its copy and its slot's image, of two batches.
 const BATCH_COPIES: usize = 4;
 /// Most pages of a doublewrite batch.
-const BATCH_PAGES_MAX: usize = 256;
+const BATCH_PAGES_MAX: usize = 128;
 /// One part in this many of the frames is kept clean for those who need one.
 const CLEAN_SHARE: usize = 32;
 /// Fewest frames kept clean: those that one operation pins, and as many again.
