@@ -2,7 +2,7 @@
 //! any number of threads may call [`Cleaner::step`].
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seawall_wal::sync::thread;
 use seawall_wal::{Lsn, PageId, Result};
@@ -26,9 +26,6 @@ const GENTLE_PAGES: usize = 8;
 /// Pages of a whole batch while somebody waits for a commit: a larger one keeps the disk from it for
 /// longer than it saves.
 const SHARED_PAGES: usize = 64;
-
-/// A gentle cleaner rests for so many times as long as it works.
-const REST: u32 = 1;
 
 /// How long to wait for a batch of pages that somebody else is writing.
 const BATCH_POLL: Duration = Duration::from_micros(200);
@@ -101,8 +98,7 @@ impl Cleaner {
 
     /// [`Cleaner::reach`] while others commit: by gentle steps, and larger ones only as long as the
     /// log does not grow between them, each twice as large as the one before. One look does not tell:
-    /// the only one who commits may be waiting for this very step. While somebody waits for a commit the
-    /// disk is left to them for as long as a step took, so that fewer of them meet one.
+    /// the only one who commits may be waiting for this very step.
     ///
     /// # Errors
     /// Those of [`PageWriter::write_batch`].
@@ -113,12 +109,7 @@ impl Cleaner {
             let is_quiet = std::mem::replace(&mut seen, reserved) == reserved;
             pages = if is_quiet { 2 * pages } else { GENTLE_PAGES };
             pages = pages.min(self.batch_max());
-            let started = Instant::now();
-            let step = self.step_of(target, pages)?;
-            if !step.is_reached && self.writer.is_commit_awaited() {
-                thread::park_timeout(started.elapsed() * REST);
-            }
-            Ok(step)
+            self.step_of(target, pages)
         })
     }
 
