@@ -10,7 +10,7 @@
 //! | rank | lock | waits for |
 //! |---|---|---|
 //! | 1 | tree lock, key head | never waited for while anything below is held |
-//! | 2 | log credit | file or ring room |
+//! | 2 | log credit, then the turn for a new bitmap page | file or ring room; growth of the page file |
 //! | 3 | appender | an append under way |
 //! | 4 | page latches: parent, child, right sibling, bitmap page | other holders |
 //! | 5 | commit gate | reservations, comparisons |

@@ -122,22 +122,21 @@ impl Log {
         Ok(OwnedRecord { lsn, end, header, bytes, place })
     }
 
-    /// Reads from the frame that was read last, or from the file, and keeps the frame: rollbacks go
-    /// back record by record. What a position holds never changes.
+    /// Reads from the frame that was read last, or from the file, and keeps the frame where the record
+    /// in it is whole: rollbacks go back record by record. What a position holds never changes.
     fn read_file(&self, lsn: Lsn) -> Result<OwnedRecord> {
         let kept = self.frame_read.lock().clone().filter(|frame| frame.holds(lsn));
         let frame = match kept {
             Some(frame) => frame,
-            None => {
-                let frame = Arc::new(self.read_frame(lsn)?);
-                *self.frame_read.lock() = Some(Arc::clone(&frame));
-                frame
-            }
+            None => Arc::new(self.read_frame(lsn)?),
         };
         let at = FRAME_HEADER_BYTES + to_usize(lsn.since(frame.lsns.start));
         let LogPosition { segment, offset } = frame.place;
-        self.verify(lsn, &frame.bytes[at..frame.payload_end], RecordPlace::Log(frame.place))
-            .map_err(|error| error.in_file(&self.path(segment), offset + to_u64(at)))
+        let record = self
+            .verify(lsn, &frame.bytes[at..frame.payload_end], RecordPlace::Log(frame.place))
+            .map_err(|error| error.in_file(&self.path(segment), offset + to_u64(at)))?;
+        *self.frame_read.lock() = Some(frame);
+        Ok(record)
     }
 
     fn read_frame(&self, lsn: Lsn) -> Result<FrameRead> {
