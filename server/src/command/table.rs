@@ -2,9 +2,9 @@
 
 use super::{Args, Command, Failure, Handler, Keys, Outcome, introspect, own, refusal};
 
-type Row = (&'static str, i32, u32, [i32; 3], &'static str, &'static str, Handler);
+pub(super) type Row = (&'static str, i32, u32, [i32; 3], &'static str, &'static str, Handler);
 
-const fn command(group: &'static str, row: &Row) -> Command {
+pub(super) const fn command(group: &'static str, row: &Row) -> Command {
     let &(name, arity, flags, [first, last, step], since, summary, run) = row;
     let keys = Keys(first, last, step);
     Command { name, arity, flags, keys, group, since, summary, run, subcommands: &[] }
@@ -17,8 +17,8 @@ macro_rules! group {
     };
 }
 
-const NONE: [i32; 3] = [0, 0, 0];
-const ONE: [i32; 3] = [1, 1, 1];
+pub(super) const NONE: [i32; 3] = [0, 0, 0];
+pub(super) const ONE: [i32; 3] = [1, 1, 1];
 const ALL: [i32; 3] = [1, -1, 1];
 
 mod connection;

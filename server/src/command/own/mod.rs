@@ -13,7 +13,8 @@ mod swap;
 mod transactions;
 
 use super::flag::{ADMIN, DENYOOM, EXCLUSIVE, FAST, NO_MULTI, NOSCRIPT, READONLY, WHOLE, WRITE};
-use super::{Args, Command, Context, Failure, Handler, Keys, Outcome, integer};
+use super::table::{NONE, ONE, command};
+use super::{Args, Command, Context, Failure, Handler, Outcome, integer};
 
 /// The group that COMMAND DOCS tells.
 pub(super) const GROUP: &str = "seawall";
@@ -29,9 +30,8 @@ const fn own(
         Handler,
     ),
 ) -> Command {
-    let keys = if has_key { Keys(1, 1, 1) } else { Keys(0, 0, 0) };
-    let since = env!("CARGO_PKG_VERSION");
-    Command { name, arity, flags, keys, group: GROUP, since, summary, run, subcommands: &[] }
+    let keys = if has_key { ONE } else { NONE };
+    command(GROUP, &(name, arity, flags, keys, env!("CARGO_PKG_VERSION"), summary, run))
 }
 
 pub(super) const COMMANDS: &[Command] = &[
