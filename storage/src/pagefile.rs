@@ -53,6 +53,9 @@ pub struct PageFile {
     epochs: Vec<EpochEntry>,
     pages: AtomicU64,
     growing: Mutex<()>,
+    /// Of a file behind a page cache: the kernel tells one of two who sync at the same time of what could
+    /// not be written.
+    syncing: Mutex<()>,
     /// A sync failed, and the next one may be called a success all the same.
     sync_failed: AtomicBool,
 }
@@ -81,6 +84,7 @@ impl PageFile {
             epochs: Vec::new(),
             pages: AtomicU64::new(size.length_bytes / to_u64(format.page_bytes)),
             growing: Mutex::new(()),
+            syncing: Mutex::new(()),
             sync_failed: AtomicBool::new(false),
         })
     }
@@ -186,6 +190,7 @@ impl PageFile {
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<()> {
+        let _turn = (!self.is_direct()).then(|| self.syncing.lock());
         if self.sync_failed.load(Ordering::SeqCst) {
             let error = io::Error::other("an earlier sync of this file failed");
             return Err(Error::io(&self.path, error));

@@ -560,6 +560,40 @@ mod tests {
     }
 
     #[test]
+    fn an_undo_file_that_cannot_be_removed_is_told_and_poisons_nothing() -> Result<()> {
+        let disk = SimDisk::new();
+        let (sender, told) = std::sync::mpsc::channel();
+        let tell = move |event: &Event| {
+            if let Event::Damaged { error } = event {
+                sender.send(error.clone()).expect("the test listens");
+            }
+        };
+        let database = small(&disk).held_log_bytes(0).on_event(tell).open("/db")?;
+        let tree = database.tree("t")?;
+        let mut open = database.begin()?;
+        open.insert(&tree, "key", "rolled back")?;
+        database.checkpoint()?;
+        let undo_files = || {
+            let is_undo = |path: &Path| path.parent().is_some_and(|dir| dir.ends_with("undo"));
+            disk.files().into_iter().filter(|(path, _)| is_undo(path)).count()
+        };
+        assert_eq!(undo_files(), 1);
+        open.rollback()?;
+        database.sync()?;
+        disk.add_fault(Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::Remove).lasting());
+        while database.shared_core().collect_step()? {}
+        database.checkpoint()?;
+        assert!(matches!(told.try_recv(), Ok(Error::Io { .. })));
+        tree.insert("key", "value")?;
+        database.close()?;
+        disk.clear_faults();
+        let database = small(&disk).open("/db")?;
+        assert_eq!(undo_files(), 0, "the next opening takes it away");
+        assert_eq!(database.tree("t")?.len()?, 1);
+        Ok(())
+    }
+
+    #[test]
     fn a_dropped_tree_with_a_damaged_page_is_set_aside() -> Result<()> {
         let disk = SimDisk::new();
         let database = small(&disk).open("/db")?;

@@ -137,6 +137,8 @@ impl Shared {
         let no_writes = self.core.writes.write();
         self.background.stop();
         let closed = rolled_back.and_then(|()| self.core.shut_down());
+        // A reader that found no clean frame may still be writing pages: the lock must outlive that.
+        self.core.engine.cleaner.writer().end();
         drop(self.core.lock.lock().take());
         drop(no_writes);
         self.core.tell_poisoned();
@@ -329,8 +331,12 @@ mod tests {
     use std::sync::mpsc;
 
     use seawall_wal::disk::SimDisk;
+    use seawall_wal::disk::sim::{OperationKind, SimOperation};
 
     use super::*;
+    use crate::Database;
+
+    type Closing = Arc<std::sync::Mutex<Option<std::thread::JoinHandle<Result<()>>>>>;
 
     fn options(disk: &SimDisk) -> Options {
         Options::new().disk_injected(Arc::new(disk.clone())).cache_bytes(2 << 20)
@@ -355,33 +361,70 @@ mod tests {
         Ok(())
     }
 
+    /// Has another thread close the database at the first operation that `is_it` is about, and that
+    /// operation go on only after a while in which the closing must not end.
+    fn close_in_the_middle(
+        disk: &SimDisk,
+        database: &Database,
+        is_it: impl Fn(&SimOperation<'_>) -> bool + Send + Sync + 'static,
+    ) -> Closing {
+        let closing = Closing::default();
+        let (closed_sender, closed) = mpsc::channel();
+        let (closed, is_begun) = (std::sync::Mutex::new(closed), AtomicBool::new(false));
+        let (other, handle) = (database.clone(), Arc::clone(&closing));
+        disk.set_monitor(Arc::new(move |operation| {
+            if !is_it(operation) || is_begun.swap(true, Ordering::SeqCst) {
+                return;
+            }
+            let (database, sender) = (other.clone(), closed_sender.clone());
+            *handle.lock().unwrap() = Some(std::thread::spawn(move || {
+                let outcome = database.close();
+                sender.send(()).unwrap();
+                outcome
+            }));
+            let waited = closed.lock().unwrap().recv_timeout(std::time::Duration::from_millis(200));
+            assert!(waited.is_err(), "closed in the middle of it");
+        }));
+        closing
+    }
+
+    /// What came of it.
+    fn outcome(closing: &Closing) -> Result<()> {
+        let handle = closing.lock().unwrap().take().expect("the operation has begun");
+        handle.join().unwrap()
+    }
+
     #[test]
     fn closing_waits_for_a_backup() -> Result<()> {
         let disk = SimDisk::new();
         let database = options(&disk).open("/db")?;
         database.tree("t")?.insert("key", "value")?;
-        let (closed_sender, closed) = mpsc::channel();
-        let is_begun = AtomicBool::new(false);
-        let (closed, handle) = (std::sync::Mutex::new(closed), std::sync::Mutex::new(None));
-        let (closed, handle) = (Arc::new(closed), Arc::new(handle));
-        let (other, seen) = (database.clone(), (Arc::clone(&closed), Arc::clone(&handle)));
-        disk.set_monitor(Arc::new(move |operation| {
-            if !operation.path.starts_with("/copy") || is_begun.swap(true, Ordering::SeqCst) {
-                return;
-            }
-            let (database, sender) = (other.clone(), closed_sender.clone());
-            *seen.1.lock().unwrap() = Some(std::thread::spawn(move || {
-                let outcome = database.close();
-                sender.send(()).unwrap();
-                outcome
-            }));
-            let waited = seen.0.lock().unwrap().recv_timeout(std::time::Duration::from_millis(200));
-            assert!(waited.is_err(), "closed in the middle of a backup");
-        }));
+        let closing =
+            close_in_the_middle(&disk, &database, |operation| operation.path.starts_with("/copy"));
         let copied = database.backup("/copy");
-        let handle = handle.lock().unwrap().take().expect("the backup has begun");
-        handle.join().unwrap()?;
+        outcome(&closing)?;
         assert!(copied.is_ok() || matches!(copied, Err(Error::Closed)), "{copied:?}");
         options(&disk).open("/db")?.close()
+    }
+
+    /// Whoever finds no clean frame writes pages himself, readers too. Nobody waits for pages of a
+    /// poisoned database; but once it is closed, another may open it and write the same ones.
+    #[test]
+    fn closing_a_poisoned_database_waits_for_the_pages_that_a_reader_writes() -> Result<()> {
+        let disk = SimDisk::new();
+        let options = || options(&disk).manual_background(true);
+        let database = options().open("/db")?;
+        database.tree("t")?.insert("key", "value")?;
+        let core = Arc::clone(&database.shared.core);
+        core.engine.log.poison(Error::Closed);
+        let step = || core.engine.cleaner.step(CleanerTarget::CleanFrames(usize::MAX));
+        let closing = close_in_the_middle(&disk, &database, |operation| {
+            operation.kind == OperationKind::Write && operation.path.ends_with("pages")
+        });
+        assert!(step()?.pages_written > 0);
+        assert!(matches!(outcome(&closing), Err(Error::Poisoned { .. })));
+        let reopened = options().open("/db")?;
+        assert_eq!(reopened.tree("t")?.get("key")?.as_deref(), Some(&b"value"[..]));
+        reopened.close()
     }
 }

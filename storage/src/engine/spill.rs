@@ -298,7 +298,10 @@ impl Engine {
             files.remove(&file.txn);
             self.spills.count.store(files.len(), Ordering::SeqCst);
             drop(files);
-            spill::remove(&*self.spills.disk, &self.spills.dir, file.txn)?;
+            if let Err(error) = spill::remove(&*self.spills.disk, &self.spills.dir, file.txn) {
+                // Nothing depends on it; the next opening takes it away.
+                self.tell_unwritable(&error);
+            }
         }
         Ok(())
     }

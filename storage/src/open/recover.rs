@@ -85,6 +85,9 @@ impl Opening<'_> {
         let slots = to_u64(plan.slots.len());
         self.progress(RecoveryPhase::Doublewrite, 0, slots);
         let synced = plan.analysis.synced_batch();
+        if !plan.slots.is_empty() {
+            self.doublewrite(identity.database, &sizing).make_durable()?;
+        }
         let restored = restore(&plan.slots, &file, synced, plan.end.end_lsn)?;
         report.pages_restored = to_u64(restored.len());
         self.progress(RecoveryPhase::Doublewrite, slots, slots);

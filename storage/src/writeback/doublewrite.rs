@@ -194,6 +194,26 @@ impl DoublewriteFile<'_> {
         Ok(slots)
     }
 
+    /// Makes what [`Self::scan`] finds durable, before anything is put back from it: a crash then finds
+    /// the image of a page that it tears. With buffered access the bytes are written again first: after
+    /// a failed sync the page cache shows some that the disk does not have.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the header is damaged; [`Error::Io`].
+    pub fn make_durable(&self) -> Result<()> {
+        let (file, geometry) = self.open_file(OpenMode::ReadWrite)?;
+        let write_again = || -> io::Result<()> {
+            let mut area = AlignedBuf::new(geometry.area_bytes());
+            for offset in (0..AREAS).map(|index| geometry.area_offset(index)) {
+                file.read_at(&mut area, offset)?;
+                file.write_at(&area, offset)?;
+            }
+            Ok(())
+        };
+        let made = if file.is_direct() { Ok(()) } else { write_again() };
+        made.and_then(|()| file.sync()).map_err(|error| Error::io(self.path, error))
+    }
+
     /// Opens the file for the batches of `epoch`, which must be greater than any that wrote to it,
     /// and after everything worth restoring was restored.
     ///
@@ -202,13 +222,14 @@ impl DoublewriteFile<'_> {
     pub fn open(&self, epoch: Epoch) -> Result<Doublewrite> {
         let (file, geometry) = self.open_file(OpenMode::ReadWrite)?;
         Ok(Doublewrite {
-            file,
             path: self.path.to_path_buf(),
             geometry,
             format: PageFormat::new(self.database, self.page_bytes),
             epoch,
             turns: Mutex::new(Turns { next: 1, in_flight: [None; 2], has_failed: false }),
             turn_ended: Condvar::new(),
+            cached_writes: (!file.is_direct()).then(|| Mutex::new(Ok(()))),
+            file,
         })
     }
 
@@ -306,7 +327,14 @@ pub struct Doublewrite {
     epoch: Epoch,
     turns: Mutex<Turns>,
     turn_ended: Condvar,
+    /// Behind a page cache, how its durable writes have ended, one at a time: the kernel tells one of two
+    /// of what could not be written, and calls the next one a success.
+    cached_writes: Option<Mutex<Result<(), Failed>>>,
 }
+
+/// A durable write has failed.
+#[derive(Debug)]
+struct Failed;
 
 #[derive(Debug)]
 struct Turns {
@@ -401,17 +429,29 @@ impl Batch<'_> {
     /// # Panics
     /// When there are more images than slots.
     pub fn write(&self, images: &[SlotImage<'_>]) -> Result<()> {
-        let Doublewrite { file, path, geometry, format, .. } = self.doublewrite;
+        let Doublewrite { file, path, geometry, format, cached_writes, .. } = self.doublewrite;
         assert!(images.len() <= geometry.slots, "{} images in a batch", images.len());
         let mut bytes = Vec::with_capacity(geometry.area_bytes());
         SlotEncoder::new(*format).batch(self.id, images, &mut bytes);
         let mut buffer = AlignedBuf::new(bytes.len().next_multiple_of(BLOCK_BYTES));
         buffer[..bytes.len()].copy_from_slice(&bytes);
         let offset = geometry.area_offset(self.id.number % AREAS);
-        let written = if is_planted(Bug::SkipDoublewriteSync) {
-            file.write_at(&buffer, offset)
-        } else {
-            file.write_sync_at(&buffer, offset)
+        let write = || {
+            if is_planted(Bug::SkipDoublewriteSync) {
+                file.write_at(&buffer, offset)
+            } else {
+                file.write_sync_at(&buffer, offset)
+            }
+        };
+        let written = match cached_writes {
+            None => write(),
+            Some(ended) => {
+                let mut ended = ended.lock();
+                if let Err(Failed) = *ended {
+                    return Err(Error::Poisoned { source: None });
+                }
+                write().inspect_err(|_| *ended = Err(Failed))
+            }
         };
         written.map_err(|error| Error::io(path, error))
     }

@@ -22,6 +22,7 @@ use seawall_wal::{Epoch, Lsn, PageId};
 
 use crate::page::{self, PageView};
 use crate::pagefile::PageFormat;
+use crate::writeback::writer::let_others_run;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"DWSL");
 const CHECKSUM: usize = 4;
@@ -111,6 +112,7 @@ impl SlotEncoder {
                 encoding,
             };
             header.encode(payload, self.seed, out);
+            let_others_run();
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::OpenMode;
 use seawall_wal::disk::sim::{EIO, ENOSPC, Fault, FaultEffect, OperationKind};
-use seawall_wal::{Error, Lsn, PageId};
+use seawall_wal::{Epoch, Error, Lsn, PageId};
 
 use super::cleaner::CleanerTarget;
 use super::restore::{known_durable_lsn, restore};
@@ -155,6 +155,31 @@ fn a_failed_write_or_sync_poisons_and_keeps_the_entries_in_flight() {
             assert!(rig.cleaner.step(target).is_err(), "a batch after a failed one");
         }
     }
+}
+
+#[test]
+fn nothing_is_written_after_the_end_of_the_writer() {
+    let rig = Rig::new(8, 64, 4);
+    rig.put(1, 1);
+    rig.cleaner.writer().end();
+    let operations = rig.disk.operation_count();
+    let step = rig.cleaner.step(CleanerTarget::RedoLsn(Lsn::MAX));
+    assert!(matches!(step, Err(Error::Closed)), "{step:?}");
+    assert_eq!(rig.disk.operation_count(), operations);
+    assert_eq!(rig.pool.dirty().oldest(1).len(), 1);
+}
+
+/// The kernel tells one of two batches that a write behind the page cache has failed.
+#[test]
+fn behind_a_page_cache_no_batch_goes_on_after_the_failed_write_of_another() {
+    let rig = Rig::new(8, 64, 4);
+    rig.disk.set_direct(false);
+    let file = doublewrite_file(&rig.disk).open(Epoch::new(2)).unwrap();
+    let (first, second) = (file.begin().unwrap(), file.begin().unwrap());
+    let fault = Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::WriteSync);
+    rig.disk.add_fault(fault);
+    assert!(matches!(first.write(&[]), Err(Error::Io { .. })));
+    assert!(matches!(second.write(&[]), Err(Error::Poisoned { .. })));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::{AlignedBuf, Transfer};
 use seawall_wal::log::Log;
-use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use seawall_wal::sync::{Mutex, RwLock};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::doublewrite::{Batch, Doublewrite, SlotImage};
@@ -74,6 +74,8 @@ impl LogWatermark for Log {
 
 /// Writes batches of dirty pages. Several threads may; at most two batches are in flight.
 pub struct PageWriter {
+    /// Held shared by each batch, so that none is under way once this is set.
+    has_ended: RwLock<bool>,
     page_file: Arc<PageFile>,
     doublewrite: Doublewrite,
     dirty: Arc<DirtyTable>,
@@ -116,6 +118,7 @@ impl PageWriter {
         log: Arc<dyn LogWatermark>,
     ) -> Self {
         Self {
+            has_ended: RwLock::new(false),
             page_file,
             doublewrite,
             dirty,
@@ -153,17 +156,28 @@ impl PageWriter {
         self.doublewrite.last_synced_batch()
     }
 
+    /// Waits until no batch is under way; none begins after this. Whoever has the files next must not
+    /// find pages of this writer's above its own.
+    pub fn end(&self) {
+        *self.has_ended.write() = true;
+    }
+
     /// Writes those of `pages` that are dirty and not being written, as they are now, and returns when
     /// they are synced. Not with a latch held (L1).
     ///
     /// # Errors
-    /// Those of the log, with nothing written; [`Error::Poisoned`] when a write or sync failed.
+    /// [`Error::Closed`] after [`Self::end`], and those of the log, with nothing written;
+    /// [`Error::Poisoned`] when a write or sync failed.
     ///
     /// # Panics
     /// When there are more than [`Self::batch_max`] pages.
     pub fn write_batch(&self, pool: &Pool, pages: &[PageId]) -> Result<Written> {
         assert_no_latch();
         assert!(pages.len() <= self.batch_max(), "a batch of {} pages", pages.len());
+        let has_ended = self.has_ended.read();
+        if *has_ended {
+            return Err(Error::Closed);
+        }
         let images: Vec<_> = pages.iter().filter_map(|&page| self.copy(pool, page)).collect();
         if images.is_empty() {
             return Ok(Written::default());
@@ -190,6 +204,7 @@ impl PageWriter {
             if self.complete(pool, &image) == Completion::Clean {
                 written.cleaned += 1;
             }
+            let_others_run();
             self.keep_buffer(image.bytes);
         }
         Ok(written)
@@ -214,6 +229,7 @@ impl PageWriter {
         let page_lsn = shared.page_lsn();
         drop(shared);
         page::seal(self.page_file.format().seed, page, &mut bytes);
+        let_others_run();
         Some(Image { page, page_lsn, bytes, is_recreated: begun.is_recreated })
     }
 
@@ -278,6 +294,14 @@ impl fmt::Debug for PageWriter {
             .field("bytes_written", &self.bytes_written())
             .finish_non_exhaustive()
     }
+}
+
+/// A batch takes a millisecond of computing and more, which a scheduler may give its thread in one piece,
+/// while one that commits waits for the processor.
+pub(super) fn let_others_run() {
+    // In a model it would only be one more place to stop at.
+    #[cfg(not(any(loom, seawall_shuttle)))]
+    std::thread::yield_now();
 }
 
 fn highest_page_lsn(images: &[Image]) -> Lsn {
