@@ -41,6 +41,8 @@ const CHECKPOINT_SHARE: u64 = 4;
 const CHECKPOINT_BYTES_MAX: u64 = 32 << 20;
 /// Log of so many quarters of the budget is near it.
 const NEAR_QUARTERS: u64 = 3;
+/// What is reached right before that.
+const DOUBLINGS_MAX: u32 = 3;
 /// Recoveries of less log, or of fewer pages, say little about the rate.
 const MEASURED_BYTES_MIN: u64 = 4 << 20;
 const MEASURED_PAGES_MIN: u64 = 1000;
@@ -148,6 +150,16 @@ impl Pacing {
     /// Whether so much log comes near the budget.
     pub(crate) const fn is_near(&self, redo_bytes: u64, budget_bytes: u64) -> bool {
         redo_bytes > budget_bytes / 4 * NEAR_QUARTERS
+    }
+
+    /// How often a gentle step of the cleaner doubles its pages with so much log: once for each quarter
+    /// of the way from what the cleaner aims at to what is near the budget.
+    pub(crate) fn doublings(&self, redo_bytes: u64, budget_bytes: u64) -> u32 {
+        let aim_bytes = self.cleaner_bytes(budget_bytes);
+        let way_bytes = budget_bytes / 4 * NEAR_QUARTERS - aim_bytes;
+        let quarter_bytes = (way_bytes / 4).max(1);
+        let quarters = redo_bytes.saturating_sub(aim_bytes) / quarter_bytes;
+        u32::try_from(quarters).map_or(DOUBLINGS_MAX, |quarters| quarters.min(DOUBLINGS_MAX))
     }
 
     /// Sets the pause of writers by how far the log exceeds the budget.
@@ -334,6 +346,15 @@ mod tests {
         assert!(pays(76, 51) && pays(300, 275));
         assert!(!pays(75, 0), "the log is short");
         assert!(!pays(76, 52) && !pays(300, 300) && !pays(300, 301), "it gives up little");
+    }
+
+    #[test]
+    fn the_cleaner_takes_more_pages_at_once_the_nearer_the_log_comes_to_its_budget() {
+        let pacing = pacing(Duration::from_secs(10), true);
+        let doublings = |mib: u64| pacing.doublings(mib * MIB, 64 * MIB);
+        let all = [0, 32, 35, 36, 39, 40, 43, 44, 47, 1000].map(doublings);
+        assert_eq!(all, [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]);
+        assert!(!pacing.is_near(48 * MIB, 64 * MIB) && pacing.is_near(49 * MIB, 64 * MIB));
     }
 
     #[test]

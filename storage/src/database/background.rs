@@ -217,8 +217,11 @@ impl Core {
         if !cleaner.is_reached(redo) {
             // While there is time, nobody should notice.
             let redo_bytes = self.checkpointer.redo_bytes_after_checkpoint();
-            let is_late = self.pacing.is_near(redo_bytes, budget_bytes);
-            let step = if is_late { cleaner.step(redo) } else { cleaner.step_gently(redo) };
+            let step = if self.pacing.is_near(redo_bytes, budget_bytes) {
+                cleaner.step(redo)
+            } else {
+                cleaner.step_gently(redo, self.pacing.doublings(redo_bytes, budget_bytes))
+            };
             pages_written += step?.pages_written;
         }
         let checkpoint_bytes = self.pacing.checkpoint_bytes(budget_bytes);

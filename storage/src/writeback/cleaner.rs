@@ -80,12 +80,12 @@ impl Cleaner {
         if self.writer.is_commit_awaited() { most.min(SHARED_PAGES) } else { most }
     }
 
-    /// [`Cleaner::step`] of so few pages that commits hardly meet it on the disk.
+    /// [`Cleaner::step`] of so few pages that commits hardly meet it on the disk, doubled so many times.
     ///
     /// # Errors
     /// Those of [`PageWriter::write_batch`].
-    pub fn step_gently(&self, target: CleanerTarget) -> Result<CleanerStep> {
-        self.step_of(target, self.batch_max().min(GENTLE_PAGES))
+    pub fn step_gently(&self, target: CleanerTarget, doublings: u32) -> Result<CleanerStep> {
+        self.step_of(target, self.batch_max().min(GENTLE_PAGES << doublings))
     }
 
     /// Steps until the target is reached. Not with a latch held (L1).
