@@ -31,19 +31,14 @@ const SUITES: &[Suite] = &[
         arguments: &["test", "--package", "seawall-tests", "--no-fail-fast", "--", "--show-output"],
     },
     Suite {
-        name: "tracing",
-        cfg: None,
-        arguments: &["test", "--package", "seawall", "--features", "tracing", "--test", "tracing"],
-    },
-    Suite {
         name: "loom models of the log",
         cfg: Some("loom"),
-        arguments: &["test", "--release", "--package", "seawall-wal", "--lib", "models"],
+        arguments: &["test", "--profile", "models", "--package", "seawall-wal", "--lib", "models"],
     },
     Suite {
         name: "loom models of the engine",
         cfg: Some("loom"),
-        arguments: &["test", "--release", "--package", "seawall", "--lib", "loom_models"],
+        arguments: &["test", "--profile", "models", "--package", "seawall", "--lib", "loom_models"],
     },
     Suite {
         name: "shuttle models",
@@ -58,13 +53,20 @@ const SUITES: &[Suite] = &[
             "--show-output",
         ],
     },
+    // The feature `tracing` needs a build of its own as well.
     Suite {
-        name: "planted bugs",
+        name: "planted bugs, tracing",
         cfg: Some("seawall_planted"),
         arguments: &[
             "test",
             "--package",
+            "seawall",
+            "--package",
             "seawall-tests",
+            "--features",
+            "seawall/tracing",
+            "--test",
+            "tracing",
             "--test",
             "planted",
             "--test",
