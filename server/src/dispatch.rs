@@ -182,13 +182,12 @@ fn queue(
     use crate::limits::{QUEUED_BYTES_MAX, QUEUED_COMMANDS_MAX};
     let Some(queue) = &mut session.queue else { return Ok(()) };
     let request = crate::resp::OwnedRequest::new(args);
-    if queue.commands.len() == QUEUED_COMMANDS_MAX
-        || queue.bytes + request.bytes_len() > QUEUED_BYTES_MAX
-    {
+    let bytes = queue.bytes + request.held_bytes();
+    if queue.commands.len() == QUEUED_COMMANDS_MAX || bytes > QUEUED_BYTES_MAX {
         queue.is_doomed = true;
         return Err(Failure::fixed("ERR the transaction has too many commands"));
     }
-    queue.bytes += request.bytes_len();
+    queue.bytes = bytes;
     queue.commands.push((command, request));
     let count = i64::try_from(queue.commands.len()).unwrap_or(i64::MAX);
     session.client.queued.store(count, std::sync::atomic::Ordering::Relaxed);

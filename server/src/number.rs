@@ -47,15 +47,18 @@ pub(crate) fn parse_float(text: &[u8]) -> Option<Float> {
     if ["inf", "infinity"].iter().any(|word| unsigned.eq_ignore_ascii_case(word)) {
         return (text.len() <= unsigned.len() + 1).then_some(Float::Infinite);
     }
-    let is_number = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
-    if !text.bytes().all(is_number) || !text.bytes().any(|byte| byte.is_ascii_digit()) {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (text, 0),
+    };
+    let digits = mantissa.strip_prefix(['+', '-']).unwrap_or(mantissa);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_digits(whole) || !is_digits(fraction) || whole.len() + fraction.len() == 0 {
         return None;
     }
-    if let Some((_, exponent)) = text.split_once(['e', 'E']) {
-        let exponent: i64 = exponent.parse().ok()?;
-        if exponent.abs() > EXPONENT_MAX {
-            return None;
-        }
+    if exponent.abs() > EXPONENT_MAX {
+        return None;
     }
     text.parse().ok().map(Float::Finite)
 }
@@ -98,7 +101,9 @@ mod tests {
         assert_eq!(add("1", "-1"), "0");
         assert_eq!(add("3e-20", "0"), "0");
         assert_eq!(parse_float(b"+inf"), Some(Float::Infinite));
-        for text in ["", "nan", " 1", "1e5000", "e", "--1", "0x10"] {
+        for text in
+            ["", "nan", " 1", "1e5000", "e", "--1", "0x10", ".-5", "1.+5", "1.2.3", ".", "1e", "-"]
+        {
             assert_eq!(parse_float(text.as_bytes()), None, "{text}");
         }
     }

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) timeout_s: AtomicU64,
     /// Empty: none is asked for.
     password: RwLock<String>,
+    /// Whether others than this machine's programs can connect.
+    is_exposed: bool,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             exec_rollback: AtomicBool::new(false),
             timeout_s: AtomicU64::new(0),
             password: RwLock::new(config.password.clone().unwrap_or_default()),
+            is_exposed: config.listen.iter().any(|address| !address.ip().is_loopback()),
         }
     }
 
@@ -64,11 +67,14 @@ impl Settings {
     }
 }
 
+/// Sets a parameter from its text.
+pub(crate) type Setter = fn(&Settings, &str) -> Outcome;
+
 /// A parameter: its name, and how it is read and set. Without `set` it can only be given at start.
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) get: fn(&Server) -> String,
-    pub(crate) set: Option<fn(&Settings, &str) -> Outcome>,
+    pub(crate) set: Option<Setter>,
 }
 
 /// Every parameter, by name.
@@ -117,6 +123,10 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
         name: "requirepass",
         get: |server| server.settings.password.read().clone(),
         set: Some(|settings, value| {
+            if value.is_empty() && settings.is_exposed {
+                let why = "a server that listens beyond loopback needs a password";
+                return Err(Failure::fixed(why));
+            }
             value.clone_into(&mut settings.password.write());
             Ok(())
         }),
@@ -168,4 +178,24 @@ fn parse_yes_no(value: &str) -> Outcome<bool> {
 
 fn parse_number(value: &str) -> Outcome<u64> {
     value.parse().map_err(|_| Failure::fixed("argument couldn't be parsed into an integer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_of_a_server_that_others_can_reach_cannot_be_taken_away() {
+        let set = PARAMETERS.iter().find(|parameter| parameter.name == "requirepass");
+        let set = set.and_then(|parameter| parameter.set).expect("it can be set");
+        for (address, is_refused) in [("127.0.0.1:0", false), ("[::]:0", true)] {
+            let mut config = Config::new("db");
+            config.listen = vec![address.parse().expect("an address")];
+            config.password = Some("secret".into());
+            let settings = Settings::new(&config);
+            assert_eq!(set(&settings, "").is_err(), is_refused, "{address}");
+            assert_eq!(settings.password.read().is_empty(), !is_refused, "{address}");
+            set(&settings, "another").expect("any other is fine");
+        }
+    }
 }

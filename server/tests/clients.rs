@@ -235,3 +235,53 @@ fn missing_commands_are_refused_by_name() {
     let typo = redis::cmd("GTE").arg("k").query::<Value>(&mut connection);
     assert!(error_of(typo).contains("unknown command 'GTE'"));
 }
+
+#[test]
+fn msets_that_fail_put_nothing_in_a_transaction_either() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let long = "k".repeat(2000);
+    for command in ["MSET", "MSETNX"] {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().cmd(command).arg("key").arg("1").arg(&long).arg("2");
+        let error = pipeline.query::<Value>(&mut connection).unwrap_err();
+        assert!(error.to_string().contains("2000 bytes"), "{error}");
+        assert!(!connection.exists::<_, bool>("key").unwrap(), "{command}");
+    }
+}
+
+#[test]
+fn config_set_sets_all_of_its_parameters_or_none() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let mut set = |values: &[&str]| {
+        let mut command = redis::cmd("CONFIG");
+        error_of(command.arg("SET").arg(values).query::<Value>(&mut connection))
+    };
+    assert!(set(&["appendfsync", "no", "maxmemory", "100mb"]).contains("maxmemory"));
+    assert!(set(&["appendfsync", "no", "APPENDFSYNC", "always"]).contains("duplicate parameter"));
+    let mut get = redis::cmd("CONFIG");
+    let (_, fsync): (String, String) =
+        get.arg("GET").arg("appendfsync").query(&mut connection).unwrap();
+    assert_eq!(fsync, "always");
+}
+
+#[test]
+fn too_many_keys_are_watched_all_or_none() {
+    let served = Served::start();
+    let (mut one, mut other) = (served.connect(), served.connect());
+    let watch = |connection: &mut redis::Connection, numbers: std::ops::Range<u32>| {
+        let keys: Vec<_> = numbers.map(|number| number.to_string()).collect();
+        redis::cmd("WATCH").arg(&keys).arg(&keys).query::<Value>(connection)
+    };
+    assert!(error_of(watch(&mut one, 0..65_537)).contains("too many keys"));
+    let _: () = other.set("0", "changed").unwrap();
+    redis::cmd("MULTI").exec(&mut one).unwrap();
+    assert_eq!(redis::cmd("EXEC").query::<Value>(&mut one).unwrap(), Value::Array(Vec::new()));
+    watch(&mut one, 0..65_536).unwrap();
+    assert!(error_of(watch(&mut one, 65_536..65_537)).contains("too many keys"));
+    watch(&mut one, 5..6).unwrap();
+    let _: () = other.set("65535", "changed").unwrap();
+    redis::cmd("MULTI").exec(&mut one).unwrap();
+    assert_eq!(redis::cmd("EXEC").query::<Value>(&mut one).unwrap(), Value::Nil);
+}

@@ -2,7 +2,7 @@
 
 use super::{Args, Context, Failure, Outcome};
 use crate::glob;
-use crate::settings::{PARAMETERS, Parameter};
+use crate::settings::{PARAMETERS, Parameter, Setter};
 
 pub(super) fn get(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let patterns: Vec<Vec<u8>> = args.from(2).iter().map(<[u8]>::to_ascii_lowercase).collect();
@@ -16,6 +16,14 @@ pub(super) fn get(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         context.reply.bulk((parameter.get)(context.server).as_bytes());
     }
     Ok(())
+}
+
+/// A parameter, as it was named, and what it should become.
+struct Change<'a> {
+    name: String,
+    parameter: &'static Parameter,
+    set: Setter,
+    value: &'a str,
 }
 
 pub(super) fn set(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
@@ -36,10 +44,22 @@ pub(super) fn set(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         };
         let value =
             std::str::from_utf8(args.at(index + 1)).map_err(|_| failed(&name, "not UTF-8"))?;
-        changes.push((name, set, value));
+        if changes.iter().any(|change: &Change<'_>| change.parameter.name == parameter.name) {
+            return Err(failed(&name, "duplicate parameter"));
+        }
+        changes.push(Change { name, parameter, set, value });
     }
-    for (name, set, value) in changes {
-        set(&context.server.settings, value).map_err(|why| failed(&name, &why.text()))?;
+    let settings = &context.server.settings;
+    let before: Vec<_> =
+        changes.iter().map(|change| (change.parameter.get)(context.server)).collect();
+    for (index, change) in changes.iter().enumerate() {
+        if let Err(why) = (change.set)(settings, change.value) {
+            // All of them or none: these values were accepted once.
+            for (changed, before) in changes.iter().zip(&before).take(index) {
+                drop((changed.set)(settings, before));
+            }
+            return Err(failed(&change.name, &why.text()));
+        }
     }
     context.reply.ok();
     Ok(())

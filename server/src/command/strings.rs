@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::expiry::{self, Lifetime};
 use super::{Args, Context, Failure, Found, Outcome, integer, number};
+use crate::keyspace::Unit;
 use crate::limits::BULK_BYTES_MAX;
 
 /// Options of SET and GETEX.
@@ -204,7 +205,11 @@ pub(super) fn mget(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// Puts all pairs or, where one has a key that is refused, none.
 fn put_pairs(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
+    for index in (1..args.len()).step_by(2) {
+        Unit::check_key(args.at(index))?;
+    }
     for index in (1..args.len()).step_by(2) {
         context.put(args.at(index), None, args.at(index + 1))?;
     }

@@ -5,10 +5,12 @@
 //! not keep the others from happening, unless `exec-rollback` is set. An error of the engine undoes all: the dispatcher commits nothing
 //! behind a failure.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Args, Context, Failure, Outcome};
+use crate::keyspace::Watch;
 use crate::limits::WATCHED_KEYS_MAX;
 use crate::session::Queue;
 
@@ -41,14 +43,17 @@ pub(super) fn watch(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         return Err(Failure::fixed("ERR WATCH while reading a snapshot is not allowed"));
     }
     let database = context.session.database;
-    for key in args.from(1).iter() {
+    let watches = &context.session.watches;
+    let is_ours = |watch: &&Watch| watch.key.0 == database;
+    let watched: HashSet<&[u8]> =
+        watches.iter().filter(is_ours).map(|watch| &watch.key.1[..]).collect();
+    let keys = args.from(1).iter().filter(|key| !watched.contains(key));
+    let keys: HashSet<&[u8]> = keys.collect();
+    if watches.len() + keys.len() > WATCHED_KEYS_MAX {
+        return Err(Failure::fixed("ERR too many keys are watched"));
+    }
+    for key in keys {
         let watched_key = (database, key.to_vec());
-        if context.session.watches.iter().any(|watch| watch.key == watched_key) {
-            continue;
-        }
-        if context.session.watches.len() == WATCHED_KEYS_MAX {
-            return Err(Failure::fixed("ERR too many keys are watched"));
-        }
         let unit = context.unit()?;
         let expires_ms = unit.read(database, key, |row| row.expires_ms)?.flatten();
         let watch = unit.keyspace().watches.watch(watched_key, expires_ms);

@@ -220,14 +220,18 @@ impl<'k> Unit<'k> {
         self.row(&space.keys, &engine_key(key), expiry)?.unwrap_or(Ok(None))
     }
 
+    /// Refuses a key that nothing can be put under.
+    pub(crate) fn check_key(key: &[u8]) -> Outcome {
+        let (length, most) = (key.len(), limits::KEY_BYTES_MAX);
+        if length <= most {
+            return Ok(());
+        }
+        Err(Failure::new(format!("ERR the key has {length} bytes; at most {most} are allowed")))
+    }
+
     /// Puts a row under a key, whatever stood there.
     pub(crate) fn put(&mut self, database: usize, key: &[u8], row: &Row<'_>) -> Outcome {
-        if key.len() > limits::KEY_BYTES_MAX {
-            let (length, most) = (key.len(), limits::KEY_BYTES_MAX);
-            return Err(Failure::new(format!(
-                "ERR the key has {length} bytes; at most {most} are allowed"
-            )));
-        }
+        Self::check_key(key)?;
         let space = self.space(database);
         let before = self.raw_expiry(&space, key)?;
         if row.expires_ms.is_some() {
@@ -461,12 +465,21 @@ impl<'k> Unit<'k> {
         Ok(count)
     }
 
+    /// Whether a database has keys, expired ones that are not purged yet among them.
+    fn has_keys(&mut self, space: &Space) -> Outcome<bool> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let first = self.scan(&space.keys, all, |_, _| ControlFlow::Break(()))?;
+        // Behind the look: what has been committed before it, it may have seen.
+        self.rest_on_all();
+        Ok(first.is_some())
+    }
+
     /// Empties databases: each shows a new space.
     pub(crate) fn flush(&mut self, databases: impl IntoIterator<Item = usize>) -> Outcome {
         for database in databases {
             self.touch_watched(&[database])?;
             let old = self.space(database);
-            if self.key_count(database)? == 0 {
+            if !self.has_keys(&old)? {
                 continue;
             }
             let id = self.keyspace.next_space_id();

@@ -81,8 +81,9 @@ impl OwnedRequest {
         Args::new(&self.bytes, &self.spans)
     }
 
-    pub(crate) fn bytes_len(&self) -> usize {
-        self.bytes.len()
+    /// Bytes that it keeps in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.bytes.capacity() + self.spans.capacity() * size_of::<Span>()
     }
 }
 
@@ -443,6 +444,15 @@ mod tests {
         let bytes = b"*1048576\r\n$536870912\r\n";
         assert_eq!(parser.parse(bytes, &Limits::AUTHENTICATED), Ok(Parsed::Partial));
         assert_eq!(parser.spans.capacity(), 0);
+    }
+
+    #[test]
+    fn empty_arguments_of_a_kept_request_count_as_what_they_take() {
+        let mut parser = Parser::default();
+        let bytes = encode(&vec![Vec::new(); 1000]);
+        assert_eq!(parser.parse(&bytes, &Limits::AUTHENTICATED), Ok(Parsed::Request(bytes.len())));
+        let held_bytes = OwnedRequest::new(parser.args(&bytes)).held_bytes();
+        assert!(held_bytes >= 1000 * size_of::<Span>(), "{held_bytes}");
     }
 
     #[test]
