@@ -41,7 +41,7 @@ const CHECKPOINT_SHARE: u64 = 4;
 const CHECKPOINT_BYTES_MAX: u64 = 32 << 20;
 /// Log of so many quarters of the budget is near it.
 const NEAR_QUARTERS: u64 = 3;
-/// What is reached right before that.
+/// How often the cleaner's gentle steps have doubled their pages when the log is nearly that far.
 const DOUBLINGS_MAX: u32 = 3;
 /// Recoveries of less log, or of fewer pages, say little about the rate.
 const MEASURED_BYTES_MIN: u64 = 4 << 20;
@@ -159,7 +159,7 @@ impl Pacing {
         let way_bytes = budget_bytes / 4 * NEAR_QUARTERS - aim_bytes;
         let quarter_bytes = (way_bytes / 4).max(1);
         let quarters = redo_bytes.saturating_sub(aim_bytes) / quarter_bytes;
-        u32::try_from(quarters).map_or(DOUBLINGS_MAX, |quarters| quarters.min(DOUBLINGS_MAX))
+        u32::try_from(quarters).unwrap_or(DOUBLINGS_MAX).min(DOUBLINGS_MAX)
     }
 
     /// Sets the pause of writers by how far the log exceeds the budget.

@@ -524,17 +524,23 @@ mod tests {
         Ok(())
     }
 
+    /// Options that tell of damage, and what is told.
+    fn telling_of_damage(options: Options) -> (Options, std::sync::mpsc::Receiver<Error>) {
+        let (sender, told) = std::sync::mpsc::channel();
+        let tell = move |event: &Event| {
+            if let Event::Damaged { error } = event {
+                sender.send(error.clone()).expect("the test listens");
+            }
+        };
+        (options.on_event(tell), told)
+    }
+
     #[test]
     fn a_checkpoint_after_one_that_could_not_spill_spills_everything() -> Result<()> {
         for kind in [OperationKind::Write, OperationKind::Sync] {
             let disk = SimDisk::new();
-            let (sender, told) = std::sync::mpsc::channel();
-            let tell = move |event: &Event| {
-                if let Event::Damaged { error } = event {
-                    sender.send(error.clone()).expect("the test listens");
-                }
-            };
-            let database = small(&disk).held_log_bytes(0).on_event(tell).open("/db")?;
+            let (options, told) = telling_of_damage(small(&disk).held_log_bytes(0));
+            let database = options.open("/db")?;
             let tree = database.tree("t")?;
             let mut open = [database.begin()?, database.begin()?];
             for (i, transaction) in (0_u8..).zip(&mut open) {
@@ -565,13 +571,8 @@ mod tests {
     #[test]
     fn an_undo_file_that_cannot_be_removed_is_told_and_poisons_nothing() -> Result<()> {
         let disk = SimDisk::new();
-        let (sender, told) = std::sync::mpsc::channel();
-        let tell = move |event: &Event| {
-            if let Event::Damaged { error } = event {
-                sender.send(error.clone()).expect("the test listens");
-            }
-        };
-        let database = small(&disk).held_log_bytes(0).on_event(tell).open("/db")?;
+        let (options, told) = telling_of_damage(small(&disk).held_log_bytes(0));
+        let database = options.open("/db")?;
         let tree = database.tree("t")?;
         let mut open = database.begin()?;
         open.insert(&tree, "key", "rolled back")?;

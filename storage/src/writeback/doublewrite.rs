@@ -99,6 +99,11 @@ impl Geometry {
         to_u64(BLOCK_BYTES) + area * to_u64(self.area_bytes())
     }
 
+    /// Where the areas begin.
+    fn area_offsets(self) -> impl Iterator<Item = u64> {
+        (0..AREAS).map(move |area| self.area_offset(area))
+    }
+
     fn file_bytes(self) -> u64 {
         self.area_offset(AREAS)
     }
@@ -168,8 +173,8 @@ impl DoublewriteFile<'_> {
         let zeros = AlignedBuf::new(geometry.area_bytes());
         let write = || -> io::Result<()> {
             let file = self.disk.open(self.path, OpenMode::Create, self.access)?;
-            for area in 0..AREAS {
-                file.write_at(&zeros, geometry.area_offset(area))?;
+            for offset in geometry.area_offsets() {
+                file.write_at(&zeros, offset)?;
             }
             file.write_at(&header, 0)?;
             file.sync()
@@ -186,7 +191,7 @@ impl DoublewriteFile<'_> {
         let (file, geometry) = self.open_file(OpenMode::ReadOnly)?;
         let mut area = AlignedBuf::new(geometry.area_bytes());
         let mut slots = Vec::new();
-        for offset in (0..AREAS).map(|index| geometry.area_offset(index)) {
+        for offset in geometry.area_offsets() {
             file.read_at(&mut area, offset).map_err(|error| Error::io(self.path, error))?;
             self.scan_area(offset, &area, geometry, &mut slots)?;
         }
@@ -204,7 +209,7 @@ impl DoublewriteFile<'_> {
         let (file, geometry) = self.open_file(OpenMode::ReadWrite)?;
         let write_again = || -> io::Result<()> {
             let mut area = AlignedBuf::new(geometry.area_bytes());
-            for offset in (0..AREAS).map(|index| geometry.area_offset(index)) {
+            for offset in geometry.area_offsets() {
                 file.read_at(&mut area, offset)?;
                 file.write_at(&area, offset)?;
             }
@@ -242,7 +247,7 @@ impl DoublewriteFile<'_> {
         let sum = crc32c::crc32c_append(seed, &header[CHECKED..]);
         header[CHECKSUM..CHECKED].copy_from_slice(&sum.to_le_bytes());
         let Ok(geometry) = Geometry::decode(header, self.database, self.page_bytes) else { return };
-        for offset in (0..AREAS).map(|index| to_usize(geometry.area_offset(index))) {
+        for offset in geometry.area_offsets().map(to_usize) {
             let mut area = bytes.get_mut(offset..).unwrap_or_default();
             for _ in 0..geometry.slots {
                 let format = PageFormat::new(self.database, self.page_bytes);

@@ -17,6 +17,14 @@ pub mod restore;
 mod slot;
 pub mod writer;
 
+/// A batch takes a millisecond of computing and more, which a scheduler may give its thread in one piece,
+/// while one that commits waits for the processor.
+fn let_others_run() {
+    // In a model it would only be one more place to stop at.
+    #[cfg(not(any(loom, seawall_shuttle)))]
+    std::thread::yield_now();
+}
+
 #[cfg(test)]
 #[cfg(not(loom))]
 mod crash_tests;

@@ -20,9 +20,9 @@ use std::fmt;
 use seawall_wal::codec::{DecodeError, Encode, Reader, to_usize};
 use seawall_wal::{Epoch, Lsn, PageId};
 
+use super::let_others_run;
 use crate::page::{self, PageView};
 use crate::pagefile::PageFormat;
-use crate::writeback::writer::let_others_run;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"DWSL");
 const CHECKSUM: usize = 4;

@@ -16,6 +16,7 @@ use seawall_wal::sync::{Mutex, RwLock};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::doublewrite::{Batch, Doublewrite, SlotImage};
+use super::let_others_run;
 use crate::page::{self, PageRead};
 use crate::pagefile::PageFile;
 use crate::planted::{Bug, is_planted};
@@ -294,14 +295,6 @@ impl fmt::Debug for PageWriter {
             .field("bytes_written", &self.bytes_written())
             .finish_non_exhaustive()
     }
-}
-
-/// A batch takes a millisecond of computing and more, which a scheduler may give its thread in one piece,
-/// while one that commits waits for the processor.
-pub(super) fn let_others_run() {
-    // In a model it would only be one more place to stop at.
-    #[cfg(not(any(loom, seawall_shuttle)))]
-    std::thread::yield_now();
 }
 
 fn highest_page_lsn(images: &[Image]) -> Lsn {
