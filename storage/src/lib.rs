@@ -113,6 +113,7 @@ mod source;
 mod space;
 #[cfg(not(loom))]
 mod spill;
+mod sync_gate;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod testing;

@@ -14,10 +14,11 @@ use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::control::EpochEntry;
 use seawall_wal::disk::{Access, AlignedBuf, Disk, DiskFile, OpenMode, Transfer};
 use seawall_wal::sync::Mutex;
-use seawall_wal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use seawall_wal::sync::atomic::{AtomicU64, Ordering};
 use seawall_wal::{DatabaseId, Error, Lsn, PageId, Result};
 
 use crate::page::{self, PageView, Verified};
+use crate::sync_gate::SyncGate;
 
 /// Least growth of the file, in bytes; it doubles the file up to [`GROWTH_BYTES_MAX`] at a time.
 const GROWTH_BYTES_MIN: u64 = 1 << 20;
@@ -53,11 +54,7 @@ pub struct PageFile {
     epochs: Vec<EpochEntry>,
     pages: AtomicU64,
     growing: Mutex<()>,
-    /// Of a file behind a page cache: the kernel tells one of two who sync at the same time of what could
-    /// not be written.
-    syncing: Mutex<()>,
-    /// A sync failed, and the next one may be called a success all the same.
-    sync_failed: AtomicBool,
+    sync_gate: SyncGate,
 }
 
 impl PageFile {
@@ -84,8 +81,7 @@ impl PageFile {
             epochs: Vec::new(),
             pages: AtomicU64::new(size.length_bytes / to_u64(format.page_bytes)),
             growing: Mutex::new(()),
-            syncing: Mutex::new(()),
-            sync_failed: AtomicBool::new(false),
+            sync_gate: SyncGate::new(),
         })
     }
 
@@ -184,21 +180,12 @@ impl PageFile {
         }
     }
 
-    /// Makes durable every page write that has returned. Once a sync has failed, all later ones do:
-    /// the kernel reports a lost write once, to whoever syncs next (W2).
+    /// Makes durable every page write that has returned. Once a sync has failed, all later ones do (W2).
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<()> {
-        let _turn = (!self.is_direct()).then(|| self.syncing.lock());
-        if self.sync_failed.load(Ordering::SeqCst) {
-            let error = io::Error::other("an earlier sync of this file failed");
-            return Err(Error::io(&self.path, error));
-        }
-        self.file.sync().map_err(|error| {
-            self.sync_failed.store(true, Ordering::SeqCst);
-            Error::io(&self.path, error)
-        })
+        self.sync_gate.pass(|| self.file.sync()).map_err(|error| Error::io(&self.path, error))
     }
 
     /// Refuses the position of a page that lies between the logs of two of these epochs, which are in

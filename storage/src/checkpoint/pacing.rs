@@ -41,7 +41,7 @@ const CHECKPOINT_SHARE: u64 = 4;
 const CHECKPOINT_BYTES_MAX: u64 = 32 << 20;
 /// Log of so many quarters of the budget is near it.
 const NEAR_QUARTERS: u64 = 3;
-/// How often the cleaner's gentle steps have doubled their pages when the log is nearly that far.
+/// How often the cleaner's gentle steps have doubled their pieces when the log is nearly that far.
 const DOUBLINGS_MAX: u32 = 3;
 /// Recoveries of less log, or of fewer pages, say little about the rate.
 const MEASURED_BYTES_MIN: u64 = 4 << 20;
@@ -152,7 +152,7 @@ impl Pacing {
         redo_bytes > budget_bytes / 4 * NEAR_QUARTERS
     }
 
-    /// How often a gentle step of the cleaner doubles its pages with so much log: once for each quarter
+    /// How often a gentle step of the cleaner doubles its pieces with so much log: once for each quarter
     /// of the way from what the cleaner aims at to what is near the budget.
     pub(crate) fn doublings(&self, redo_bytes: u64, budget_bytes: u64) -> u32 {
         let aim_bytes = self.cleaner_bytes(budget_bytes);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cleaner_takes_more_pages_at_once_the_nearer_the_log_comes_to_its_budget() {
+    fn the_cleaner_takes_larger_pieces_the_nearer_the_log_comes_to_its_budget() {
         let pacing = pacing(Duration::from_secs(10), true);
         let doublings = |mib: u64| pacing.doublings(mib * MIB, 64 * MIB);
         let all = [0, 32, 35, 36, 39, 40, 43, 44, 47, 1000].map(doublings);

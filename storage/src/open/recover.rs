@@ -85,10 +85,14 @@ impl Opening<'_> {
         let slots = to_u64(plan.slots.len());
         self.progress(RecoveryPhase::Doublewrite, 0, slots);
         let synced = plan.analysis.synced_batch();
+        let mut images = Vec::new();
         if !plan.slots.is_empty() {
-            self.doublewrite(identity.database, &sizing).make_durable()?;
+            let doublewrite = self.doublewrite(identity.database, &sizing);
+            doublewrite.make_durable()?;
+            // What is durable now: what the page cache alone had when the plan was made may have gone.
+            images = doublewrite.scan()?;
         }
-        let restored = restore(&plan.slots, &file, synced, plan.end.end_lsn)?;
+        let restored = restore(&images, &file, synced, plan.end.end_lsn)?;
         report.pages_restored = to_u64(restored.len());
         self.progress(RecoveryPhase::Doublewrite, slots, slots);
         let file = file.with_epochs(&control.state().epochs);

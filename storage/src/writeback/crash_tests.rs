@@ -17,7 +17,7 @@ use super::rig::{PAGE_BYTES, Rig, doublewrite_file, open_pages, value_of};
 use super::writer::LogWatermark;
 use crate::page::{PageView, Verified};
 
-const PAGES: Range<u64> = 1..7;
+const PAGES: Range<u64> = 1..13;
 
 /// What must be on disk from some operation on.
 struct Synced {
@@ -42,7 +42,12 @@ fn run(rig: &Rig, seed: u64) -> Vec<Synced> {
             }
         }
         let target = CleanerTarget::RedoLsn(Lsn::MAX);
-        while !rig.cleaner.step(target).unwrap().is_reached {}
+        // In pieces every other time.
+        let step = || match round % 2 {
+            0 => rig.cleaner.step(target),
+            _ => rig.cleaner.step_gently(target, 0),
+        };
+        while !step().unwrap().is_reached {}
         pages.extend(latest);
         let batch = rig.cleaner.writer().last_synced_batch();
         let operation = rig.disk.operation_count();
@@ -98,7 +103,7 @@ fn cross(rig: &Rig, kind: OperationKind, path: &'static Path) {
 
 /// Cuts at every operation, in many ways; the first finding.
 fn cut_everywhere(seed: u64) -> Result<u64, String> {
-    cut_run(&Rig::new(16, 64, 4), seed)
+    cut_run(&Rig::new(32, 64, 16), seed)
 }
 
 fn cut_run(rig: &Rig, seed: u64) -> Result<u64, String> {
@@ -129,11 +134,12 @@ fn every_page_is_whole_after_a_cut_with_two_batches_in_flight() {
     for (kind, path) in [
         (OperationKind::Write, "/doublewrite"),
         (OperationKind::WriteSync, "/doublewrite"),
+        (OperationKind::Sync, "/doublewrite"),
         (OperationKind::Write, "/pages"),
         (OperationKind::Sync, "/pages"),
     ] {
         for seed in 1..3 {
-            let rig = Rig::new(16, 64, 4);
+            let rig = Rig::new(32, 64, 16);
             cross(&rig, kind, Path::new(path));
             let cuts = cut_run(&rig, seed).unwrap_or_else(|finding| panic!("{kind:?}: {finding}"));
             assert!(cuts > 300, "{cuts} cuts only");

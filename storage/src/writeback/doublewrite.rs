@@ -38,6 +38,7 @@ use super::slot::{SLOT_HEADER_BYTES, SlotEncoder, SlotHeader};
 use crate::page::{self, PageView, Verified};
 use crate::pagefile::PageFormat;
 use crate::planted::{Bug, is_planted};
+use crate::sync_gate::SyncGate;
 
 pub use super::slot::{BatchId, SlotImage};
 
@@ -233,7 +234,7 @@ impl DoublewriteFile<'_> {
             epoch,
             turns: Mutex::new(Turns { next: 1, in_flight: [None; 2], has_failed: false }),
             turn_ended: Condvar::new(),
-            cached_writes: (!file.is_direct()).then(|| Mutex::new(Ok(()))),
+            sync_gate: SyncGate::new(),
             file,
         })
     }
@@ -332,14 +333,8 @@ pub struct Doublewrite {
     epoch: Epoch,
     turns: Mutex<Turns>,
     turn_ended: Condvar,
-    /// Behind a page cache, how its durable writes have ended, one at a time: the kernel tells one of two
-    /// of what could not be written, and calls the next one a success.
-    cached_writes: Option<Mutex<Result<(), Failed>>>,
+    sync_gate: SyncGate,
 }
-
-/// A durable write has failed.
-#[derive(Debug)]
-struct Failed;
 
 #[derive(Debug)]
 struct Turns {
@@ -426,7 +421,7 @@ impl Batch<'_> {
         self.id
     }
 
-    /// Makes the images durable.
+    /// Makes the images durable, in one write.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::NoSpace`]; both poison.
@@ -434,31 +429,50 @@ impl Batch<'_> {
     /// # Panics
     /// When there are more images than slots.
     pub fn write(&self, images: &[SlotImage<'_>]) -> Result<()> {
-        let Doublewrite { file, path, geometry, format, cached_writes, .. } = self.doublewrite;
+        self.write_in_pieces(images, images.len().max(1), || {})
+    }
+
+    /// [`Batch::write`] in pieces of about so many pages, with a rest between two, and one sync.
+    ///
+    /// # Errors
+    /// Those of [`Batch::write`].
+    ///
+    /// # Panics
+    /// When there are more images than slots, or pieces of no pages.
+    pub fn write_in_pieces(
+        &self,
+        images: &[SlotImage<'_>],
+        piece_pages: usize,
+        mut rest: impl FnMut(),
+    ) -> Result<()> {
+        let Doublewrite { file, path, geometry, sync_gate, .. } = self.doublewrite;
         assert!(images.len() <= geometry.slots, "{} images in a batch", images.len());
+        let images = self.encode(images);
+        let piece_slots_bytes = piece_pages * (SLOT_HEADER_BYTES + geometry.page_bytes);
+        let piece_bytes = piece_slots_bytes.next_multiple_of(BLOCK_BYTES);
+        let mut offset = geometry.area_offset(self.id.number % AREAS);
+        let mut write_all = || {
+            if images.len() <= piece_bytes {
+                return sync_gate.pass(|| write_durably(&**file, &images, offset));
+            }
+            for piece in images.chunks(piece_bytes) {
+                file.write_at(piece, offset)?;
+                offset += to_u64(piece.len());
+                rest();
+            }
+            sync_gate.pass(|| sync(&**file))
+        };
+        write_all().map_err(|error| Error::io(path, error))
+    }
+
+    /// The batch as it stands in its area.
+    fn encode(&self, images: &[SlotImage<'_>]) -> AlignedBuf {
+        let Doublewrite { geometry, format, .. } = self.doublewrite;
         let mut bytes = Vec::with_capacity(geometry.area_bytes());
         SlotEncoder::new(*format).batch(self.id, images, &mut bytes);
         let mut buffer = AlignedBuf::new(bytes.len().next_multiple_of(BLOCK_BYTES));
         buffer[..bytes.len()].copy_from_slice(&bytes);
-        let offset = geometry.area_offset(self.id.number % AREAS);
-        let write = || {
-            if is_planted(Bug::SkipDoublewriteSync) {
-                file.write_at(&buffer, offset)
-            } else {
-                file.write_sync_at(&buffer, offset)
-            }
-        };
-        let written = match cached_writes {
-            None => write(),
-            Some(ended) => {
-                let mut ended = ended.lock();
-                if let Err(Failed) = *ended {
-                    return Err(Error::Poisoned { source: None });
-                }
-                write().inspect_err(|_| *ended = Err(Failed))
-            }
-        };
-        written.map_err(|error| Error::io(path, error))
+        buffer
     }
 
     /// The data sync of the batch has returned: its area may be used again.
@@ -473,16 +487,29 @@ impl Drop for Batch<'_> {
     }
 }
 
+fn write_durably(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    if is_planted(Bug::SkipDoublewriteSync) {
+        file.write_at(bytes, offset)
+    } else {
+        file.write_sync_at(bytes, offset)
+    }
+}
+
+fn sync(file: &dyn DiskFile) -> io::Result<()> {
+    if is_planted(Bug::SkipDoublewriteSync) { Ok(()) } else { file.sync() }
+}
+
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use std::path::Path;
     use std::thread;
 
-    use seawall_wal::disk::SimDisk;
-    use seawall_wal::{Epoch, Error};
+    use seawall_wal::disk::{Disk, SimDisk};
+    use seawall_wal::{Epoch, Error, Lsn, PageId};
 
-    use super::{Doublewrite, SLOTS};
-    use crate::writeback::rig::doublewrite_file;
+    use super::{Doublewrite, SLOTS, SlotImage};
+    use crate::writeback::rig::{PAGE_BYTES, doublewrite_file, noise};
 
     fn opened(disk: &SimDisk) -> Doublewrite {
         doublewrite_file(disk).create(4).unwrap();
@@ -532,6 +559,30 @@ mod tests {
             assert!(matches!(waits.join().unwrap(), Err(Error::Poisoned { .. })));
         });
         assert_eq!(file.last_synced_batch(), 0);
+    }
+
+    #[test]
+    fn a_batch_in_pieces_is_that_of_one_write_and_synced_once() {
+        let bytes: Vec<_> = noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect();
+        let image = SlotImage { page: PageId::new(1), page_lsn: Lsn::new(1), bytes: &bytes };
+        let images = [image; 4];
+        let written = |piece_pages| {
+            let disk = SimDisk::new();
+            let file = opened(&disk);
+            disk.sync_dir(Path::new("/")).unwrap();
+            let (before, mut rests) = (disk.operation_count(), 0);
+            let batch = file.begin().unwrap();
+            batch.write_in_pieces(&images, piece_pages, || rests += 1).unwrap();
+            batch.synced();
+            assert_eq!(disk.unsynced_changes(), 0);
+            let operations = disk.operation_count() - before;
+            (disk.read_file(Path::new("/doublewrite")).unwrap(), operations, rests)
+        };
+        let whole = written(4);
+        let pieces = written(2);
+        assert_eq!((whole.1, whole.2), (2, 0), "a write and its sync");
+        assert_eq!((pieces.1, pieces.2), (3, 2), "two writes and a sync");
+        assert!(whole.0 == pieces.0, "the bytes differ");
     }
 
     #[test]

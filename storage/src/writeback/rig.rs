@@ -29,6 +29,10 @@ const RECORD_BYTES: u64 = 100;
 pub(crate) struct NumberLog {
     reserved: AtomicU64,
     durable: AtomicU64,
+    /// How often somebody looked at `durable`.
+    pub(crate) looks: AtomicU64,
+    /// Whether it is durable a byte further whenever somebody looks.
+    pub(crate) flushes_when_looked_at: AtomicBool,
     pub(crate) fails: AtomicBool,
     pub(crate) is_awaited: AtomicBool,
     pub(crate) poisoned: AtomicBool,
@@ -47,6 +51,10 @@ impl NumberLog {
 
 impl LogWatermark for NumberLog {
     fn durable_lsn(&self) -> Lsn {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        if self.flushes_when_looked_at.load(Ordering::SeqCst) {
+            self.durable.fetch_add(1, Ordering::SeqCst);
+        }
         Lsn::new(self.durable.load(Ordering::SeqCst))
     }
 
@@ -152,10 +160,19 @@ pub(crate) fn open_pages(disk: &SimDisk, mode: OpenMode) -> PageFile {
     PageFile::open(disk, Path::new("/pages"), mode, Access::Direct, format).unwrap()
 }
 
-/// A valid page full of `value`.
+/// Words that nothing compresses, always the same.
+pub(crate) fn noise() -> impl Iterator<Item = u64> {
+    let step = |word: &u64| {
+        Some(word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+    };
+    std::iter::successors(Some(1), step)
+}
+
+/// A valid page of `value`, which nothing compresses.
 fn fill(page: &mut ExclusivePage<'_>, value: u64, page_lsn: Lsn) {
     let count = page::payload_bytes_max(PAGE_BYTES, 0) / 8;
-    let payload = value.to_le_bytes().repeat(count);
+    let payload: Vec<_> =
+        noise().take(count).flat_map(|word| (word ^ value).to_le_bytes()).collect();
     let content = page::overflow_page(PAGE_BYTES, page.id(), TreeId::new(1), &[], &payload);
     page.write(0, page::PageRead::bytes(&content));
     page::set_page_lsn(page, page_lsn);
@@ -164,11 +181,13 @@ fn fill(page: &mut ExclusivePage<'_>, value: u64, page_lsn: Lsn) {
 /// What `fill` wrote; fails on a mixture.
 pub(crate) fn value_of(bytes: &[u8]) -> Result<u64, String> {
     let (words, _) = OverflowView::new(bytes).payload().as_chunks::<8>();
-    let first = words.first().ok_or("an empty page")?;
-    if words.iter().any(|word| word != first) {
+    let mut values =
+        words.iter().zip(noise()).map(|(word, noise)| u64::from_le_bytes(*word) ^ noise);
+    let first = values.next().ok_or("an empty page")?;
+    if values.any(|value| value != first) {
         return Err(format!("page {} is a mixture", PageView::new(bytes).page_id()));
     }
-    Ok(u64::from_le_bytes(*first))
+    Ok(first)
 }
 
 /// Has the disk check W1 and P3 on every write of a page.

@@ -7,8 +7,9 @@ use seawall_wal::disk::sim::{EIO, ENOSPC, Fault, FaultEffect, OperationKind};
 use seawall_wal::{Epoch, Error, Lsn, PageId};
 
 use super::cleaner::CleanerTarget;
+use super::doublewrite::SlotImage;
 use super::restore::{known_durable_lsn, restore};
-use super::rig::{PAGE_BYTES, Rig, doublewrite_file, open_pages, value_of};
+use super::rig::{PAGE_BYTES, Rig, doublewrite_file, noise, open_pages, value_of};
 use crate::page::PageRead;
 use crate::pool::dirty::{DirtyPage, DirtyTable};
 
@@ -84,12 +85,50 @@ fn a_batch_is_smaller_while_somebody_waits_for_a_commit() {
 #[test]
 fn gentle_steps_grow_only_while_the_log_is_quiet() {
     let rig = Rig::new(512, 512, 256);
-    for number in 1..=200 {
+    for number in 1..=400 {
         rig.put(number, number);
     }
     rig.cleaner.reach_gently(CleanerTarget::RedoLsn(Lsn::MAX)).unwrap();
-    // Of 8, 16, 32, 64 and 80 pages.
-    assert_eq!(rig.cleaner.writer().last_synced_batch(), 5);
+    // Five of 64 pages, in pieces of 4, 8, 16, 32 and 64, and one of 80.
+    assert_eq!(rig.cleaner.writer().last_synced_batch(), 6);
+}
+
+#[test]
+fn between_two_pieces_there_are_rests_while_others_commit() {
+    let looks_of_step = |is_awaited| {
+        let rig = Rig::new(64, 64, 32);
+        for number in 1..=12 {
+            rig.put(number, number);
+        }
+        rig.log.is_awaited.store(is_awaited, Ordering::SeqCst);
+        let step = rig.cleaner.step_gently(CleanerTarget::RedoLsn(Lsn::MAX), 0).unwrap();
+        assert_eq!((step.pages_written, rig.cleaner.writer().last_synced_batch()), (12, 1));
+        rig.log.looks.load(Ordering::SeqCst)
+    };
+    // Three pieces twice, and nobody flushes the log.
+    let [awaited, quiet] = [true, false].map(looks_of_step);
+    assert!(awaited >= quiet + 6 * 16, "{awaited} looks at the log, {quiet} without commits");
+}
+
+#[test]
+fn a_rest_ends_with_a_flush_of_the_log_or_when_somebody_waits_for_pages() {
+    let looks_of = |is_flushed: bool, is_hurried: bool| {
+        let rig = Rig::new(64, 64, 32);
+        for number in 1..=12 {
+            rig.put(number, number);
+        }
+        rig.log.is_awaited.store(true, Ordering::SeqCst);
+        rig.log.flushes_when_looked_at.store(is_flushed, Ordering::SeqCst);
+        let hurry = is_hurried.then(|| rig.cleaner.writer().hurry());
+        rig.cleaner.step_gently(CleanerTarget::RedoLsn(Lsn::MAX), 0).unwrap();
+        drop(hurry);
+        rig.log.looks.load(Ordering::SeqCst)
+    };
+    let full = looks_of(false, false);
+    for (is_flushed, is_hurried) in [(true, false), (false, true)] {
+        let ended = looks_of(is_flushed, is_hurried);
+        assert!(ended + 6 * 10 < full, "{ended} looks at the log, {full} without an end");
+    }
 }
 
 #[test]
@@ -136,17 +175,20 @@ fn a_failed_log_flush_leaves_the_pages_dirty_and_unwritten() {
 fn a_failed_write_or_sync_poisons_and_keeps_the_entries_in_flight() {
     for (path, kind) in [
         ("/doublewrite", OperationKind::Write),
-        ("/doublewrite", OperationKind::WriteSync),
+        ("/doublewrite", OperationKind::Sync),
         ("/pages", OperationKind::Write),
         ("/pages", OperationKind::Sync),
     ] {
         for errno in [EIO, ENOSPC] {
-            let rig = Rig::new(8, 64, 4);
+            let rig = Rig::new(16, 64, 8);
+            for number in 3..9 {
+                rig.put(number, number);
+            }
             rig.put(1, 1);
             let fault = Fault::new(FaultEffect::Errno(errno)).kind(kind);
             rig.disk.add_fault(fault.path(move |at| at == Path::new(path)));
             let target = CleanerTarget::RedoLsn(Lsn::MAX);
-            let failed = rig.cleaner.step(target);
+            let failed = rig.cleaner.step_gently(target, 0);
             assert!(matches!(failed, Err(Error::Poisoned { source: Some(_) })), "{failed:?}");
             assert!(rig.log.poisoned.load(Ordering::SeqCst));
             assert!(rig.pool.dirty().contains(page(1)));
@@ -169,17 +211,37 @@ fn nothing_is_written_after_the_end_of_the_writer() {
     assert_eq!(rig.pool.dirty().oldest(1).len(), 1);
 }
 
-/// The kernel tells one of two batches that a write behind the page cache has failed.
+/// One of two batches is told what could not be written, and the next sync is called a success.
 #[test]
-fn behind_a_page_cache_no_batch_goes_on_after_the_failed_write_of_another() {
+fn no_batch_goes_on_after_the_failed_durable_write_of_another() {
+    for is_direct in [true, false] {
+        let rig = Rig::new(8, 64, 4);
+        rig.disk.set_direct(is_direct);
+        let file = doublewrite_file(&rig.disk).open(Epoch::new(2)).unwrap();
+        let (first, second) = (file.begin().unwrap(), file.begin().unwrap());
+        let fault = Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::WriteSync);
+        rig.disk.add_fault(fault);
+        assert!(matches!(first.write(&[]), Err(Error::Io { .. })));
+        assert!(matches!(second.write(&[]), Err(Error::Io { .. })));
+    }
+}
+
+/// While one batch rests, what it has written may be lost in the failed sync of another.
+#[test]
+fn a_batch_in_pieces_does_not_go_on_after_the_failed_sync_of_another() {
     let rig = Rig::new(8, 64, 4);
-    rig.disk.set_direct(false);
     let file = doublewrite_file(&rig.disk).open(Epoch::new(2)).unwrap();
+    let bytes: Vec<_> = noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect();
+    let image = SlotImage { page: page(1), page_lsn: Lsn::new(1), bytes: &bytes };
     let (first, second) = (file.begin().unwrap(), file.begin().unwrap());
-    let fault = Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::WriteSync);
+    let fault = Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::Sync);
     rig.disk.add_fault(fault);
-    assert!(matches!(first.write(&[]), Err(Error::Io { .. })));
-    assert!(matches!(second.write(&[]), Err(Error::Poisoned { .. })));
+    let mut others = None;
+    let written = second.write_in_pieces(&[image; 4], 2, || {
+        others.get_or_insert_with(|| first.write_in_pieces(&[image; 4], 2, || {}));
+    });
+    assert!(others.is_some_and(|other| other.is_err()));
+    assert!(written.is_err(), "its first piece is gone, and its own sync found no fault");
 }
 
 #[test]

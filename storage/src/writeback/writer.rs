@@ -7,12 +7,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::{AlignedBuf, Transfer};
 use seawall_wal::log::Log;
-use seawall_wal::sync::atomic::{AtomicU64, Ordering};
-use seawall_wal::sync::{Mutex, RwLock};
+use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use seawall_wal::sync::{Mutex, RwLock, thread};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::doublewrite::{Batch, Doublewrite, SlotImage};
@@ -82,6 +83,8 @@ pub struct PageWriter {
     dirty: Arc<DirtyTable>,
     log: Arc<dyn LogWatermark>,
     buffers: Mutex<Vec<AlignedBuf>>,
+    /// Those who wait for pages, or for room in the log.
+    hurried: AtomicUsize,
     bytes_written: AtomicU64,
 }
 
@@ -125,6 +128,7 @@ impl PageWriter {
             dirty,
             log,
             buffers: Mutex::new(Vec::new()),
+            hurried: AtomicUsize::new(0),
             bytes_written: AtomicU64::new(0),
         }
     }
@@ -133,6 +137,17 @@ impl PageWriter {
     #[must_use]
     pub const fn batch_max(&self) -> usize {
         self.doublewrite.slots()
+    }
+
+    /// Whether pages go past a page cache, so that the disk has a part of them before they are synced.
+    pub(super) fn is_direct(&self) -> bool {
+        self.page_file.is_direct()
+    }
+
+    /// Has all batches go on without rests, for as long as it is kept.
+    pub(super) fn hurry(&self) -> Hurry<'_> {
+        self.hurried.fetch_add(1, Ordering::Relaxed);
+        Hurry(&self.hurried)
     }
 
     /// End of the log reserved so far.
@@ -164,15 +179,21 @@ impl PageWriter {
     }
 
     /// Writes those of `pages` that are dirty and not being written, as they are now, and returns when
-    /// they are synced. Not with a latch held (L1).
+    /// they are synced: in pieces of so many pages, with rests between them while others commit. Not
+    /// with a latch held (L1).
     ///
     /// # Errors
     /// [`Error::Closed`] after [`Self::end`], and those of the log, with nothing written;
     /// [`Error::Poisoned`] when a write or sync failed.
     ///
     /// # Panics
-    /// When there are more than [`Self::batch_max`] pages.
-    pub fn write_batch(&self, pool: &Pool, pages: &[PageId]) -> Result<Written> {
+    /// When there are more than [`Self::batch_max`] pages, or pieces of no pages.
+    pub fn write_batch(
+        &self,
+        pool: &Pool,
+        pages: &[PageId],
+        piece_pages: usize,
+    ) -> Result<Written> {
         assert_no_latch();
         assert!(pages.len() <= self.batch_max(), "a batch of {} pages", pages.len());
         let has_ended = self.has_ended.read();
@@ -193,7 +214,7 @@ impl PageWriter {
         // From here on an error leaves the entries in flight: nobody may write those pages again. Who waits
         // for the batch to end learns that it failed from the log.
         let mut batch = None;
-        self.write_images(&images, &mut batch).map_err(|error| {
+        self.write_images(&images, piece_pages, &mut batch).map_err(|error| {
             self.log.poison(error.clone());
             Error::Poisoned { source: Some(Arc::new(error)) }
         })?;
@@ -243,12 +264,19 @@ impl PageWriter {
     }
 
     /// Doublewrite images, pages, data sync. The batch is left where one was begun.
-    fn write_images<'w>(&'w self, images: &[Image], begun: &mut Option<Batch<'w>>) -> Result<()> {
+    fn write_images<'w>(
+        &'w self,
+        images: &[Image],
+        piece_pages: usize,
+        begun: &mut Option<Batch<'w>>,
+    ) -> Result<()> {
+        let mut rests = Rests { writer: self, seen: self.log.durable_lsn() };
         // A page that redo re-creates whole needs no image.
         let in_need = images.iter().filter(|image| !image.is_recreated);
         let slots: Vec<_> = in_need.map(Image::slot).collect();
         if !slots.is_empty() {
-            begun.insert(self.doublewrite.begin()?).write(&slots)?;
+            let batch = begun.insert(self.doublewrite.begin()?);
+            batch.write_in_pieces(&slots, piece_pages, || rests.rest())?;
         }
         if !is_planted(Bug::SkipLogFlushBeforePageWrite) {
             let (page_lsn, durable_lsn) = (highest_page_lsn(images), self.log.durable_lsn());
@@ -256,7 +284,12 @@ impl PageWriter {
         }
         let mut pages: Vec<_> = images.iter().map(|image| (image.page, &image.bytes)).collect();
         pages.sort_unstable_by_key(|(page, _)| *page);
-        write_in_place(&self.page_file, &pages)?;
+        for piece in pages.chunks(piece_pages) {
+            write_in_place(&self.page_file, piece)?;
+            if piece.len() < pages.len() {
+                rests.rest();
+            }
+        }
         for image in images {
             self.dirty.written(image.page, image.page_lsn);
         }
@@ -294,6 +327,48 @@ impl fmt::Debug for PageWriter {
             .field("doublewrite", &self.doublewrite)
             .field("bytes_written", &self.bytes_written())
             .finish_non_exhaustive()
+    }
+}
+
+/// A rest looks so often whether the log has been flushed, and so many times: a millisecond, as
+/// schedulers give it.
+const REST_POLL: Duration = Duration::from_micros(10);
+const REST_POLLS: usize = if cfg!(any(loom, seawall_shuttle)) { 1 } else { 16 };
+
+/// The rests of a batch. What a piece has given the disk goes with the next flush of the log, and the
+/// commit behind that hardly notices one piece: so there is to be a flush between two of them, where
+/// one comes soon.
+struct Rests<'w> {
+    writer: &'w PageWriter,
+    /// Where the log was durable when the last one began.
+    seen: Lsn,
+}
+
+impl Rests<'_> {
+    /// Lets a flush of the log pass while others commit.
+    fn rest(&mut self) {
+        let PageWriter { log, hurried, .. } = self.writer;
+        let durable = log.durable_lsn();
+        let is_quiet = std::mem::replace(&mut self.seen, durable) == durable;
+        if is_quiet && !log.is_commit_awaited() {
+            return;
+        }
+        for _ in 0..REST_POLLS {
+            if hurried.load(Ordering::Relaxed) > 0 || log.durable_lsn() != durable {
+                return;
+            }
+            thread::park_timeout(REST_POLL);
+        }
+    }
+}
+
+/// No batch rests while one of these is there.
+#[derive(Debug)]
+pub(super) struct Hurry<'w>(&'w AtomicUsize);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
