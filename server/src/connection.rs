@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 use seawall::Lsn;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use crate::begun::Begun;
 use crate::clients::Client;
 use crate::dispatch;
-use crate::limits::{QUERY_BYTES_MAX, TURN_COMMANDS_MAX, TURN_REPLY_BYTES_MAX};
+use crate::limits::{QUERY_BYTES_MAX, TURN_COMMANDS_MAX, TURN_REPLY_BYTES_MAX, TURN_TIME_MAX};
 use crate::resp::{Parsed, Parser, ProtocolError, Reply};
 use crate::server::{Server, Stage};
 use crate::session::Session;
@@ -62,11 +62,10 @@ struct Connection {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: Arc<Client>) {
-    let id = client.id;
     let is_authenticated = !server.settings.asks_password();
     let mut connection = Connection {
         session: Session::new(client, is_authenticated),
-        server: Arc::clone(&server),
+        server,
         stream,
         parser: Parser::default(),
         reply: Reply::default(),
@@ -75,8 +74,14 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: Arc<Cl
     };
     // Whatever ended it, the peer is gone or has been told.
     drop(connection.run().await);
-    connection.session.discard(server.keyspace().map(Arc::as_ref));
-    server.clients.leave(id);
+}
+
+/// What it had, and its place, are given back by a handler that panics as well.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.session.discard(self.server.keyspace().map(Arc::as_ref));
+        self.server.clients.leave(self.session.client.id);
+    }
 }
 
 impl Connection {
@@ -117,19 +122,17 @@ impl Connection {
             }
             self.make_room();
             let until = self.session.begun.as_ref().and_then(Begun::until);
-            let idle = self.server.settings.timeout_s.load(Ordering::Relaxed);
+            let idle = self.server.settings.idle_time_max();
             let read = tokio::select! {
                 biased;
                 read = self.stream.read_buf(&mut self.buffer) => read?,
                 () = killed(&client) => return Ok(()),
                 _ = stage.changed() => continue,
-                () = sleep_until(until.unwrap_or_else(Instant::now).into()), if until.is_some() => {
-                    if let Some(begun) = &mut self.session.begun {
-                        begun.expire(Instant::now());
-                    }
+                () = passed(until) => {
+                    self.expire();
                     continue;
                 }
-                () = tokio::time::sleep(Duration::from_secs(idle)), if idle > 0 => return Ok(()),
+                () = idle_for(idle) => return Ok(()),
             };
             if read == 0 {
                 return Ok(());
@@ -143,8 +146,12 @@ impl Connection {
     fn execute_turn(&mut self) -> (Turn, Lsn) {
         let mut rests_on = Lsn::default();
         let mut commands = 0;
+        let begun = Instant::now();
         loop {
-            if commands == TURN_COMMANDS_MAX || self.reply.bytes.len() > TURN_REPLY_BYTES_MAX {
+            let is_over = commands == TURN_COMMANDS_MAX
+                || self.reply.bytes.len() > TURN_REPLY_BYTES_MAX
+                || (commands > 0 && begun.elapsed() > TURN_TIME_MAX);
+            if is_over {
                 return (Turn::More, rests_on);
             }
             let request = &self.buffer[self.done..];
@@ -194,14 +201,35 @@ impl Connection {
         })
     }
 
+    /// Sends the replies. The time of a transaction that the client holds open runs on, and a client that
+    /// takes nothing for as long as it may be idle has gone.
     async fn send(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.reply.bytes).await?;
+        let mut sent = 0;
+        while sent < self.reply.bytes.len() {
+            let until = self.session.begun.as_ref().and_then(Begun::until);
+            let idle = self.server.settings.idle_time_max();
+            tokio::select! {
+                biased;
+                taken = self.stream.write(&self.reply.bytes[sent..]) => match taken? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    taken => sent += taken,
+                },
+                () = passed(until) => self.expire(),
+                () = idle_for(idle) => return Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
         let sent = u64::try_from(self.reply.bytes.len()).unwrap_or(u64::MAX);
         self.server.stats.output_bytes.fetch_add(sent, Ordering::Relaxed);
         self.reply.bytes.clear();
         self.reply.bytes.shrink_to(KEPT_BYTES);
         self.session.client.active(crate::clock::now_ms());
         Ok(())
+    }
+
+    fn expire(&mut self) {
+        if let Some(begun) = &mut self.session.begun {
+            begun.expire(Instant::now());
+        }
     }
 
     /// Makes room for the next read: never much more than has come already.
@@ -214,6 +242,22 @@ impl Connection {
         let wanted = self.parser.wanted().saturating_sub(self.buffer.len());
         let ahead = AHEAD_BYTES_MAX.max(self.buffer.len());
         self.buffer.reserve(wanted.clamp(READ_BYTES, ahead));
+    }
+}
+
+/// Resolves at that time, where there is one.
+async fn passed(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves after so long, where there is a bound.
+async fn idle_for(most: Option<Duration>) {
+    match most {
+        Some(most) => sleep(most).await,
+        None => std::future::pending().await,
     }
 }
 

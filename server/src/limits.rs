@@ -1,5 +1,7 @@
 //! What a client may ask for: every bound of the server, by name.
 
+use std::time::Duration;
+
 /// Longest key: the time index puts eight bytes before it, and the engine's keys have at most 1024.
 pub const KEY_BYTES_MAX: usize = seawall::MAX_KEY_BYTES - 8;
 /// Longest string value, and longest argument of an authenticated client.
@@ -18,6 +20,9 @@ pub const DATABASES: usize = 16;
 pub const QUERY_BYTES_MAX: usize = 1 << 30;
 /// Commands of one pipeline that are executed before the connection lets others have their turn.
 pub const TURN_COMMANDS_MAX: usize = 1024;
+/// How long a connection executes commands before it lets others have their turn; the one under way is
+/// ended first.
+pub const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 /// Reply bytes after which the connection stops executing, and sends them.
 pub const TURN_REPLY_BYTES_MAX: usize = 1 << 20;
 /// Most commands between MULTI and EXEC.

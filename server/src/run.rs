@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use seawall::Error;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -32,6 +33,8 @@ use crate::server::{Server, Stage};
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time between two looks whether all connections are gone.
 const STOP_LOOK: Duration = Duration::from_millis(5);
+/// A connection that is silent for so long is asked by the system whether its peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(300);
 /// How long accepting rests when the process has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -170,6 +173,9 @@ fn work(
 fn welcome(server: &Arc<Server>, stream: std::net::TcpStream) -> io::Result<()> {
     let mut stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
+    // A peer whose machine is gone sends no end: what it holds, a snapshot for one, is to go with it.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     let (address, local) = (stream.peer_addr()?, stream.local_addr()?);
     let most = server.settings.clients_max.load(Ordering::Relaxed);
     let Some(client) = server.clients.enter(address, local, most) else {

@@ -3,6 +3,7 @@
 //! Parameters of Redis that mean nothing here are absent; CONFIG SET of them is an error, never a lie.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 
@@ -48,6 +49,12 @@ impl Settings {
             password: RwLock::new(config.password.clone().unwrap_or_default()),
             is_exposed: config.listen.iter().any(|address| !address.ip().is_loopback()),
         }
+    }
+
+    /// How long a client may send nothing, or take nothing of its replies; without bound where absent.
+    pub(crate) fn idle_time_max(&self) -> Option<Duration> {
+        let timeout_s = self.timeout_s.load(Ordering::Relaxed);
+        (timeout_s > 0).then(|| Duration::from_secs(timeout_s))
     }
 
     /// Whether replies to writes wait for the flush.

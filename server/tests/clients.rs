@@ -41,6 +41,41 @@ fn increments_of_many_connections_are_not_lost() {
 }
 
 #[test]
+fn others_of_the_same_thread_are_served_between_slow_commands_of_a_pipeline() {
+    const COMMANDS: i64 = 200;
+    let served = Served::with(|config| config.threads = 1);
+    let (mut one, mut other) = (served.connect(), served.connect());
+    let text = "abcdefgh".repeat(200);
+    let _: () = one.mset(&[("a", text.as_str()), ("b", &text[1..])]).unwrap();
+    let mut pipeline = redis::pipe();
+    for _ in 0..COMMANDS {
+        pipeline.cmd("LCS").arg("a").arg("b").arg("LEN").cmd("INCR").arg("count");
+    }
+    one.send_packed_command(&pipeline.get_packed_pipeline()).unwrap();
+    one.recv_response().unwrap();
+    let count = other.get::<_, Option<i64>>("count").unwrap().unwrap_or(0);
+    assert!(count < COMMANDS, "served after {count} of {COMMANDS}");
+}
+
+#[test]
+fn a_client_that_takes_no_reply_is_idle() {
+    let served = Served::start();
+    let (mut one, mut other) = (served.connect(), served.connect());
+    let _: () = other.set("large", vec![1_u8; 1 << 20]).unwrap();
+    redis::cmd("CONFIG").arg("SET").arg("timeout").arg(1).exec(&mut other).unwrap();
+    let mut pipeline = redis::pipe();
+    // More than the system keeps for a socket.
+    for _ in 0..100 {
+        pipeline.cmd("GET").arg("large");
+    }
+    one.send_packed_command(&pipeline.get_packed_pipeline()).unwrap();
+    until("its connection ends", || {
+        let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut other).unwrap();
+        clients.lines().count() == 1
+    });
+}
+
+#[test]
 fn exec_gives_up_when_a_watched_key_was_written_with_the_same_value() {
     let served = Served::start();
     let (mut one, mut other) = (served.connect(), served.connect());

@@ -1,6 +1,7 @@
 //! The server as a whole: TIME, SHUTDOWN, and persistence.
 
 use super::{Args, Context, Failure, Outcome};
+use crate::job::Job;
 
 pub(super) fn time(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
     let now_us = crate::clock::now_us();
@@ -42,10 +43,10 @@ pub(super) fn function_flush(context: &mut Context<'_, '_>, _args: Args<'_>) -> 
     Ok(())
 }
 
-/// A checkpoint, before the reply.
+/// A checkpoint, before the reply; others of the same thread are served meanwhile.
 pub(super) fn save(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
-    context.unit()?.keyspace().save()?;
-    context.reply.ok();
+    let save = context.server.keyspace().ok_or(Failure::LOADING)?.claim_save()?;
+    context.session.job = Some(Job::start("save", save, |reply, _| reply.ok())?);
     Ok(())
 }
 

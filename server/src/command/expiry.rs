@@ -178,7 +178,7 @@ pub(super) fn pttl(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn expiretime(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
-    tell(context, args, |expires_ms, _| (expires_ms + 500) / 1000)
+    tell(context, args, |expires_ms, _| expires_ms.saturating_add(500) / 1000)
 }
 
 pub(super) fn pexpiretime(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {

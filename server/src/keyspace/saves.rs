@@ -48,12 +48,6 @@ impl Saves {
 }
 
 impl Keyspace {
-    /// Takes a checkpoint.
-    pub(crate) fn save(&self) -> Outcome {
-        let claim = self.saves.begin()?;
-        self.checkpoint(claim).map(drop)
-    }
-
     /// Claims a checkpoint. It is taken by whoever calls what this returns, in whichever thread.
     pub(crate) fn claim_save(
         self: &Arc<Self>,

@@ -198,6 +198,27 @@ fn while_one_verifies_others_of_the_same_thread_are_served_and_a_second_one_is_r
 }
 
 #[test]
+fn while_one_saves_others_of_the_same_thread_are_served_and_a_second_one_is_refused() {
+    let served = Served::with(|config| config.threads = 1);
+    let (mut one, mut other) = (served.connect(), served.connect());
+    fill(&mut one);
+    until("to be served while another connection saves", || {
+        one.send_packed_command(&redis::cmd("SAVE").get_packed_command()).unwrap();
+        let asked = tell(&mut other, "SAVE");
+        let told = one.recv_response().and_then(Value::extract_error);
+        match (told, asked) {
+            (Ok(Value::Okay), Err(error)) | (Err(error), Ok(Value::Okay)) => {
+                let told = error_of::<Value>(Err(error));
+                assert!(told.contains("already in progress"), "{told}");
+                true
+            }
+            (Ok(Value::Okay), Ok(Value::Okay)) => false,
+            neither => panic!("{neither:?}"),
+        }
+    });
+}
+
+#[test]
 fn replies_keep_their_order_around_one_that_takes_long() {
     let served = Served::start();
     let mut connection = served.connect();

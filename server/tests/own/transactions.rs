@@ -29,6 +29,22 @@ fn active(connection: &mut Connection) -> i64 {
 }
 
 #[test]
+fn a_transaction_ends_at_its_time_while_its_client_takes_no_reply() {
+    let served = Served::start();
+    let (mut one, mut other) = (served.connect(), served.connect());
+    redis::cmd("SET").arg("large").arg(vec![1_u8; 1 << 20]).exec(&mut other).unwrap();
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SW.BEGIN").arg("TIMEOUT").arg(1000).cmd("SET").arg("a").arg(1);
+    // More than the system keeps for a socket.
+    for _ in 0..100 {
+        pipeline.cmd("GET").arg("large");
+    }
+    one.send_packed_command(&pipeline.get_packed_pipeline()).unwrap();
+    assert_eq!(one.recv_response().unwrap(), Value::Okay);
+    until("the transaction ends", || active(&mut other) == 0);
+}
+
+#[test]
 fn a_transaction_reads_its_own_writes_and_nobody_else_does_before_it_commits() {
     let served = Served::start();
     let (mut one, mut other) = (served.connect(), served.connect());
