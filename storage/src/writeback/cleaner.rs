@@ -28,8 +28,8 @@ const GENTLE_PAGES: usize = 4;
 /// longer than it saves.
 const SHARED_PAGES: usize = 64;
 
-/// Pieces of a gentle step's batch behind a page cache.
-const CACHED_PIECES: usize = 2;
+/// A gentle batch behind a page cache has so many times the pages of a piece.
+const CACHED_TIMES: usize = 2;
 
 /// How long to wait for a batch of pages that somebody else is writing.
 const BATCH_POLL: Duration = Duration::from_micros(200);
@@ -135,7 +135,7 @@ impl Cleaner {
         if self.writer.is_direct() {
             Portion { pages: piece_pages.max(SHARED_PAGES).min(batch_max), piece_pages }
         } else {
-            let pages = batch_max.min(CACHED_PIECES * piece_pages);
+            let pages = batch_max.min(CACHED_TIMES * piece_pages);
             Portion { pages, piece_pages: pages }
         }
     }

@@ -432,7 +432,8 @@ impl Batch<'_> {
         self.write_in_pieces(images, images.len().max(1), || {})
     }
 
-    /// [`Batch::write`] in pieces of about so many pages, with a rest between two, and one sync.
+    /// [`Batch::write`] in pieces of about so many pages, each followed by a rest where they are several,
+    /// and one sync.
     ///
     /// # Errors
     /// Those of [`Batch::write`].

@@ -9,6 +9,10 @@
 //! 3. Images into the doublewrite area of the batch, and sync. Error: poison (W2), entries stay.
 //! 4. Images in place. Error: poison, entries stay.
 //! 5. Sync of the page file. Error: poison, entries stay.
+//!
+//! In 3 and 4 a gentle batch is written in pieces, with rests in which commits flush the log. The syncs
+//! of 3 and 5 pass one at a time for each file, and none after one has failed.
+//!
 //! 6. The area may be used again; entries of unchanged pages go, the others are dirty again (P2, P3).
 
 pub mod cleaner;

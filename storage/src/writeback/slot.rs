@@ -235,7 +235,9 @@ mod tests {
         let format = PageFormat::new(DATABASE, PAGE_BYTES);
         let noise: Vec<_> = noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect();
         let zeros = vec![0; PAGE_BYTES];
-        let all = [&zeros, &noise].into_iter().chain([&zeros; 8]);
+        let shrinks: Vec<_> = noise[..PAGE_BYTES / 8 * 5].iter().chain(&zeros).copied().collect();
+        let shrinks = shrinks[..PAGE_BYTES].to_vec();
+        let all = [&zeros, &shrinks].into_iter().chain([&zeros; 8]);
         let images: Vec<_> = all
             .map(|bytes| SlotImage { page: PageId::new(1), page_lsn: Lsn::new(1), bytes })
             .collect();

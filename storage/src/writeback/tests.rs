@@ -173,11 +173,12 @@ fn a_failed_log_flush_leaves_the_pages_dirty_and_unwritten() {
 
 #[test]
 fn a_failed_write_or_sync_poisons_and_keeps_the_entries_in_flight() {
-    for (path, kind) in [
-        ("/doublewrite", OperationKind::Write),
-        ("/doublewrite", OperationKind::Sync),
-        ("/pages", OperationKind::Write),
-        ("/pages", OperationKind::Sync),
+    for (path, kind, is_gentle) in [
+        ("/doublewrite", OperationKind::Write, true),
+        ("/doublewrite", OperationKind::Sync, true),
+        ("/doublewrite", OperationKind::WriteSync, false),
+        ("/pages", OperationKind::Write, true),
+        ("/pages", OperationKind::Sync, false),
     ] {
         for errno in [EIO, ENOSPC] {
             let rig = Rig::new(16, 64, 8);
@@ -188,7 +189,10 @@ fn a_failed_write_or_sync_poisons_and_keeps_the_entries_in_flight() {
             let fault = Fault::new(FaultEffect::Errno(errno)).kind(kind);
             rig.disk.add_fault(fault.path(move |at| at == Path::new(path)));
             let target = CleanerTarget::RedoLsn(Lsn::MAX);
-            let failed = rig.cleaner.step_gently(target, 0);
+            let failed = match is_gentle {
+                true => rig.cleaner.step_gently(target, 0),
+                false => rig.cleaner.step(target),
+            };
             assert!(matches!(failed, Err(Error::Poisoned { source: Some(_) })), "{failed:?}");
             assert!(rig.log.poisoned.load(Ordering::SeqCst));
             assert!(rig.pool.dirty().contains(page(1)));

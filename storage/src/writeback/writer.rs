@@ -83,7 +83,7 @@ pub struct PageWriter {
     dirty: Arc<DirtyTable>,
     log: Arc<dyn LogWatermark>,
     buffers: Mutex<Vec<AlignedBuf>>,
-    /// Those who wait for pages, or for room in the log.
+    /// Those who write pages without rests, or wait until they are written.
     hurried: AtomicUsize,
     bytes_written: AtomicU64,
 }
@@ -179,8 +179,8 @@ impl PageWriter {
     }
 
     /// Writes those of `pages` that are dirty and not being written, as they are now, and returns when
-    /// they are synced: in pieces of so many pages, with rests between them while others commit. Not
-    /// with a latch held (L1).
+    /// they are synced: in pieces of so many pages, with rests behind them while others commit. Not with
+    /// a latch held (L1).
     ///
     /// # Errors
     /// [`Error::Closed`] after [`Self::end`], and those of the log, with nothing written;
