@@ -3,7 +3,8 @@
 //! 1. The command is looked up, its arity checked; before AUTH most are refused, while the database is
 //!    opened most are `LOADING`.
 //! 2. Between MULTI and EXEC it is queued; what is wrong with it dooms the EXEC.
-//! 3. Its locks are taken, its handler runs, its writes are logged, the locks go.
+//! 3. Its locks are taken, its handler runs, its writes are logged, the locks go. Those of a command that
+//!    looks at a whole database go before, as soon as it has a moment of it to look at.
 //! 4. What the reply rests on is returned; the connection holds its replies back until that is durable.
 //!
 //! An error in 3 leaves none of the command's writes.
@@ -17,7 +18,7 @@ use crate::begun::What;
 use crate::command::{self, Command, Context, flag};
 use crate::failure::{Failure, Outcome};
 use crate::job::Tell;
-use crate::keyspace::{Held, Hold, Keyspace, Moment, Unit};
+use crate::keyspace::{Held, Hold, Keyspace, Moment, Unit, View};
 use crate::resp::{Args, Reply};
 use crate::server::Server;
 use crate::session::{Replies, Session};
@@ -105,12 +106,21 @@ fn run(
     let Some(keyspace) = server.keyspace() else {
         return (command.run)(&mut Context { server, session, unit: None, reply }, args);
     };
-    let _held = hold(keyspace, command, args);
-    let mut unit = Unit::at(keyspace, moment(session), is_sync(server, session));
+    let mut held = hold(keyspace, command, args);
+    let mut moment = moment(session);
+    let mut seen = Lsn::default();
+    if command.is_walk() && matches!(moment, Moment::Present) {
+        // However long it takes, nobody waits for it: EXEC needs the gate, and behind that everybody.
+        moment = Moment::View(Arc::new(View::new(keyspace, crate::clock::now_ms())?));
+        seen = keyspace.engine.logged_lsn();
+        held = Held::Nothing;
+    }
+    let mut unit = Unit::at(keyspace, moment, is_sync(server, session));
     let done = (command.run)(&mut Context { server, session, unit: Some(&mut unit), reply }, args);
     let committed = done.and_then(|()| unit.commit().map(drop));
     let committed = give_back(session, &mut unit, committed);
-    *rests_on = unit.rests_on();
+    drop(held);
+    *rests_on = unit.rests_on().max(seen);
     session.last_commit = session.last_commit.max(unit.committed().unwrap_or_default());
     committed
 }

@@ -138,6 +138,11 @@ impl Command {
         if self.arity >= 0 { count == self.arity } else { count >= -self.arity }
     }
 
+    /// Whether it looks at so many keys that nobody should wait for it.
+    pub(crate) const fn is_walk(&self) -> bool {
+        self.has(flag::WHOLE) && self.has(flag::READONLY) && !self.has(flag::FAST)
+    }
+
     /// What has to be locked for it.
     pub(crate) const fn hold(&self) -> Hold {
         if self.has(flag::EXCLUSIVE) {
