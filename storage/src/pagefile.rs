@@ -185,7 +185,12 @@ impl PageFile {
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<()> {
-        self.sync_gate.pass(|| self.file.sync()).map_err(|error| Error::io(&self.path, error))
+        let sync = || self.file.sync();
+        let synced = match self.is_direct() {
+            true => self.sync_gate.pass_beside(sync),
+            false => self.sync_gate.pass(sync),
+        };
+        synced.map_err(|error| Error::io(&self.path, error))
     }
 
     /// Refuses the position of a page that lies between the logs of two of these epochs, which are in

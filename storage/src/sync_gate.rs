@@ -1,4 +1,4 @@
-//! One durable write of a file at a time, and none after one has failed (W2).
+//! No durable write of a file after one has failed (W2), and one at a time where that matters.
 //!
 //! Of two threads that sync a file the kernel tells one what could not be written, and calls the other's
 //! sync a success: with a page cache always, and without one where what a drive had cached is gone. Whoever
@@ -42,7 +42,7 @@ impl SyncGate {
         Self { failed: Mutex::new(None) }
     }
 
-    /// Makes writes durable by `sync`.
+    /// Makes writes durable by `sync`, alone.
     ///
     /// # Errors
     /// That of the first sync that failed, from then on.
@@ -52,6 +52,26 @@ impl SyncGate {
             return Err(failed.error());
         }
         sync().inspect_err(|error| *failed = Some(Failed::of(error)))
+    }
+
+    /// [`SyncGate::pass`] beside others, for writes past a page cache: each is told of its own. The failure
+    /// of one that overlaps may come too late for this one.
+    ///
+    /// # Errors
+    /// Those of [`SyncGate::pass`].
+    pub(crate) fn pass_beside(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.check()?;
+        match sync() {
+            Ok(()) => self.check(),
+            Err(error) => {
+                self.failed.lock().get_or_insert_with(|| Failed::of(&error));
+                Err(error)
+            }
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.failed.lock().as_ref().map_or(Ok(()), |failed| Err(failed.error()))
     }
 }
 
@@ -64,11 +84,28 @@ mod tests {
 
     #[test]
     fn after_a_failed_sync_all_fail_for_the_same_reason() {
-        let gate = SyncGate::new();
-        gate.pass(|| Ok(())).unwrap();
         let full = || io::Error::from_raw_os_error(28);
-        assert!(gate.pass(|| Err(full())).is_err());
-        let later = gate.pass(|| unreachable!("nobody may sync now")).unwrap_err();
-        assert_eq!((later.raw_os_error(), later.kind()), (Some(28), full().kind()));
+        for is_alone in [true, false] {
+            let gate = SyncGate::new();
+            gate.pass(|| Ok(())).unwrap();
+            gate.pass_beside(|| Ok(())).unwrap();
+            let failed = || Err(full());
+            assert!(if is_alone { gate.pass(failed) } else { gate.pass_beside(failed) }.is_err());
+            let nobody = || unreachable!("nobody may sync now");
+            for later in [gate.pass(nobody), gate.pass_beside(nobody)] {
+                let later = later.unwrap_err();
+                assert_eq!((later.raw_os_error(), later.kind()), (Some(28), full().kind()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_success_beside_a_failure_is_none() {
+        let gate = SyncGate::new();
+        let beside = gate.pass_beside(|| {
+            drop(gate.pass_beside(|| Err(io::Error::from_raw_os_error(5))));
+            Ok(())
+        });
+        assert_eq!(beside.unwrap_err().raw_os_error(), Some(5));
     }
 }

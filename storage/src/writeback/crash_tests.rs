@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use seawall_wal::codec::to_u64;
 use seawall_wal::disk::sim::{CrashPlan, OperationKind, SimDisk, SimOperation};
 use seawall_wal::disk::{AlignedBuf, OpenMode};
 use seawall_wal::{Epoch, Lsn, PageId};
@@ -90,17 +89,14 @@ fn check(disk: &SimDisk, synced: &Synced, end_lsn: Lsn) -> Result<(), String> {
 }
 
 /// Has another batch run, whole, whenever one is about to write to `path`: two in flight, in an order
-/// that a seed replays. Of the doublewrite file's writes those behind a batch's first piece: the only
-/// ones of which no thread holds the turn to sync. Returns how many pages those batches have written.
+/// that a seed replays. Returns how many pages those batches have written.
 fn cross(rig: &Rig, path: &'static Path) -> Arc<AtomicUsize> {
-    let first_pieces = if path == Path::new("/doublewrite") { area_offsets() } else { Vec::new() };
     let is_inside = AtomicBool::new(false);
     let cleaner = Arc::downgrade(&rig.cleaner);
     let pages = Arc::new(AtomicUsize::new(0));
     let written = Arc::clone(&pages);
     rig.disk.set_monitor(Arc::new(move |operation: &SimOperation<'_>| {
-        let is_write = operation.kind == OperationKind::Write && operation.path == path;
-        let is_place = is_write && !first_pieces.contains(&operation.offset);
+        let is_place = operation.kind == OperationKind::Write && operation.path == path;
         if is_place && !is_inside.swap(true, Ordering::SeqCst) {
             let cleaner = cleaner.upgrade().unwrap();
             let step = cleaner.step(CleanerTarget::RedoLsn(Lsn::MAX)).unwrap();
@@ -109,13 +105,6 @@ fn cross(rig: &Rig, path: &'static Path) -> Arc<AtomicUsize> {
         }
     }));
     pages
-}
-
-/// Where the areas of [`CROSSING_SLOTS`] begin.
-fn area_offsets() -> Vec<u64> {
-    let slots_bytes = CROSSING_SLOTS * (64 + PAGE_BYTES);
-    let area_bytes = slots_bytes.next_multiple_of(4096);
-    vec![4096, to_u64(4096 + area_bytes)]
 }
 
 /// Cuts at every operation, in many ways; the first finding.
@@ -148,7 +137,6 @@ fn every_page_is_whole_after_a_cut_at_any_operation() {
 
 #[test]
 fn every_page_is_whole_after_a_cut_with_two_batches_in_flight() {
-    // Syncs pass one at a time.
     for path in ["/doublewrite", "/pages"] {
         for seed in 1..3 {
             let rig = Rig::new(32, 64, CROSSING_SLOTS);

@@ -454,7 +454,11 @@ impl Batch<'_> {
         let mut offset = geometry.area_offset(self.id.number % AREAS);
         let mut write_all = || {
             if images.len() <= piece_bytes {
-                return sync_gate.pass(|| write_durably(&**file, &images, offset));
+                let write = || write_durably(&**file, &images, offset);
+                return match file.is_direct() {
+                    true => sync_gate.pass_beside(write),
+                    false => sync_gate.pass(write),
+                };
             }
             for piece in images.chunks(piece_bytes) {
                 file.write_at(piece, offset)?;

@@ -10,8 +10,9 @@
 //! 4. Images in place. Error: poison, entries stay.
 //! 5. Sync of the page file. Error: poison, entries stay.
 //!
-//! In 3 and 4 a gentle batch is written in pieces, with rests in which commits flush the log. The syncs
-//! of 3 and 5 pass one at a time for each file, and none after one has failed.
+//! In 3 and 4 a gentle batch is written in pieces, with rests in which commits flush the log. No sync
+//! of 3 or 5 passes after one of the same file has failed; behind a page cache, and of batches in pieces,
+//! one passes at a time.
 //!
 //! 6. The area may be used again; entries of unchanged pages go, the others are dirty again (P2, P3).
 
