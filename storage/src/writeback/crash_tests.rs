@@ -88,15 +88,15 @@ fn check(disk: &SimDisk, synced: &Synced, end_lsn: Lsn) -> Result<(), String> {
     Ok(())
 }
 
-/// Has another batch run, whole, whenever one is about to write to `path`: two in flight, in an order
-/// that a seed replays. Returns how many pages those batches have written.
-fn cross(rig: &Rig, path: &'static Path) -> Arc<AtomicUsize> {
+/// Has another batch run, whole, whenever one is about to do `kind` to `path`: two in flight, in an
+/// order that a seed replays. Returns how many pages those batches have written.
+fn cross(rig: &Rig, kind: OperationKind, path: &'static Path) -> Arc<AtomicUsize> {
     let is_inside = AtomicBool::new(false);
     let cleaner = Arc::downgrade(&rig.cleaner);
     let pages = Arc::new(AtomicUsize::new(0));
     let written = Arc::clone(&pages);
     rig.disk.set_monitor(Arc::new(move |operation: &SimOperation<'_>| {
-        let is_place = operation.kind == OperationKind::Write && operation.path == path;
+        let is_place = operation.kind == kind && operation.path == path;
         if is_place && !is_inside.swap(true, Ordering::SeqCst) {
             let cleaner = cleaner.upgrade().unwrap();
             let step = cleaner.step(CleanerTarget::RedoLsn(Lsn::MAX)).unwrap();
@@ -137,14 +137,22 @@ fn every_page_is_whole_after_a_cut_at_any_operation() {
 
 #[test]
 fn every_page_is_whole_after_a_cut_with_two_batches_in_flight() {
-    for path in ["/doublewrite", "/pages"] {
+    for (kind, path) in [
+        (OperationKind::Write, "/doublewrite"),
+        (OperationKind::WriteSync, "/doublewrite"),
+        (OperationKind::Write, "/pages"),
+        (OperationKind::Sync, "/pages"),
+    ] {
         for seed in 1..3 {
             let rig = Rig::new(32, 64, CROSSING_SLOTS);
-            let crossing_pages = cross(&rig, Path::new(path));
-            let cuts = cut_run(&rig, seed).unwrap_or_else(|finding| panic!("{path}: {finding}"));
+            let crossing_pages = cross(&rig, kind, Path::new(path));
+            let cuts = cut_run(&rig, seed).unwrap_or_else(|finding| panic!("{kind:?}: {finding}"));
             assert!(cuts > 300, "{cuts} cuts only");
             let crossing_pages = crossing_pages.load(Ordering::SeqCst);
-            assert!(crossing_pages > 10, "{path}: {crossing_pages} pages of a second batch");
+            assert!(
+                crossing_pages > 10,
+                "{kind:?} {path}: {crossing_pages} pages of a second batch"
+            );
         }
     }
 }
