@@ -74,6 +74,7 @@ impl PageFile {
         let file = disk.open(path, mode, access).map_err(|error| Error::io(path, error))?;
         let size = file.size().map_err(|error| Error::io(path, error))?;
         Ok(Self {
+            sync_gate: SyncGate::new(file.is_direct()),
             disk,
             file,
             path: path.to_path_buf(),
@@ -81,7 +82,6 @@ impl PageFile {
             epochs: Vec::new(),
             pages: AtomicU64::new(size.length_bytes / to_u64(format.page_bytes)),
             growing: Mutex::new(()),
-            sync_gate: SyncGate::new(),
         })
     }
 
@@ -185,12 +185,7 @@ impl PageFile {
     /// # Errors
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<()> {
-        let sync = || self.file.sync();
-        let synced = match self.is_direct() {
-            true => self.sync_gate.pass_beside(sync),
-            false => self.sync_gate.pass(sync),
-        };
-        synced.map_err(|error| Error::io(&self.path, error))
+        self.sync_gate.pass(|| self.file.sync()).map_err(|error| Error::io(&self.path, error))
     }
 
     /// Refuses the position of a page that lies between the logs of two of these epochs, which are in

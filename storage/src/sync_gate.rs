@@ -13,6 +13,8 @@ use seawall_wal::sync::Mutex;
 /// Where the syncs of a file pass.
 #[derive(Debug)]
 pub(crate) struct SyncGate {
+    /// Whether writes go past the page cache.
+    is_direct: bool,
     failed: Mutex<Option<Failed>>,
 }
 
@@ -38,15 +40,24 @@ impl Failed {
 }
 
 impl SyncGate {
-    pub(crate) fn new() -> Self {
-        Self { failed: Mutex::new(None) }
+    pub(crate) fn new(is_direct: bool) -> Self {
+        Self { is_direct, failed: Mutex::new(None) }
     }
 
-    /// Makes writes durable by `sync`, alone.
+    /// Makes one's own writes durable by `sync`: beside others where they go past the page cache, and
+    /// each is told of its own.
     ///
     /// # Errors
     /// That of the first sync that failed, from then on.
     pub(crate) fn pass(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if self.is_direct { self.pass_beside(sync) } else { self.pass_alone(sync) }
+    }
+
+    /// [`SyncGate::pass`] alone, for earlier writes that another's failed sync may lose.
+    ///
+    /// # Errors
+    /// Those of [`SyncGate::pass`].
+    pub(crate) fn pass_alone(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut failed = self.failed.lock();
         if let Some(failed) = &*failed {
             return Err(failed.error());
@@ -54,12 +65,8 @@ impl SyncGate {
         sync().inspect_err(|error| *failed = Some(Failed::of(error)))
     }
 
-    /// [`SyncGate::pass`] beside others, for writes past a page cache: each is told of its own. The failure
-    /// of one that overlaps may come too late for this one.
-    ///
-    /// # Errors
-    /// Those of [`SyncGate::pass`].
-    pub(crate) fn pass_beside(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    /// The failure of one that overlaps may come too late for this one.
+    fn pass_beside(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.check()?;
         match sync() {
             Ok(()) => self.check(),
@@ -85,14 +92,14 @@ mod tests {
     #[test]
     fn after_a_failed_sync_all_fail_for_the_same_reason() {
         let full = || io::Error::from_raw_os_error(28);
-        for is_alone in [true, false] {
-            let gate = SyncGate::new();
+        for (is_direct, is_alone) in [(true, true), (true, false), (false, true), (false, false)] {
+            let gate = SyncGate::new(is_direct);
             gate.pass(|| Ok(())).unwrap();
-            gate.pass_beside(|| Ok(())).unwrap();
+            gate.pass_alone(|| Ok(())).unwrap();
             let failed = || Err(full());
-            assert!(if is_alone { gate.pass(failed) } else { gate.pass_beside(failed) }.is_err());
+            assert!(if is_alone { gate.pass_alone(failed) } else { gate.pass(failed) }.is_err());
             let nobody = || unreachable!("nobody may sync now");
-            for later in [gate.pass(nobody), gate.pass_beside(nobody)] {
+            for later in [gate.pass(nobody), gate.pass_alone(nobody)] {
                 let later = later.unwrap_err();
                 assert_eq!((later.raw_os_error(), later.kind()), (Some(28), full().kind()));
             }
@@ -101,9 +108,9 @@ mod tests {
 
     #[test]
     fn a_success_beside_a_failure_is_none() {
-        let gate = SyncGate::new();
-        let beside = gate.pass_beside(|| {
-            drop(gate.pass_beside(|| Err(io::Error::from_raw_os_error(5))));
+        let gate = SyncGate::new(true);
+        let beside = gate.pass(|| {
+            drop(gate.pass(|| Err(io::Error::from_raw_os_error(5))));
             Ok(())
         });
         assert_eq!(beside.unwrap_err().raw_os_error(), Some(5));

@@ -234,7 +234,7 @@ impl DoublewriteFile<'_> {
             epoch,
             turns: Mutex::new(Turns { next: 1, in_flight: [None; 2], has_failed: false }),
             turn_ended: Condvar::new(),
-            sync_gate: SyncGate::new(),
+            sync_gate: SyncGate::new(file.is_direct()),
             file,
         })
     }
@@ -454,18 +454,14 @@ impl Batch<'_> {
         let mut offset = geometry.area_offset(self.id.number % AREAS);
         let mut write_all = || {
             if images.len() <= piece_bytes {
-                let write = || write_durably(&**file, &images, offset);
-                return match file.is_direct() {
-                    true => sync_gate.pass_beside(write),
-                    false => sync_gate.pass(write),
-                };
+                return sync_gate.pass(|| write_durably(&**file, &images, offset));
             }
             for piece in images.chunks(piece_bytes) {
                 file.write_at(piece, offset)?;
                 offset += to_u64(piece.len());
                 rest();
             }
-            sync_gate.pass(|| sync(&**file))
+            sync_gate.pass_alone(|| sync(&**file))
         };
         write_all().map_err(|error| Error::io(path, error))
     }
