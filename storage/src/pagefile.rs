@@ -163,7 +163,8 @@ impl PageFile {
     /// Makes room for at least `pages` pages, durably, before anything refers to the space.
     ///
     /// # Errors
-    /// [`Error::NoSpace`] or [`Error::Io`]; the file is as it was, and the call may be repeated.
+    /// [`Error::NoSpace`] or [`Error::Io`]; the file is as it was. The call may be repeated, and fails
+    /// with [`Error::Io`] from then on where a sync failed.
     pub fn grow_to(&self, pages: u64) -> Result<()> {
         let _growing = self.growing.lock();
         let old = self.pages();
@@ -224,6 +225,7 @@ impl PageFile {
     fn extend(&self, old: u64, pages: u64) -> Result<()> {
         let page_bytes = to_u64(self.format.page_bytes);
         let (start, end) = (old * page_bytes, pages * page_bytes);
+        self.sync_gate.check().map_err(|error| Error::io(&self.path, error))?;
         let written = self.write_zeros(start, end).map_err(|error| Error::io(&self.path, error));
         match written.and_then(|()| self.sync()) {
             Ok(()) => {
@@ -384,5 +386,18 @@ mod tests {
         let answers = file.read_pages(&mut batch);
         let is_ok: Vec<_> = answers.iter().map(Result::is_ok).collect();
         assert_eq!(is_ok, [true, false, true, false]);
+    }
+
+    #[test]
+    fn after_a_failed_sync_growth_neither_asks_for_space_nor_writes() {
+        let disk = SimDisk::new();
+        let file = created(&disk);
+        let full = Fault::new(FaultEffect::Errno(ENOSPC)).kind(OperationKind::Sync);
+        disk.add_fault(full);
+        assert!(file.grow_to(1).is_err());
+        let operations = disk.operation_count();
+        let again = file.grow_to(1);
+        assert!(matches!(again, Err(Error::Io { .. })), "{again:?}");
+        assert_eq!(disk.operation_count(), operations);
     }
 }

@@ -15,54 +15,33 @@ use seawall_wal::sync::Mutex;
 pub(crate) struct SyncGate {
     /// Whether writes go past the page cache.
     is_direct: bool,
-    failed: Mutex<Option<Failed>>,
-}
-
-/// What the first failure was.
-#[derive(Debug)]
-struct Failed {
-    code: Option<i32>,
-    kind: io::ErrorKind,
-    text: String,
-}
-
-impl Failed {
-    fn of(error: &io::Error) -> Self {
-        Self { code: error.raw_os_error(), kind: error.kind(), text: error.to_string() }
-    }
-
-    fn error(&self) -> io::Error {
-        match self.code {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(self.kind, self.text.clone()),
-        }
-    }
+    /// Held by those who pass alone.
+    turn: Mutex<()>,
+    /// What the first failure was.
+    failed: Mutex<Option<String>>,
 }
 
 impl SyncGate {
     pub(crate) fn new(is_direct: bool) -> Self {
-        Self { is_direct, failed: Mutex::new(None) }
+        Self { is_direct, turn: Mutex::new(()), failed: Mutex::new(None) }
     }
 
     /// Makes one's own writes durable by `sync`: beside others where they go past the page cache, and
     /// each is told of its own.
     ///
     /// # Errors
-    /// That of the first sync that failed, from then on.
+    /// Its own; once a sync has failed, one that names the first failure.
     pub(crate) fn pass(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.is_direct { self.pass_beside(sync) } else { self.pass_alone(sync) }
     }
 
-    /// [`SyncGate::pass`] alone, for earlier writes that another's failed sync may lose.
+    /// [`SyncGate::pass`] by one at a time, for earlier writes that another's failed sync may lose.
     ///
     /// # Errors
     /// Those of [`SyncGate::pass`].
     pub(crate) fn pass_alone(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let mut failed = self.failed.lock();
-        if let Some(failed) = &*failed {
-            return Err(failed.error());
-        }
-        sync().inspect_err(|error| *failed = Some(Failed::of(error)))
+        let _turn = self.turn.lock();
+        self.pass_beside(sync)
     }
 
     /// The failure of one that overlaps may come too late for this one.
@@ -71,14 +50,21 @@ impl SyncGate {
         match sync() {
             Ok(()) => self.check(),
             Err(error) => {
-                self.failed.lock().get_or_insert_with(|| Failed::of(&error));
+                self.failed.lock().get_or_insert_with(|| error.to_string());
                 Err(error)
             }
         }
     }
 
-    fn check(&self) -> io::Result<()> {
-        self.failed.lock().as_ref().map_or(Ok(()), |failed| Err(failed.error()))
+    /// Whether a sync may still succeed.
+    ///
+    /// # Errors
+    /// One that names the first failure; not of its kind, since that may have been a full disk, and to
+    /// try again is of no use.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.failed.lock().as_ref().map_or(Ok(()), |failed| {
+            Err(io::Error::other(format!("an earlier sync of the file failed: {failed}")))
+        })
     }
 }
 
@@ -89,19 +75,24 @@ mod tests {
 
     use super::SyncGate;
 
+    fn full() -> io::Error {
+        io::Error::from_raw_os_error(28)
+    }
+
     #[test]
-    fn after_a_failed_sync_all_fail_for_the_same_reason() {
-        let full = || io::Error::from_raw_os_error(28);
+    fn after_a_failed_sync_all_fail_and_name_it() {
         for (is_direct, is_alone) in [(true, true), (true, false), (false, true), (false, false)] {
             let gate = SyncGate::new(is_direct);
             gate.pass(|| Ok(())).unwrap();
             gate.pass_alone(|| Ok(())).unwrap();
             let failed = || Err(full());
-            assert!(if is_alone { gate.pass_alone(failed) } else { gate.pass(failed) }.is_err());
+            let first = if is_alone { gate.pass_alone(failed) } else { gate.pass(failed) };
+            assert_eq!(first.unwrap_err().kind(), full().kind());
             let nobody = || unreachable!("nobody may sync now");
             for later in [gate.pass(nobody), gate.pass_alone(nobody)] {
                 let later = later.unwrap_err();
-                assert_eq!((later.raw_os_error(), later.kind()), (Some(28), full().kind()));
+                assert_eq!(later.kind(), io::ErrorKind::Other, "trying again is of no use");
+                assert!(later.to_string().contains(&full().to_string()), "{later}");
             }
         }
     }
@@ -109,10 +100,14 @@ mod tests {
     #[test]
     fn a_success_beside_a_failure_is_none() {
         let gate = SyncGate::new(true);
-        let beside = gate.pass(|| {
-            drop(gate.pass(|| Err(io::Error::from_raw_os_error(5))));
-            Ok(())
-        });
-        assert_eq!(beside.unwrap_err().raw_os_error(), Some(5));
+        let fail = || drop(gate.pass(|| Err(full())));
+        for is_alone in [true, false] {
+            let sync = || {
+                fail();
+                Ok(())
+            };
+            let beside = if is_alone { gate.pass_alone(sync) } else { gate.pass(sync) };
+            assert!(beside.is_err());
+        }
     }
 }

@@ -1,15 +1,17 @@
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use seawall_wal::codec::to_u64;
 use seawall_wal::disk::OpenMode;
-use seawall_wal::disk::sim::{EIO, ENOSPC, Fault, FaultEffect, OperationKind};
+use seawall_wal::disk::sim::{EIO, ENOSPC, Fault, FaultEffect, OperationKind, SimOperation};
 use seawall_wal::{Epoch, Error, Lsn, PageId};
 
 use super::cleaner::CleanerTarget;
 use super::doublewrite::SlotImage;
 use super::restore::{known_durable_lsn, restore};
 use super::rig::{PAGE_BYTES, Rig, doublewrite_file, noise, open_pages, value_of};
+use super::writer::LogWatermark;
 use crate::page::PageRead;
 use crate::pool::dirty::{DirtyPage, DirtyTable};
 
@@ -246,6 +248,32 @@ fn a_batch_in_pieces_does_not_go_on_after_the_failed_sync_of_another() {
     });
     assert!(others.is_some_and(|other| other.is_err()));
     assert!(written.is_err(), "its first piece is gone, and its own sync found no fault");
+}
+
+/// What a drive had cached may be gone with the failed flush of any file, images that nobody synced too.
+#[test]
+fn no_page_is_overwritten_once_the_log_is_poisoned_behind_the_images() {
+    let rig = Rig::new(32, 64, 32);
+    for number in 1..=12 {
+        rig.put(number, number);
+    }
+    let (log, writes) = (Arc::clone(&rig.log), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&writes);
+    rig.disk.set_monitor(Arc::new(move |operation: &SimOperation<'_>| {
+        match (operation.path.to_str(), operation.kind) {
+            (Some("/doublewrite"), OperationKind::Write) => log.poison(Error::Closed),
+            (Some("/pages"), OperationKind::Write) => {
+                seen.fetch_add(1, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+    }));
+    let all = CleanerTarget::RedoLsn(Lsn::MAX);
+    assert!(matches!(rig.cleaner.step_gently(all, 0), Err(Error::Poisoned { .. })));
+    assert_eq!(writes.load(Ordering::SeqCst), 0);
+    // Whoever reads still gets clean frames.
+    rig.clean();
+    assert_eq!(writes.load(Ordering::SeqCst), 12);
 }
 
 #[test]

@@ -204,23 +204,32 @@ impl PageWriter {
         if images.is_empty() {
             return Ok(Written::default());
         }
+        // A failure elsewhere, while the images are written, may cost what the disk has of them and nobody has
+        // synced. One from before does not: pages are still cleaned then, for readers.
+        let was_poisoned = self.log.poisoned().is_some();
         if let Err(error) = self.flush_log(&images) {
-            for image in images {
-                self.dirty.cancel_write(image.page);
-                self.keep_buffer(image.bytes);
-            }
+            self.cancel(images);
             return Err(error);
         }
         // From here on an error leaves the entries in flight: nobody may write those pages again. Who waits
         // for the batch to end learns that it failed from the log.
-        let mut batch = None;
-        self.write_images(&images, piece_pages, &mut batch).map_err(|error| {
+        let poison = |error: Error| {
             self.log.poison(error.clone());
             Error::Poisoned { source: Some(Arc::new(error)) }
-        })?;
-        if let Some(batch) = batch {
-            batch.synced();
+        };
+        let mut rests = Rests { writer: self, seen: self.log.durable_lsn() };
+        let mut batch = None;
+        self.write_slots(&images, piece_pages, &mut rests, &mut batch).map_err(poison)?;
+        if !was_poisoned && let Err(error) = self.check() {
+            release(batch);
+            self.cancel(images);
+            return Err(error);
         }
+        if is_planted(Bug::ReleaseDoublewriteEarly) {
+            release(batch.take());
+        }
+        self.write_pages(&images, piece_pages, &mut rests).map_err(poison)?;
+        release(batch);
         let mut written = Written { pages: images.len(), cleaned: 0 };
         for image in images {
             if self.complete(pool, &image) == Completion::Clean {
@@ -263,45 +272,61 @@ impl PageWriter {
         self.log.wait_durable(highest_page_lsn(images))
     }
 
-    /// Doublewrite images, pages, data sync. The batch is left where one was begun.
-    fn write_images<'w>(
+    /// Makes the images durable. The batch is left where one was begun.
+    fn write_slots<'w>(
         &'w self,
         images: &[Image],
         piece_pages: usize,
+        rests: &mut Rests<'_>,
         begun: &mut Option<Batch<'w>>,
     ) -> Result<()> {
-        let mut rests = Rests { writer: self, seen: self.log.durable_lsn() };
         // A page that redo re-creates whole needs no image.
         let in_need = images.iter().filter(|image| !image.is_recreated);
         let slots: Vec<_> = in_need.map(Image::slot).collect();
-        if !slots.is_empty() {
-            let batch = begun.insert(self.doublewrite.begin()?);
-            batch.write_in_pieces(&slots, piece_pages, || rests.rest())?;
+        if slots.is_empty() {
+            return Ok(());
         }
+        let batch = begun.insert(self.doublewrite.begin()?);
+        batch.write_in_pieces(&slots, piece_pages, || rests.rest())
+    }
+
+    /// The pages in their places, and the data sync.
+    fn write_pages(
+        &self,
+        images: &[Image],
+        piece_pages: usize,
+        rests: &mut Rests<'_>,
+    ) -> Result<()> {
         if !is_planted(Bug::SkipLogFlushBeforePageWrite) {
             let (page_lsn, durable_lsn) = (highest_page_lsn(images), self.log.durable_lsn());
             assert!(page_lsn <= durable_lsn, "W1: page_lsn {page_lsn}, durable {durable_lsn}");
         }
         let mut pages: Vec<_> = images.iter().map(|image| (image.page, &image.bytes)).collect();
         pages.sort_unstable_by_key(|(page, _)| *page);
-        for piece in pages.chunks(piece_pages) {
-            write_in_place(&self.page_file, piece)?;
-            if piece.len() < pages.len() {
+        if pages.len() <= piece_pages {
+            write_in_place(&self.page_file, &pages)?;
+        } else {
+            for piece in pages.chunks(piece_pages) {
+                let mut parts = piece.chunks(piece_pages.div_ceil(PIECE_PARTS));
+                parts.try_for_each(|part| write_in_place(&self.page_file, part))?;
                 rests.rest();
             }
         }
         for image in images {
             self.dirty.written(image.page, image.page_lsn);
         }
-        if is_planted(Bug::ReleaseDoublewriteEarly)
-            && let Some(batch) = begun.take()
-        {
-            batch.synced();
-        }
         self.page_file.sync()?;
         let bytes = to_u64(images.len() * self.page_file.page_bytes());
         self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Gives the pages up, none of which was written in place: they are dirty as before.
+    fn cancel(&self, images: Vec<Image>) {
+        for image in images {
+            self.dirty.cancel_write(image.page);
+            self.keep_buffer(image.bytes);
+        }
     }
 
     /// Decides, now that the image is durable, whether the page is clean.
@@ -335,9 +360,17 @@ impl fmt::Debug for PageWriter {
 const REST_POLL: Duration = Duration::from_micros(10);
 const REST_POLLS: usize = if cfg!(any(loom, seawall_shuttle)) { 1 } else { 16 };
 
+/// Parts of a piece that are written one after another: all at once they would keep the disk from a
+/// commit that comes between them.
+const PIECE_PARTS: usize = 4;
+
+/// Ends of flushes for which a rest waits: the first may be of one that had begun before the disk had the
+/// piece, and the next flush would carry two of them.
+const REST_FLUSHES: usize = 2;
+
 /// The rests of a batch. What a piece has given the disk goes with the next flush of the log, and the
-/// commit behind that hardly notices one piece: so there is to be a flush between two of them, where
-/// one comes soon.
+/// commit behind that hardly notices one piece: so there is to be a whole flush between two of them,
+/// where one comes soon.
 struct Rests<'w> {
     writer: &'w PageWriter,
     /// Where the log was durable when the last one began.
@@ -345,16 +378,20 @@ struct Rests<'w> {
 }
 
 impl Rests<'_> {
-    /// Lets a flush of the log pass while others commit.
+    /// Lets a whole flush of the log pass while others commit.
     fn rest(&mut self) {
         let PageWriter { log, hurried, .. } = self.writer;
-        let durable = log.durable_lsn();
+        let mut durable = log.durable_lsn();
         let is_quiet = std::mem::replace(&mut self.seen, durable) == durable;
         if is_quiet && !log.is_commit_awaited() {
             return;
         }
+        let mut flushes = 0;
         for _ in 0..REST_POLLS {
-            if hurried.load(Ordering::Relaxed) > 0 || log.durable_lsn() != durable {
+            let now = log.durable_lsn();
+            flushes += usize::from(now != durable);
+            durable = now;
+            if hurried.load(Ordering::Relaxed) > 0 || flushes == REST_FLUSHES {
                 return;
             }
             thread::park_timeout(REST_POLL);
@@ -369,6 +406,13 @@ pub(super) struct Hurry<'w>(&'w AtomicUsize);
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Gives the area of a batch free, if it has one.
+fn release(batch: Option<Batch<'_>>) {
+    if let Some(batch) = batch {
+        batch.synced();
     }
 }
 
