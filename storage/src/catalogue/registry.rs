@@ -1,18 +1,24 @@
 //! Trees that are known in memory: root, size, and the tree lock.
 //!
-//! A writer holds its tree shared to its end; create, drop and rename hold it exclusive. Neither
-//! waits: whoever finds the lock taken gets `Conflict`. After a restart the lock is not needed, because
+//! A writer holds its tree shared to its end; create, drop and rename hold it exclusive. Neither waits
+//! for the other: whoever finds the lock taken gets `Conflict`. The collector holds a tree for as long as it
+//! works on a leaf, and that a change of the catalogue waits for: its caller has no other transaction that
+//! could be in the way. After a restart the lock is not needed, because
 //! what was not committed is undone before anyone else writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use seawall_wal::sync::Mutex;
 use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use seawall_wal::sync::{Condvar, Mutex};
 use seawall_wal::{Error, Lsn, PageId, Result, TreeId};
 
 use super::size::TreeSize;
 use crate::txn::CommitCell;
+
+/// How long the collector may take for a leaf before it counts as another conflict.
+const COLLECTING_MAX: Duration = Duration::from_secs(1);
 
 /// A tree in memory.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub(crate) struct TreeInfo {
     pub(crate) root: PageId,
     pub(crate) size: TreeSize,
     lock: Mutex<TreeLock>,
+    /// The collector has let go.
+    collected: Condvar,
     /// END of the commit that dropped it; 0 while it is live.
     dropped_lsn: AtomicU64,
 }
@@ -28,12 +36,18 @@ pub(crate) struct TreeInfo {
 #[derive(Debug, Default)]
 struct TreeLock {
     shared: u64,
+    /// Leaves that the collector works on.
+    collecting: u64,
     exclusive: Option<Arc<CommitCell>>,
 }
 
 /// Witness that a writer holds a tree shared.
 #[derive(Debug)]
 pub(crate) struct SharedTree(Arc<TreeInfo>);
+
+/// Witness that the collector works on a tree.
+#[derive(Debug)]
+pub(crate) struct CollectedTree(Arc<TreeInfo>);
 
 /// Witness that a transaction holds a tree exclusive.
 #[derive(Debug)]
@@ -46,6 +60,7 @@ impl TreeInfo {
             root,
             size: TreeSize::new(size),
             lock: Mutex::default(),
+            collected: Condvar::new(),
             dropped_lsn: AtomicU64::new(0),
         }
     }
@@ -62,15 +77,31 @@ impl TreeInfo {
         Ok(SharedTree(Arc::clone(self)))
     }
 
-    /// Holds the tree for a change of its name or existence. `own_shared` says whether `own` holds
-    /// it shared already.
+    /// Holds the tree for the collector, while it works on a leaf.
+    pub(crate) fn collect(self: &Arc<Self>) -> Result<CollectedTree> {
+        let mut lock = self.lock.lock();
+        if lock.exclusive.is_some() {
+            return Err(Error::Conflict);
+        }
+        lock.collecting += 1;
+        Ok(CollectedTree(Arc::clone(self)))
+    }
+
+    /// Holds the tree for a change of its name or existence, once the collector has let go. `own_shared`
+    /// says whether `own` holds it shared already. Not with a latch held (L1), unless the tree is new:
+    /// nobody collects that.
     pub(crate) fn exclude(
         self: &Arc<Self>,
         own: &Arc<CommitCell>,
         own_shared: bool,
     ) -> Result<ExclusiveTree> {
         let mut lock = self.lock.lock();
-        if lock.exclusive.is_some() || lock.shared > u64::from(own_shared) {
+        let deadline = Instant::now() + COLLECTING_MAX;
+        while lock.exclusive.is_none() && lock.collecting > 0 && Instant::now() < deadline {
+            self.collected.wait_for(&mut lock, COLLECTING_MAX);
+        }
+        let is_held = lock.shared > u64::from(own_shared) || lock.collecting > 0;
+        if lock.exclusive.is_some() || is_held {
             return Err(Error::Conflict);
         }
         lock.exclusive = Some(Arc::clone(own));
@@ -93,6 +124,13 @@ impl TreeInfo {
 impl ExclusiveTree {
     pub(crate) fn tree(&self) -> &Arc<TreeInfo> {
         &self.0
+    }
+}
+
+impl Drop for CollectedTree {
+    fn drop(&mut self) {
+        self.0.lock.lock().collecting -= 1;
+        self.0.collected.notify_all();
     }
 }
 
@@ -175,5 +213,22 @@ mod tests {
         drop(exclusive);
         assert!(tree.share(None).is_ok());
         assert_eq!(registry.next_id(), TreeId::new(2));
+    }
+
+    #[test]
+    fn a_change_of_the_catalogue_waits_for_the_collector_and_for_nobody_else() {
+        let registry = Registry::new(TreeId::new(1), Vec::new());
+        let tree = registry.get_or_insert(registry.next_id(), PageId::new(9));
+        let (dropper, writer) = (Arc::new(CommitCell::new()), Arc::new(CommitCell::new()));
+        let collected = tree.collect().unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| tree.exclude(&dropper, false).map(drop));
+            std::thread::yield_now();
+            assert!(!waits.is_finished(), "the collector works on it");
+            drop(collected);
+            waits.join().unwrap().unwrap();
+        });
+        let (_collected, _shared) = (tree.collect().unwrap(), tree.share(Some(&writer)).unwrap());
+        assert!(tree.exclude(&dropper, false).unwrap_err().is_conflict());
     }
 }

@@ -170,14 +170,21 @@ impl Checkpointer {
             engine.log.truncate(needed_lsn(&end))?;
         }
         self.publish(&end, appended)?;
-        let held_lsn = self.held_by_committed();
-        let keep_lsn = held_lsn.min(needed_lsn(&end)).min(self.control.needed_lsn());
-        let segments_recycled = self.truncate(keep_lsn)?;
+        let segments_recycled = self.truncate()?;
         self.last_end.store(appended.end.get(), Ordering::SeqCst);
         self.redo_lsn.store(end.redo_lsn.get(), Ordering::SeqCst);
         engine.reap_undo_files()?;
         engine.counters.checkpoint();
         Ok(report(&tables, &end, appended, segments_recycled, started))
+    }
+
+    /// Writes what `control` says into its other slot too, so that neither needs log from before the
+    /// checkpoint in force, and gives that up. Returns the segments recycled.
+    pub(crate) fn confirm(&self) -> Result<u64> {
+        let _turn = self.turn.lock();
+        let confirmed = self.control.update(|_| ());
+        confirmed.inspect_err(|error| self.engine.log.poison(error.clone()))?;
+        self.truncate()
     }
 
     /// Moves undo information out of the log without a checkpoint: step 0 alone.
@@ -213,8 +220,9 @@ impl Checkpointer {
     }
 
     /// Step 6. Holds are kept while the log has room for writers without what they hold.
-    fn truncate(&self, keep_lsn: Lsn) -> Result<u64> {
+    fn truncate(&self) -> Result<u64> {
         let log = &self.engine.log;
+        let keep_lsn = self.held_by_committed().min(self.control.needed_lsn());
         let held_lsn = self.holds.lowest();
         let recycled = log.truncate(keep_lsn.min(held_lsn))?;
         self.kept_lsn.fetch_max(keep_lsn.get(), Ordering::SeqCst);

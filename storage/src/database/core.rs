@@ -267,19 +267,16 @@ impl Core {
     }
 
     /// [`Database::checkpoint`](crate::Database::checkpoint): cleans up to the position of the
-    /// call, then takes two checkpoints, so that neither master record needs older log.
+    /// call, then takes a checkpoint and writes it into both slots of `control`, so that neither needs
+    /// older log.
     pub(super) fn checkpoint(&self) -> Result<CheckpointReport> {
         let _writing = self.admit_write()?;
         let started = Instant::now();
         let reserved = self.engine.log.reserved_lsn();
         self.engine.cleaner.reach_gently(CleanerTarget::RedoLsn(reserved))?;
-        let first = self.take_checkpoint(Spill::BeyondShare)?;
-        let second = self.take_checkpoint(Spill::BeyondShare)?;
-        Ok(CheckpointReport {
-            segments_recycled: first.segments_recycled + second.segments_recycled,
-            elapsed: started.elapsed(),
-            ..second
-        })
+        let taken = self.take_checkpoint(Spill::BeyondShare)?;
+        let segments_recycled = taken.segments_recycled + self.checkpointer.confirm()?;
+        Ok(CheckpointReport { segments_recycled, elapsed: started.elapsed(), ..taken })
     }
 
     /// Takes a checkpoint and tells of it.

@@ -145,8 +145,8 @@ impl Engine {
         else {
             return Ok(Purged::default());
         };
-        // A drop that comes now finds the tree held, and takes it as any other conflict.
-        let Ok(_shared) = tree.share(None) else {
+        // A drop that comes now waits.
+        let Ok(_collected) = tree.collect() else {
             return Ok(Purged { is_held: true, ..Purged::default() });
         };
         let mut purged = Purged::default();

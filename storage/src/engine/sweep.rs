@@ -198,7 +198,7 @@ impl Engine {
         let mut aside = self.aside.lock();
         let is_held = |tree: &TreeId| {
             let tree = self.trees.get(*tree).filter(|tree| tree.dropped_lsn().is_none());
-            tree.is_some_and(|tree| tree.share(None).is_err())
+            tree.is_some_and(|tree| tree.collect().is_err())
         };
         let (held, free): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut *aside).into_iter().partition(|(tree, _)| is_held(tree));
