@@ -77,6 +77,13 @@ fn admit_and_run(
 ) -> Outcome {
     let command = match admit(server, session, args) {
         Ok(command) => command,
+        Err(failure) if args.is(0, "exec") => {
+            session.discard(server.keyspace().map(|keyspace| &**keyspace));
+            let text = failure.text();
+            let why = text.strip_prefix("ERR ").unwrap_or(&text);
+            let why = format!("EXECABORT Transaction discarded because of: {why}");
+            return Err(Failure::new(why));
+        }
         Err(failure) => {
             if let Some(queue) = &mut session.queue {
                 queue.is_doomed = true;

@@ -43,6 +43,8 @@ pub const RANGE_KEYS_DEFAULT: usize = 10_000;
 pub const RANGE_KEYS_MAX: usize = 1 << 20;
 /// Reply bytes beyond which SW.RANGE and SW.PREFIX fail, but for a single key.
 pub const RANGE_REPLY_BYTES_MAX: usize = 64 << 20;
+/// Reply bytes behind which a command, or an EXEC, adds no further value: it fails instead.
+pub const REPLY_BYTES_MAX: usize = 256 << 20;
 /// How long a transaction of SW.BEGIN may last unless it says otherwise, in milliseconds.
 pub const BEGUN_MS_DEFAULT: u64 = 5_000;
 /// Greatest TIMEOUT of SW.BEGIN, in milliseconds.

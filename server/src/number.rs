@@ -60,7 +60,13 @@ pub(crate) fn parse_float(text: &[u8]) -> Option<Float> {
     if exponent.abs() > EXPONENT_MAX {
         return None;
     }
-    text.parse().ok().map(Float::Finite)
+    text.parse().ok().filter(is_long_double).map(Float::Finite)
+}
+
+/// Whether Redis could keep the number, in its `long double`, but for its digits.
+pub(crate) fn is_long_double(number: &BigDecimal) -> bool {
+    const MOST: &str = "1.18973149535723176502e4932";
+    number.abs() <= MOST.parse::<BigDecimal>().expect("a number")
 }
 
 /// The number without trailing zeros, and with 17 digits behind the point at most.
@@ -101,9 +107,10 @@ mod tests {
         assert_eq!(add("1", "-1"), "0");
         assert_eq!(add("3e-20", "0"), "0");
         assert_eq!(parse_float(b"+inf"), Some(Float::Infinite));
-        for text in
-            ["", "nan", " 1", "1e5000", "e", "--1", "0x10", ".-5", "1.+5", "1.2.3", ".", "1e", "-"]
-        {
+        for text in [
+            "", "nan", " 1", "1e5000", "5e4932", "-2e4932", "e", "--1", "0x10", ".-5", "1.+5",
+            "1.2.3", ".", "1e", "-",
+        ] {
             assert_eq!(parse_float(text.as_bytes()), None, "{text}");
         }
     }

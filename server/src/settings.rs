@@ -51,6 +51,17 @@ impl Settings {
         }
     }
 
+    pub(crate) fn apply(&self, change: Change) {
+        match change {
+            Change::Fsync(fsync) => self.fsync.store(fsync as u8, Ordering::Relaxed),
+            Change::ExecRollback(is_on) => self.exec_rollback.store(is_on, Ordering::Relaxed),
+            Change::ClientsMax(most) => self.clients_max.store(most, Ordering::Relaxed),
+            Change::Password(password) => *self.password.write() = password,
+            Change::TimeoutS(seconds) => self.timeout_s.store(seconds, Ordering::Relaxed),
+            Change::Nothing => {}
+        }
+    }
+
     /// How long a client may send nothing, or take nothing of its replies; without bound where absent.
     pub(crate) fn idle_time_max(&self) -> Option<Duration> {
         let timeout_s = self.timeout_s.load(Ordering::Relaxed);
@@ -74,77 +85,80 @@ impl Settings {
     }
 }
 
-/// Sets a parameter from its text.
-pub(crate) type Setter = fn(&Settings, &str) -> Outcome;
+/// What a parameter is to become.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Fsync(Fsync),
+    ExecRollback(bool),
+    ClientsMax(u64),
+    Password(String),
+    TimeoutS(u64),
+    /// The only value that is possible.
+    Nothing,
+}
 
-/// A parameter: its name, and how it is read and set. Without `set` it can only be given at start.
+/// Reads a parameter's text; changes nothing.
+pub(crate) type Parser = fn(&Settings, &str) -> Outcome<Change>;
+
+/// A parameter: its name, and how it is read and written. Without `parse` it can only be given at start.
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) get: fn(&Server) -> String,
-    pub(crate) set: Option<Setter>,
+    pub(crate) parse: Option<Parser>,
 }
 
 /// Every parameter, by name.
 pub(crate) const PARAMETERS: &[Parameter] = &[
-    Parameter { name: "appendfsync", get: get_fsync, set: Some(set_fsync) },
-    Parameter { name: "appendonly", get: |_| "yes".into(), set: None },
-    Parameter { name: "bind", get: get_bind, set: None },
-    Parameter { name: "databases", get: |_| limits::DATABASES.to_string(), set: None },
-    Parameter { name: "dir", get: |server| server.config.dir.display().to_string(), set: None },
+    Parameter { name: "appendfsync", get: get_fsync, parse: Some(|_, value| parse_fsync(value)) },
+    Parameter { name: "appendonly", get: |_| "yes".into(), parse: None },
+    Parameter { name: "bind", get: get_bind, parse: None },
+    Parameter { name: "databases", get: |_| limits::DATABASES.to_string(), parse: None },
+    Parameter { name: "dir", get: |server| server.config.dir.display().to_string(), parse: None },
     Parameter {
         name: "exec-rollback",
         get: |server| yes_no(server.settings.exec_rollback.load(Ordering::Relaxed)),
-        set: Some(|settings, value| {
-            settings.exec_rollback.store(parse_yes_no(value)?, Ordering::Relaxed);
-            Ok(())
-        }),
+        parse: Some(|_, value| parse_yes_no(value).map(Change::ExecRollback)),
     },
     Parameter {
         name: "maxclients",
         get: |server| server.settings.clients_max.load(Ordering::Relaxed).to_string(),
-        set: Some(|settings, value| {
-            let most = parse_number(value)?.max(1);
-            settings.clients_max.store(most, Ordering::Relaxed);
-            Ok(())
-        }),
+        parse: Some(|_, value| parse_number(value, 1, u32::MAX.into()).map(Change::ClientsMax)),
     },
     Parameter {
         name: "maxmemory",
         get: |_| "0".into(),
-        set: Some(|_, value| match value.parse::<u64>() {
-            Ok(0) => Ok(()),
+        parse: Some(|_, value| match value.parse::<u64>() {
+            Ok(0) => Ok(Change::Nothing),
             Ok(_) => {
                 Err(Failure::fixed("keys are on disk and nothing is evicted: only 0 is possible"))
             }
             Err(_) => Err(Failure::fixed("argument must be a memory value")),
         }),
     },
-    Parameter { name: "maxmemory-policy", get: |_| "noeviction".into(), set: None },
-    Parameter { name: "port", get: get_port, set: None },
+    Parameter { name: "maxmemory-policy", get: |_| "noeviction".into(), parse: None },
+    Parameter { name: "port", get: get_port, parse: None },
     Parameter {
         name: "proto-max-bulk-len",
         get: |_| limits::BULK_BYTES_MAX.to_string(),
-        set: None,
+        parse: None,
     },
     Parameter {
         name: "requirepass",
         get: |server| server.settings.password.read().clone(),
-        set: Some(|settings, value| {
+        parse: Some(|settings, value| {
             if value.is_empty() && settings.is_exposed {
                 let why = "a server that listens beyond loopback needs a password";
                 return Err(Failure::fixed(why));
             }
-            value.clone_into(&mut settings.password.write());
-            Ok(())
+            Ok(Change::Password(value.into()))
         }),
     },
-    Parameter { name: "save", get: |_| String::new(), set: None },
+    Parameter { name: "save", get: |_| String::new(), parse: None },
     Parameter {
         name: "timeout",
         get: |server| server.settings.timeout_s.load(Ordering::Relaxed).to_string(),
-        set: Some(|settings, value| {
-            settings.timeout_s.store(parse_number(value)?, Ordering::Relaxed);
-            Ok(())
+        parse: Some(|_, value| {
+            parse_number(value, 0, i32::MAX.unsigned_abs().into()).map(Change::TimeoutS)
         }),
     },
 ];
@@ -154,12 +168,10 @@ fn get_fsync(server: &Server) -> String {
     Fsync::NAMES.iter().find(|(_, of)| *of as u8 == fsync).map_or("", |(name, _)| name).into()
 }
 
-fn set_fsync(settings: &Settings, value: &str) -> Outcome {
+fn parse_fsync(value: &str) -> Outcome<Change> {
     let found = Fsync::NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(value));
     let names = "argument(s) must be one of the following: everysec, always, no";
-    let (_, fsync) = found.ok_or(Failure::fixed(names))?;
-    settings.fsync.store(*fsync as u8, Ordering::Relaxed);
-    Ok(())
+    found.map(|&(_, fsync)| Change::Fsync(fsync)).ok_or(Failure::fixed(names))
 }
 
 fn get_bind(server: &Server) -> String {
@@ -183,8 +195,13 @@ fn parse_yes_no(value: &str) -> Outcome<bool> {
     }
 }
 
-fn parse_number(value: &str) -> Outcome<u64> {
-    value.parse().map_err(|_| Failure::fixed("argument couldn't be parsed into an integer"))
+fn parse_number(value: &str, least: u64, most: u64) -> Outcome<u64> {
+    let number: i64 =
+        value.parse().map_err(|_| Failure::fixed("argument couldn't be parsed into an integer"))?;
+    let within = u64::try_from(number).ok().filter(|number| (least..=most).contains(number));
+    within.ok_or_else(|| {
+        Failure::new(format!("argument must be between {least} and {most} inclusive"))
+    })
 }
 
 #[cfg(test)]
@@ -193,16 +210,16 @@ mod tests {
 
     #[test]
     fn the_password_of_a_server_that_others_can_reach_cannot_be_taken_away() {
-        let set = PARAMETERS.iter().find(|parameter| parameter.name == "requirepass");
-        let set = set.and_then(|parameter| parameter.set).expect("it can be set");
+        let found = PARAMETERS.iter().find(|parameter| parameter.name == "requirepass");
+        let parse = found.and_then(|parameter| parameter.parse).expect("it can be set");
         for (address, is_refused) in [("127.0.0.1:0", false), ("[::]:0", true)] {
             let mut config = Config::new("db");
             config.listen = vec![address.parse().expect("an address")];
             config.password = Some("secret".into());
             let settings = Settings::new(&config);
-            assert_eq!(set(&settings, "").is_err(), is_refused, "{address}");
-            assert_eq!(settings.password.read().is_empty(), !is_refused, "{address}");
-            set(&settings, "another").expect("any other is fine");
+            assert_eq!(parse(&settings, "").is_err(), is_refused, "{address}");
+            settings.apply(parse(&settings, "another").expect("any other is fine"));
+            assert!(settings.is_password(b"another"));
         }
     }
 }

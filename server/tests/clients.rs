@@ -76,6 +76,28 @@ fn a_client_that_takes_no_reply_is_idle() {
 }
 
 #[test]
+fn a_reply_has_a_bound_and_an_exec_beyond_it_is_undone() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let _: () = connection.set("large", vec![1_u8; 8 << 20]).unwrap();
+    let too_long = |result: redis::RedisResult<Value>| {
+        result.unwrap_err().to_string().contains("the reply would have more than")
+    };
+    let names = vec!["large"; 40];
+    assert!(too_long(redis::cmd("MGET").arg(&names).query(&mut connection)));
+    redis::cmd("MULTI").exec(&mut connection).unwrap();
+    let queued = |command: &mut redis::Cmd, connection: &mut redis::Connection| {
+        assert_eq!(command.query::<String>(connection).unwrap(), "QUEUED");
+    };
+    queued(redis::cmd("SET").arg("key").arg("value"), &mut connection);
+    for name in names {
+        queued(redis::cmd("GET").arg(name), &mut connection);
+    }
+    assert!(too_long(redis::cmd("EXEC").query(&mut connection)));
+    assert_eq!(connection.get::<_, Option<String>>("key").unwrap(), None);
+}
+
+#[test]
 fn exec_gives_up_when_a_watched_key_was_written_with_the_same_value() {
     let served = Served::start();
     let (mut one, mut other) = (served.connect(), served.connect());

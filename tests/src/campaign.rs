@@ -34,7 +34,7 @@ pub struct Turn {
 }
 
 /// The suites, one after the other.
-pub const TURNS: [Turn; 6] = [
+pub const TURNS: [Turn; 7] = [
     Turn { suite: "model", filter: "", effort: ("SEAWALL_SEEDS", 500), seeds: Some("model seeds") },
     Turn {
         suite: "crash",
@@ -53,6 +53,12 @@ pub const TURNS: [Turn; 6] = [
         filter: "transactions",
         effort: ("SEAWALL_HISTORIES", 30),
         seeds: Some("seeds of histories"),
+    },
+    Turn {
+        suite: "redis",
+        filter: "replies",
+        effort: ("SEAWALL_REDIS_STREAMS", 200),
+        seeds: Some("streams compared with Redis"),
     },
     Turn { suite: "kill", filter: "", effort: ("SEAWALL_KILLS", 40), seeds: None },
     Turn { suite: "file_systems", filter: "power", effort: ("SEAWALL_POWER_CUTS", 8), seeds: None },

@@ -33,6 +33,7 @@ pub mod planted;
 pub mod random;
 pub mod real_input;
 pub mod recording;
+pub mod redis;
 pub mod replay;
 pub mod ring;
 pub mod rot;

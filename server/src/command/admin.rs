@@ -15,14 +15,19 @@ pub(super) fn time(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
 /// a clean end costs no more than what a recovery would. The client sees its connection close, and
 /// nothing else.
 pub(super) fn shutdown(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
+    let words = ["save", "nosave", "now", "force", "abort"];
+    let mut given = [false; 5];
     for index in 1..args.len() {
-        match () {
-            () if ["save", "nosave", "now", "force"].iter().any(|word| args.is(index, word)) => {}
-            () if args.is(index, "abort") => {
-                return Err(Failure::fixed("ERR No shutdown in progress."));
-            }
-            () => return Err(Failure::SYNTAX),
+        let known = words.iter().position(|word| args.is(index, word));
+        given[known.ok_or(Failure::SYNTAX)?] = true;
+    }
+    match given {
+        [true, true, ..] => return Err(Failure::SYNTAX),
+        [false, false, false, false, true] => {
+            return Err(Failure::fixed("ERR No shutdown in progress."));
         }
+        [.., true] => return Err(Failure::SYNTAX),
+        _ => {}
     }
     context.session.is_quitting = true;
     context.server.stop();

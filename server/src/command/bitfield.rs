@@ -75,11 +75,11 @@ fn parse(args: Args<'_>, is_read_only: bool) -> Outcome<Vec<(Field, Step)>> {
             (_, true) => Step::Set(integer(args.at(index + 3))?, overflow),
             _ => Step::Add(integer(args.at(index + 3))?, overflow),
         };
-        if is_read_only && !is_get {
-            return Err(Failure::fixed("ERR BITFIELD_RO only supports the GET subcommand"));
-        }
         steps.push((Field { is_signed, width, offset }, step));
         index += needed + 1;
+    }
+    if is_read_only && steps.iter().any(|(_, step)| !matches!(step, Step::Get)) {
+        return Err(Failure::fixed("ERR BITFIELD_RO only supports the GET subcommand"));
     }
     Ok(steps)
 }
@@ -88,7 +88,7 @@ impl Field {
     /// The field's bits; the string goes on with zeros.
     fn read(self, bytes: &[u8]) -> i64 {
         let mut bits: u64 = 0;
-        for bit in self.offset..self.offset + u64::from(self.width) {
+        for bit in self.offset..self.end() {
             let byte = usize::try_from(bit / 8).ok().and_then(|index| bytes.get(index));
             let is_one = byte.is_some_and(|byte| byte & (0x80 >> (bit % 8)) != 0);
             bits = bits << 1 | u64::from(is_one);
@@ -103,13 +103,18 @@ impl Field {
         if self.is_signed { high >> unused } else { (bits << unused >> unused).cast_signed() }
     }
 
-    fn write(self, bytes: &mut Vec<u8>, value: i64) {
-        let end = self.offset + u64::from(self.width);
-        let needed = usize::try_from(end.div_ceil(8)).expect("strings are shorter than that");
-        if bytes.len() < needed {
-            bytes.resize(needed, 0);
-        }
-        for (index, bit) in (self.offset..end).rev().enumerate() {
+    /// The bit behind it.
+    fn end(self) -> u64 {
+        self.offset + u64::from(self.width)
+    }
+
+    /// Length of a string that ends with this field's last byte.
+    fn end_bytes(self) -> usize {
+        usize::try_from(self.end().div_ceil(8)).expect("strings are shorter than that")
+    }
+
+    fn write(self, bytes: &mut [u8], value: i64) {
+        for (index, bit) in (self.offset..self.end()).rev().enumerate() {
             let byte = usize::try_from(bit / 8).expect("within the string");
             let mask = 0x80 >> (bit % 8);
             let is_one = value.cast_unsigned() >> index & 1 == 1;
@@ -146,7 +151,13 @@ impl Field {
 fn run(context: &mut Context<'_, '_>, args: Args<'_>, is_read_only: bool) -> Outcome {
     let steps = parse(args.from(2), is_read_only)?;
     let mut found = context.string(args.at(1))?.unwrap_or_else(absent);
-    let mut is_changed = false;
+    // The string grows for everything that may be written, also where nothing is.
+    let writes = steps.iter().filter(|(_, step)| !matches!(step, Step::Get));
+    let needed = writes.map(|(field, _)| field.end_bytes()).max().unwrap_or(0);
+    let mut is_changed = found.body.len() < needed;
+    if is_changed {
+        found.body.resize(needed, 0);
+    }
     context.reply.array(steps.len());
     for (field, step) in steps {
         let old = field.read(&found.body);
@@ -162,9 +173,8 @@ fn run(context: &mut Context<'_, '_>, args: Args<'_>, is_read_only: bool) -> Out
             context.reply.null();
             continue;
         };
-        let length = found.body.len();
         field.write(&mut found.body, new);
-        is_changed |= new != old || found.body.len() > length;
+        is_changed |= new != old;
         context.reply.integer(if matches!(step, Step::Add(..)) { new } else { old });
     }
     if is_changed {
@@ -194,7 +204,7 @@ mod tests {
         assert_eq!(field(true, 64).fit(i128::from(i64::MAX) + 1, Overflow::Fail), None);
         assert_eq!(field(false, 8).fit(field(false, 8).given(-1), Overflow::Saturate), Some(255));
         assert_eq!(field(true, 8).fit(field(true, 8).given(-1), Overflow::Saturate), Some(-1));
-        let mut bytes = Vec::new();
+        let mut bytes = vec![0; field(true, 5).end_bytes()];
         field(true, 5).write(&mut bytes, -3);
         assert_eq!((bytes.len(), field(true, 5).read(&bytes)), (1, -3));
     }

@@ -1,7 +1,7 @@
 //! Bits of strings.
 
-use super::strings::{absent, clamp};
-use super::{Args, Context, Failure, Outcome, integer};
+use super::strings::{absent, clamp_ends, is_turned};
+use super::{Args, Context, Failure, Found, Outcome, integer};
 use crate::limits::BULK_BYTES_MAX;
 
 /// A bit's number, counted from the highest bit of the first byte.
@@ -73,55 +73,55 @@ fn count_ones(bytes: &[u8], first: usize, last: usize) -> usize {
 }
 
 pub(super) fn bitcount(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
-    if args.len() == 3 || args.len() > 5 {
-        return Err(Failure::SYNTAX);
-    }
-    let range = match args.len() {
-        2 => None,
-        _ => Some((integer(args.at(2))?, integer(args.at(3))?)),
+    // As in Redis a key that is not there needs no sense in what follows.
+    let Some(Found { body: bytes, .. }) = context.string(args.at(1))? else {
+        context.reply.count(0);
+        return Ok(());
     };
-    let is_bits = is_in_bits(args, 4)?;
-    let bytes = context.string(args.at(1))?.unwrap_or_else(absent).body;
-    let total = bytes.len() * 8;
-    let bits = match range {
-        None => clamp(0, -1, total),
-        Some((start, end)) if is_bits => clamp(start, end, total),
-        Some((start, end)) => {
-            clamp(start, end, bytes.len()).map(|(start, end)| (start * 8, end * 8 + 7))
-        }
+    let (start, end) = match args.len() {
+        2 => (0, -1),
+        4 | 5 => (integer(args.at(2))?, integer(args.at(3))?),
+        _ => return Err(Failure::SYNTAX),
+    };
+    let bits = if is_turned(start, end) {
+        None
+    } else {
+        bits_of(&bytes, start, end, is_in_bits(args, 4)?)
     };
     context.reply.count(bits.map_or(0, |(first, last)| count_ones(&bytes, first, last)));
     Ok(())
 }
 
-pub(super) fn bitpos(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
-    if args.len() > 6 {
-        return Err(Failure::SYNTAX);
+/// The bits from `start` to `end`, which number bytes or bits.
+fn bits_of(bytes: &[u8], start: i64, end: i64, is_bits: bool) -> Option<(usize, usize)> {
+    if is_bits {
+        clamp_ends(start, end, bytes.len() * 8)
+    } else {
+        clamp_ends(start, end, bytes.len()).map(|(start, end)| (start * 8, end * 8 + 7))
     }
+}
+
+pub(super) fn bitpos(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let is_one = match integer(args.at(2))? {
         0 => false,
         1 => true,
         _ => return Err(Failure::fixed("ERR The bit argument must be 1 or 0.")),
     };
-    let start = args.get(3).map(integer).transpose()?.unwrap_or(0);
-    let end = args.get(4).map(integer).transpose()?;
-    let is_bits = is_in_bits(args, 5)?;
-    let Some(found) = context.string(args.at(1))? else {
+    let Some(Found { body: bytes, .. }) = context.string(args.at(1))? else {
         context.reply.integer(if is_one { -1 } else { 0 });
         return Ok(());
     };
-    let bytes = &found.body;
-    let bits = if is_bits {
-        clamp(start, end.unwrap_or(-1), bytes.len() * 8)
-    } else {
-        let range = clamp(start, end.unwrap_or(-1), bytes.len());
-        range.map(|(start, end)| (start * 8, end * 8 + 7))
-    };
-    let Some((first, last)) = bits else {
+    if args.len() > 6 {
+        return Err(Failure::SYNTAX);
+    }
+    let start = args.get(3).map(integer).transpose()?.unwrap_or(0);
+    let is_bits = is_in_bits(args, 5)?;
+    let end = args.get(4).map(integer).transpose()?;
+    let Some((first, last)) = bits_of(&bytes, start, end.unwrap_or(-1), is_bits) else {
         context.reply.integer(-1);
         return Ok(());
     };
-    match find_bit(bytes, first, last, is_one) {
+    match find_bit(&bytes, first, last, is_one) {
         Some(position) => context.reply.count(position),
         // Behind the string are zeros, unless the client has said where it ends.
         None if !is_one && end.is_none() => context.reply.count(bytes.len() * 8),

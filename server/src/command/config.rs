@@ -2,7 +2,7 @@
 
 use super::{Args, Context, Failure, Outcome};
 use crate::glob;
-use crate::settings::{PARAMETERS, Parameter, Setter};
+use crate::settings::{PARAMETERS, Parameter};
 
 pub(super) fn get(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let patterns: Vec<Vec<u8>> = args.from(2).iter().map(<[u8]>::to_ascii_lowercase).collect();
@@ -18,49 +18,33 @@ pub(super) fn get(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// A parameter, as it was named, and what it should become.
-struct Change<'a> {
-    name: String,
-    parameter: &'static Parameter,
-    set: Setter,
-    value: &'a str,
-}
-
 pub(super) fn set(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
         return Err(Failure::wrong_arity("config|set"));
     }
-    let mut changes = Vec::new();
+    let settings = &context.server.settings;
+    let (mut named, mut changes) = (Vec::new(), Vec::new());
     for index in (2..args.len()).step_by(2) {
-        let name = String::from_utf8_lossy(args.at(index)).into_owned();
+        let name = String::from_utf8_lossy(args.at(index));
         let parameter = PARAMETERS.iter().find(|parameter| args.is(index, parameter.name));
         let parameter = parameter.ok_or_else(|| {
             Failure::new(format!(
                 "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
             ))
         })?;
-        let Some(set) = parameter.set else {
+        let Some(parse) = parameter.parse else {
             return Err(failed(&name, "can't set immutable config"));
         };
-        let value =
-            std::str::from_utf8(args.at(index + 1)).map_err(|_| failed(&name, "not UTF-8"))?;
-        if changes.iter().any(|change: &Change<'_>| change.parameter.name == parameter.name) {
+        if named.contains(&parameter.name) {
             return Err(failed(&name, "duplicate parameter"));
         }
-        changes.push(Change { name, parameter, set, value });
+        named.push(parameter.name);
+        let value =
+            std::str::from_utf8(args.at(index + 1)).map_err(|_| failed(&name, "not UTF-8"))?;
+        changes.push(parse(settings, value).map_err(|why| failed(&name, &why.text()))?);
     }
-    let settings = &context.server.settings;
-    let before: Vec<_> =
-        changes.iter().map(|change| (change.parameter.get)(context.server)).collect();
-    for (index, change) in changes.iter().enumerate() {
-        if let Err(why) = (change.set)(settings, change.value) {
-            // All of them or none: these values were accepted once.
-            for (changed, before) in changes.iter().zip(&before).take(index) {
-                drop((changed.set)(settings, before));
-            }
-            return Err(failed(&change.name, &why.text()));
-        }
-    }
+    // All of them or none.
+    changes.into_iter().for_each(|change| settings.apply(change));
     context.reply.ok();
     Ok(())
 }

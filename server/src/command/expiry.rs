@@ -115,8 +115,8 @@ fn set_expiry(
     (unit, base): (TimeUnit, Base),
     command: &str,
 ) -> Outcome {
-    let value = Ok(integer(args.at(2))?);
     let conditions = Conditions::parse(args.from(3))?;
+    let value = Ok(integer(args.at(2))?);
     let now_ms = context.now_ms();
     let at_ms = Lifetime { value, unit, base }.at_ms(now_ms).ok_or_else(|| invalid(command))?;
     let database = context.session.database;

@@ -37,6 +37,7 @@ pub(super) fn info(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     }
     context.reply.array(args.len() - 2);
     for name in args.from(2).iter() {
+        context.check_reply()?;
         match named(name) {
             Some(command) => describe(context.reply, command),
             None => context.reply.null_array(),
@@ -104,7 +105,10 @@ pub(super) fn docs(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         args.from(2).iter().filter_map(named).collect()
     };
     context.reply.map(asked.len());
-    asked.iter().for_each(|command| document(context.reply, command));
+    for command in asked {
+        context.check_reply()?;
+        document(context.reply, command);
+    }
     Ok(())
 }
 

@@ -120,12 +120,15 @@ pub(super) fn move_to(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome 
 
 pub(super) fn swapdb(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let parse = |index: usize, which: &str| {
-        let number = number::parse_i64(args.at(index))
-            .ok_or_else(|| Failure::new(format!("ERR invalid {which} DB index")))?;
-        let number = usize::try_from(number).ok().filter(|&number| number < DATABASES);
-        number.ok_or(Failure::DB_RANGE)
+        let number =
+            number::parse_i64(args.at(index)).and_then(|number| i32::try_from(number).ok());
+        number.ok_or_else(|| Failure::new(format!("ERR invalid {which} DB index")))
     };
     let (one, other) = (parse(1, "first")?, parse(2, "second")?);
+    let within = |number| {
+        usize::try_from(number).ok().filter(|&number| number < DATABASES).ok_or(Failure::DB_RANGE)
+    };
+    let (one, other) = (within(one)?, within(other)?);
     if one != other {
         context.unit()?.swap(one, other)?;
     }

@@ -24,6 +24,7 @@ mod transactions;
 
 use crate::failure::{Failure, Outcome};
 use crate::keyspace::{Found, Hold, Unit};
+use crate::limits::REPLY_BYTES_MAX;
 use crate::number;
 use crate::resp::{Args, Reply};
 use crate::server::Server;
@@ -51,6 +52,11 @@ impl<'k> Context<'_, 'k> {
         self.unit.as_ref().map_or_else(crate::clock::now_ms, |unit| unit.now_ms())
     }
 
+    /// Whether the reply takes another value.
+    pub(crate) fn check_reply(&self) -> Outcome {
+        check_reply_bytes(self.reply.bytes.len())
+    }
+
     /// A string in the selected database.
     pub(crate) fn string(&mut self, key: &[u8]) -> Outcome<Option<Found>> {
         let database = self.session.database;
@@ -72,6 +78,14 @@ impl<'k> Context<'_, 'k> {
         let database = self.session.database;
         self.unit()?.remove(database, key)
     }
+}
+
+fn check_reply_bytes(bytes: usize) -> Outcome {
+    if bytes <= REPLY_BYTES_MAX {
+        return Ok(());
+    }
+    let why = format!("ERR the reply would have more than {REPLY_BYTES_MAX} bytes");
+    Err(Failure::new(why))
 }
 
 /// What does a command.

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::{Args, Context, Failure, Outcome, integer};
+use super::{Args, Context, Failure, Outcome, check_reply_bytes, integer};
 use crate::glob;
 use crate::keyspace::{Order, Row, client_key, engine_key};
 
@@ -96,24 +96,30 @@ pub(super) fn scan(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     };
     context.reply.array(2);
     context.reply.bulk(next.to_string().as_bytes());
-    reply_keys(context, &found);
-    Ok(())
+    reply_keys(context, &found)
 }
 
-fn reply_keys(context: &mut Context<'_, '_>, keys: &[Vec<u8>]) {
+fn reply_keys(context: &mut Context<'_, '_>, keys: &[Vec<u8>]) -> Outcome {
     context.reply.array(keys.len());
-    keys.iter().for_each(|key| context.reply.bulk(key));
+    keys.iter().try_for_each(|key| {
+        context.check_reply()?;
+        context.reply.bulk(key);
+        Ok(())
+    })
 }
 
 pub(super) fn keys(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let pattern = args.at(1);
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     visit(context, Bound::Unbounded, |key, row| {
-        found.extend(row.filter(|_| glob::matches(pattern, key)).map(|_| key.to_vec()));
-        true
+        if row.is_some() && glob::matches(pattern, key) {
+            bytes += key.len();
+            found.push(key.to_vec());
+        }
+        check_reply_bytes(bytes).is_ok()
     })?;
-    reply_keys(context, &found);
-    Ok(())
+    check_reply_bytes(bytes)?;
+    reply_keys(context, &found)
 }
 
 /// One of the keys behind a random place between the first and the last one. Among a few keys each is as

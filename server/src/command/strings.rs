@@ -28,8 +28,12 @@ impl SetOptions {
         let mut options = Self::default();
         let mut index = 0;
         while index < args.len() {
-            let has_lifetime =
-                options.lifetime.is_some() || options.keeps_expiry || options.persists;
+            let asked = expiry::unit_of(args.at(index));
+            let is_other = |life: Lifetime| asked != Some((life.unit, life.base));
+            // The same option may be given again, and the last one counts.
+            let contradicts = options.lifetime.is_some_and(is_other)
+                || options.keeps_expiry && !args.is(index, "keepttl")
+                || options.persists && !args.is(index, "persist");
             if !is_getex && args.is(index, "nx") && options.only_if != Some(Presence::Present) {
                 options.only_if = Some(Presence::Absent);
             } else if !is_getex && args.is(index, "xx") && options.only_if != Some(Presence::Absent)
@@ -37,12 +41,12 @@ impl SetOptions {
                 options.only_if = Some(Presence::Present);
             } else if !is_getex && args.is(index, "get") {
                 options.returns_old = true;
-            } else if !is_getex && args.is(index, "keepttl") && !has_lifetime {
+            } else if !is_getex && args.is(index, "keepttl") && !contradicts {
                 options.keeps_expiry = true;
-            } else if is_getex && args.is(index, "persist") && !has_lifetime {
+            } else if is_getex && args.is(index, "persist") && !contradicts {
                 options.persists = true;
             } else if let (Some((unit, base)), Some(value), false) =
-                (expiry::unit_of(args.at(index)), args.get(index + 1), has_lifetime)
+                (asked, args.get(index + 1), contradicts)
             {
                 options.lifetime = Some(Lifetime { value: integer_later(value), unit, base });
                 index += 1;
@@ -195,6 +199,7 @@ pub(super) fn getex(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
 pub(super) fn mget(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     context.reply.array(args.len() - 1);
     for key in args.from(1).iter() {
+        context.check_reply()?;
         let found = match context.string(key) {
             Err(Failure::Text(_)) => None,
             found => found?,
@@ -267,15 +272,18 @@ pub(super) fn strlen(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// The bytes that a range of GETRANGE or BITCOUNT means, if any.
-pub(super) fn clamp(start: i64, end: i64, length: usize) -> Option<(usize, usize)> {
+/// Whether a range counts from the end of a string and ends before it begins: empty then, where ends
+/// before the first byte would otherwise both mean that one.
+pub(super) const fn is_turned(start: i64, end: i64) -> bool {
+    start < 0 && end < 0 && start > end
+}
+
+/// The bytes or bits that a range of so many means, if any.
+pub(super) fn clamp_ends(start: i64, end: i64, length: usize) -> Option<(usize, usize)> {
     let total = i64::try_from(length).ok()?;
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
     let absolute = |index: i64| if index < 0 { index.saturating_add(total).max(0) } else { index };
     let (start, end) = (absolute(start), absolute(end).min(total - 1));
-    if start > end || total == 0 {
+    if start > end {
         return None;
     }
     Some((usize::try_from(start).ok()?, usize::try_from(end).ok()?))
@@ -284,7 +292,7 @@ pub(super) fn clamp(start: i64, end: i64, length: usize) -> Option<(usize, usize
 pub(super) fn getrange(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let (start, end) = (integer(args.at(2))?, integer(args.at(3))?);
     let found = context.string(args.at(1))?.unwrap_or_else(absent);
-    let range = clamp(start, end, found.body.len());
+    let range = if is_turned(start, end) { None } else { clamp_ends(start, end, found.body.len()) };
     context.reply.bulk(range.map_or(&[], |(start, end)| &found.body[start..=end]));
     Ok(())
 }
@@ -351,7 +359,11 @@ pub(super) fn incrbyfloat(context: &mut Context<'_, '_>, args: Args<'_>) -> Outc
     let (Float::Finite(old), Float::Finite(increment)) = (old, increment) else {
         return Err(Failure::fixed("ERR increment would produce NaN or Infinity"));
     };
-    let text = number::format_float(&(old + increment));
+    let sum = old + increment;
+    if !number::is_long_double(&sum) {
+        return Err(Failure::fixed("ERR increment would produce NaN or Infinity"));
+    }
+    let text = number::format_float(&sum);
     context.put(args.at(1), found.and_then(|found| found.expires_ms), text.as_bytes())?;
     context.reply.bulk(text.as_bytes());
     Ok(())

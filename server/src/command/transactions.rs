@@ -2,8 +2,8 @@
 //!
 //! EXEC holds every lock and runs its commands in one unit, so it is serial with all others, and is one
 //! transaction of the engine: a crash leaves all of it or nothing. As in Redis a command that fails does
-//! not keep the others from happening, unless `exec-rollback` is set. An error of the engine undoes all: the dispatcher commits nothing
-//! behind a failure.
+//! not keep the others from happening, unless `exec-rollback` is set. An error of the engine undoes all,
+//! and so does a reply that is too long: the dispatcher commits nothing behind a failure.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -93,6 +93,7 @@ pub(super) fn exec(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
     let rolls_back = context.server.settings.exec_rollback.load(Ordering::Relaxed);
     context.reply.array(queue.commands.len());
     for (command, request) in &queue.commands {
+        context.check_reply()?;
         let mark = context.reply.bytes.len();
         let begun = Instant::now();
         let done = (command.run)(context, request.args());
