@@ -11,6 +11,7 @@ mod clock;
 mod command;
 mod config;
 mod connection;
+mod descriptors;
 mod dispatch;
 mod failure;
 mod glob;

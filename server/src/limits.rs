@@ -31,7 +31,7 @@ pub const QUEUED_COMMANDS_MAX: usize = 1 << 20;
 pub const QUEUED_BYTES_MAX: usize = 512 << 20;
 /// Most keys that one connection may watch.
 pub const WATCHED_KEYS_MAX: usize = 1 << 16;
-/// Connections at once, unless `maxclients` says otherwise.
+/// Connections at once, unless `maxclients` says otherwise, or the system has no room for so many.
 pub const CLIENTS_DEFAULT: u64 = 10_000;
 /// Scans under way whose place is remembered; an older one begins again.
 pub const CURSORS_MAX: usize = 1 << 16;

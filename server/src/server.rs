@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::calls::AllCalls;
 use crate::clients::Clients;
 use crate::config::Config;
+use crate::descriptors;
 use crate::failure::Failure;
 use crate::keyspace::Keyspace;
 use crate::settings::Settings;
@@ -85,7 +86,7 @@ impl Progress {
 impl Server {
     pub(crate) fn new(config: Config, run_id: String) -> Self {
         Self {
-            settings: Settings::new(&config),
+            settings: Settings::new(&config, descriptors::clients_possible()),
             config,
             clients: Clients::default(),
             stats: Counters::default(),

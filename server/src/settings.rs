@@ -30,6 +30,8 @@ impl Fsync {
 pub(crate) struct Settings {
     fsync: AtomicU8,
     pub(crate) clients_max: AtomicU64,
+    /// What the system leaves room for.
+    clients_possible: u64,
     pub(crate) exec_rollback: AtomicBool,
     pub(crate) timeout_s: AtomicU64,
     /// Empty: none is asked for.
@@ -39,11 +41,13 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// For a process that has room for so many clients.
+    pub(crate) fn new(config: &Config, clients_possible: u64) -> Self {
         let fsync = if config.is_relaxed { Fsync::EverySecond } else { Fsync::Always };
         Self {
             fsync: AtomicU8::new(fsync as u8),
-            clients_max: AtomicU64::new(limits::CLIENTS_DEFAULT),
+            clients_max: AtomicU64::new(limits::CLIENTS_DEFAULT.min(clients_possible)),
+            clients_possible,
             exec_rollback: AtomicBool::new(false),
             timeout_s: AtomicU64::new(0),
             password: RwLock::new(config.password.clone().unwrap_or_default()),
@@ -122,7 +126,16 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "maxclients",
         get: |server| server.settings.clients_max.load(Ordering::Relaxed).to_string(),
-        parse: Some(|_, value| parse_number(value, 1, u32::MAX.into()).map(Change::ClientsMax)),
+        parse: Some(|settings, value| {
+            let (most, possible) =
+                (parse_number(value, 1, u32::MAX.into())?, settings.clients_possible);
+            if most > possible {
+                let why =
+                    "The operating system is not able to handle the specified number of clients";
+                return Err(Failure::new(format!("{why}, try with {possible}")));
+            }
+            Ok(Change::ClientsMax(most))
+        }),
     },
     Parameter {
         name: "maxmemory",
@@ -216,10 +229,21 @@ mod tests {
             let mut config = Config::new("db");
             config.listen = vec![address.parse().expect("an address")];
             config.password = Some("secret".into());
-            let settings = Settings::new(&config);
+            let settings = Settings::new(&config, 1000);
             assert_eq!(parse(&settings, "").is_err(), is_refused, "{address}");
             settings.apply(parse(&settings, "another").expect("any other is fine"));
             assert!(settings.is_password(b"another"));
+        }
+    }
+
+    #[test]
+    fn no_more_clients_are_let_in_than_the_system_has_room_for() {
+        let settings = Settings::new(&Config::new("db"), 100);
+        assert_eq!(settings.clients_max.load(Ordering::Relaxed), 100);
+        let found = PARAMETERS.iter().find(|parameter| parameter.name == "maxclients");
+        let parse = found.and_then(|parameter| parameter.parse).expect("it can be set");
+        for (text, is_taken) in [("1", true), ("100", true), ("101", false), ("0", false)] {
+            assert_eq!(parse(&settings, text).is_ok(), is_taken, "{text}");
         }
     }
 }
