@@ -73,6 +73,11 @@ pub fn abandon(database: Database) {
     drop(database);
 }
 
+/// Whether no write is accepted any more.
+pub fn is_poisoned(database: &Database) -> bool {
+    database.shared_core().engine.log.poisoned().is_some()
+}
+
 /// Reads a chunk of a checkpoint's tables, and writes what it says again: chunks, each with its
 /// section.
 ///

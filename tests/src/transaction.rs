@@ -89,6 +89,11 @@ impl TransactionModel {
         *self.state.get_or_insert_with(|| oracle.newest())
     }
 
+    /// Fixes the state that it sees at this commit, unless it has read already.
+    pub fn fix_state_at(&mut self, commit: usize) {
+        self.state.get_or_insert(commit);
+    }
+
     /// The commit whose state it sees, once it has read.
     #[must_use]
     pub const fn state(&self) -> Option<usize> {

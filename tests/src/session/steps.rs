@@ -16,6 +16,11 @@ use crate::transaction::Verdict;
 impl Session {
     pub(super) fn step(&mut self, slot: usize, step: Step) -> Outcome<bool> {
         let Some(mut open) = self.open[slot].take() else { return Ok(false) };
+        if seawall::testing::is_poisoned(&self.database) {
+            // It sees what is visible, and no commit that is in doubt (W2).
+            let visible_lsn = self.database.stats().visible_lsn;
+            open.model.fix_state_at(self.oracle.visible_at(visible_lsn));
+        }
         let others = &self.open;
         let is_alone = others.iter().all(Option::is_none);
         let stepped = match step {
