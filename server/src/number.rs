@@ -1,5 +1,7 @@
 //! Numbers as Redis reads and writes them.
 
+use std::sync::LazyLock;
+
 use bigdecimal::{BigDecimal, RoundingMode, Zero as _};
 
 /// Largest decimal exponent of a number: that of Redis's `long double`.
@@ -65,8 +67,9 @@ pub(crate) fn parse_float(text: &[u8]) -> Option<Float> {
 
 /// Whether Redis could keep the number, in its `long double`, but for its digits.
 pub(crate) fn is_long_double(number: &BigDecimal) -> bool {
-    const MOST: &str = "1.18973149535723176502e4932";
-    number.abs() <= MOST.parse::<BigDecimal>().expect("a number")
+    static MOST: LazyLock<BigDecimal> =
+        LazyLock::new(|| "1.18973149535723176502e4932".parse().expect("a number"));
+    number.abs() <= *MOST
 }
 
 /// The number without trailing zeros, and with 17 digits behind the point at most.

@@ -230,7 +230,10 @@ mod tests {
             config.listen = vec![address.parse().expect("an address")];
             config.password = Some("secret".into());
             let settings = Settings::new(&config, 1000);
-            assert_eq!(parse(&settings, "").is_err(), is_refused, "{address}");
+            let parsed = parse(&settings, "");
+            assert_eq!(parsed.is_err(), is_refused, "{address}");
+            parsed.into_iter().for_each(|change| settings.apply(change));
+            assert_eq!(settings.password.read().is_empty(), !is_refused, "{address}");
             settings.apply(parse(&settings, "another").expect("any other is fine"));
             assert!(settings.is_password(b"another"));
         }

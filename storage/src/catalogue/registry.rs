@@ -97,12 +97,15 @@ impl TreeInfo {
     ) -> Result<ExclusiveTree> {
         let mut lock = self.lock.lock();
         let deadline = Instant::now() + COLLECTING_MAX;
-        while lock.exclusive.is_none() && lock.collecting > 0 && Instant::now() < deadline {
+        loop {
+            let is_held = lock.exclusive.is_some() || lock.shared > u64::from(own_shared);
+            if is_held || (lock.collecting > 0 && Instant::now() >= deadline) {
+                return Err(Error::Conflict);
+            }
+            if lock.collecting == 0 {
+                break;
+            }
             self.collected.wait_for(&mut lock, COLLECTING_MAX);
-        }
-        let is_held = lock.shared > u64::from(own_shared) || lock.collecting > 0;
-        if lock.exclusive.is_some() || is_held {
-            return Err(Error::Conflict);
         }
         lock.exclusive = Some(Arc::clone(own));
         Ok(ExclusiveTree(Arc::clone(self)))

@@ -182,8 +182,7 @@ impl Checkpointer {
     /// checkpoint in force, and gives that up. Returns the segments recycled.
     pub(crate) fn confirm(&self) -> Result<u64> {
         let _turn = self.turn.lock();
-        let confirmed = self.control.update(|_| ());
-        confirmed.inspect_err(|error| self.engine.log.poison(error.clone()))?;
+        self.update_control(|_| ())?;
         self.truncate()
     }
 
@@ -352,11 +351,16 @@ impl Checkpointer {
             start_at,
         };
         let first_epoch_lsn = start_lsn;
-        let published = self.control.update(|state| {
+        self.update_control(|state| {
             state.master = Some(master);
             state.forget_epochs_below(first_epoch_lsn);
-        });
-        published.inspect_err(|error| engine.log.poison(error.clone()))
+        })
+    }
+
+    /// An error poisons: what the next open will find is not known.
+    fn update_control(&self, change: impl FnOnce(&mut ControlState)) -> Result<()> {
+        let updated = self.control.update(change);
+        updated.inspect_err(|error| self.engine.log.poison(error.clone()))
     }
 }
 

@@ -9,14 +9,13 @@
 //! 3. Images into the doublewrite area of the batch, and sync. Error: poison (W2), entries stay.
 //! 4. Images in place. Error: poison, entries stay.
 //! 5. Sync of the page file. Error: poison, entries stay.
+//! 6. The area may be used again; entries of unchanged pages go, the others are dirty again (P2, P3).
 //!
 //! In 3 and 4 a gentle batch is written in pieces, with rests in which commits flush the log. No sync
 //! of 3 or 5 passes after one of the same file has failed, and 4 does not begin where the log was
 //! poisoned during 3: then the pages are dirty as before. Behind a page cache one sync passes at a time;
 //! past it those of 5 pass beside each other, and of two that overlap the one that succeeds may return
 //! before the other has told of its failure.
-//!
-//! 6. The area may be used again; entries of unchanged pages go, the others are dirty again (P2, P3).
 
 pub mod cleaner;
 pub mod doublewrite;
