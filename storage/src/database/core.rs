@@ -273,7 +273,7 @@ impl Core {
         let _writing = self.admit_write()?;
         let started = Instant::now();
         let reserved = self.engine.log.reserved_lsn();
-        self.engine.cleaner.reach_gently(CleanerTarget::RedoLsn(reserved))?;
+        self.engine.cleaner.reach_gently(reserved)?;
         let taken = self.take_checkpoint(Spill::BeyondShare)?;
         let segments_recycled = taken.segments_recycled + self.checkpointer.confirm()?;
         Ok(CheckpointReport { segments_recycled, elapsed: started.elapsed(), ..taken })

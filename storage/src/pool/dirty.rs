@@ -311,6 +311,21 @@ impl DirtyTable {
         found.into_sorted_vec()
     }
 
+    /// All pages in state Dirty with a `rec_lsn` below `lsn`, in the order of their numbers.
+    #[must_use]
+    pub fn below(&self, lsn: Lsn) -> Vec<PageId> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let older = shard.by_age.range(..(lsn, PageId::new(0)));
+            found.extend(older.map(|&(_, page)| page).filter(|page| {
+                shard.entries.get(page).is_some_and(|entry| entry.state == State::Dirty)
+            }));
+        }
+        found.sort_unstable();
+        found
+    }
+
     /// Number of entries; momentary.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -106,20 +106,30 @@ impl Cleaner {
         Self::reach_by(|| self.step(target))
     }
 
-    /// [`Cleaner::reach`] while others commit: by gentle steps, and in larger pieces only as long as the
-    /// log does not grow between them, each twice as large as the one before. One look does not tell:
-    /// the only one who commits may be waiting for this very step.
+    /// [`Cleaner::reach`] of [`CleanerTarget::RedoLsn`] while others commit: by gentle steps, and in larger
+    /// pieces only as long as the log does not grow between them, each twice as large as the one before. One
+    /// look does not tell: the only one who commits may be waiting for this very step.
+    ///
+    /// All pages in question have to be written, so they are in the order of their numbers, where neighbours
+    /// go to the disk together, and not in that of their age.
     ///
     /// # Errors
     /// Those of [`PageWriter::write_batch`].
-    pub fn reach_gently(&self, target: CleanerTarget) -> Result<()> {
+    pub fn reach_gently(&self, redo_lsn: Lsn) -> Result<()> {
         let (mut seen, mut piece_pages) = (Lsn::NONE, GENTLE_PAGES);
+        let mut sweep = Vec::new();
         Self::reach_by(|| {
             let reserved = self.writer.reserved_lsn();
             let is_quiet = std::mem::replace(&mut seen, reserved) == reserved;
             piece_pages = if is_quiet { 2 * piece_pages } else { GENTLE_PAGES };
             piece_pages = piece_pages.min(self.batch_max());
-            self.step_of(target, self.gentle(piece_pages))
+            let portion = self.gentle(piece_pages);
+            if sweep.is_empty() {
+                sweep = self.pool.dirty().below(redo_lsn);
+            }
+            let pages = sweep.len().min(portion.pages);
+            let batch = sweep.drain(..pages).collect();
+            self.write(CleanerTarget::RedoLsn(redo_lsn), portion, || batch)
         })
     }
 
@@ -154,10 +164,20 @@ impl Cleaner {
     }
 
     fn step_of(&self, target: CleanerTarget, portion: Portion) -> Result<CleanerStep> {
+        self.write(target, portion, || self.candidates(target, portion.pages))
+    }
+
+    /// Writes a batch of these pages, unless the target is reached.
+    fn write(
+        &self,
+        target: CleanerTarget,
+        portion: Portion,
+        batch: impl FnOnce() -> Vec<PageId>,
+    ) -> Result<CleanerStep> {
         if self.is_reached(target) {
             return Ok(CleanerStep { pages_written: 0, is_reached: true });
         }
-        let batch = self.candidates(target, portion.pages);
+        let batch = batch();
         let written = self.writer.write_batch(&self.pool, &batch, portion.piece_pages)?;
         if written.pages == 0 {
             // Others are writing what is left; unless they have failed, and nobody ever will.

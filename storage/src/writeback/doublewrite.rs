@@ -54,7 +54,7 @@ const _: () = assert!(PAGE_BYTES == 16 && DATABASE == 24 && RESERVED == 40);
 
 /// Slots that an area may have.
 const SLOTS: RangeInclusive<usize> = 1..=256;
-const AREAS: u64 = 2;
+pub(super) const AREAS: u64 = 2;
 
 /// A page image found in the file, verified.
 #[derive(Clone, Debug, PartialEq, Eq)]

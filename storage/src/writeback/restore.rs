@@ -61,7 +61,7 @@ pub fn restore(
             restored.push(slot.page);
         }
         if !is_in_place || !page_file.is_direct() {
-            writer::write_in_place(page_file, &[(slot.page, &buffer)])?;
+            writer::write_in_place(page_file, &[(slot.page, &buffer[..])])?;
         }
     }
     if !newest.is_empty() {

@@ -208,12 +208,16 @@ fn watch_w1(disk: &SimDisk, log: &Arc<NumberLog>) {
         let mut in_flight = in_flight.lock().unwrap();
         match operation.kind {
             OperationKind::Write => {
-                let page_lsn = PageView::new(operation.bytes).page_lsn();
-                assert!(page_lsn <= log.durable_lsn(), "W1: page with {page_lsn} is written");
-                let written = in_flight.insert(operation.offset, page_lsn);
-                assert_eq!(written, None, "P3: page at {} is being written", operation.offset);
-                assert_eq!(operation.length, PAGE_BYTES);
+                assert_eq!(operation.bytes.len() % PAGE_BYTES, 0);
                 assert_eq!(operation.offset % to_u64(PAGE_BYTES), 0);
+                let mut offset = operation.offset;
+                for page in operation.bytes.chunks(PAGE_BYTES) {
+                    let page_lsn = PageView::new(page).page_lsn();
+                    assert!(page_lsn <= log.durable_lsn(), "W1: page with {page_lsn} is written");
+                    let written = in_flight.insert(offset, page_lsn);
+                    assert_eq!(written, None, "P3: page at {offset} is being written");
+                    offset += to_u64(PAGE_BYTES);
+                }
             }
             // Only about to run, but with one writer at a time nobody else can tell.
             OperationKind::Sync => in_flight.clear(),

@@ -11,11 +11,15 @@
 //! | 40 | 4 | index of the slot in the batch |
 //! | 44 | 4 | slots of the batch |
 //! | 48 | 4 | payload bytes |
-//! | 52 | 1 | encoding of the payload: 0 raw, 1 lz4 |
+//! | 52 | 1 | encoding of the payload: 0 raw, 1 lz4, 2 without its longest hole |
 //! | 53 | 11 | reserved, zero |
 //! | 64 | | payload: the sealed page |
+//!
+//! An image without its longest hole is a number of four bytes, so many bytes of the page, and then
+//! those behind the hole: between them are zeros, up to the length of a page.
 
 use std::fmt;
+use std::ops::Range;
 
 use seawall_wal::codec::{DecodeError, Encode, Reader, to_usize};
 use seawall_wal::{Epoch, Lsn, PageId};
@@ -42,6 +46,11 @@ const _: () = assert!(EPOCH == 24 && INDEX == 40 && RESERVED == 53);
 
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
+const HOLED: u8 = 2;
+/// Bytes in front of the page in a holed payload.
+const HOLE_OFFSET_BYTES: usize = 4;
+/// A hole consists of whole blocks of this size, from a multiple of it on.
+const HOLE_BLOCK_BYTES: usize = 64;
 
 /// Names a batch of page writes; ordered as they were begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,31 +91,29 @@ pub struct SlotImage<'a> {
 }
 
 /// Images that are not tried behind one that compression did not halve: trying one takes some 20 µs of the
-/// processor that commits need, and what it saves is the free space in the page's middle.
+/// processor that commits need, and what it saves is mostly the hole in the page's middle.
 const UNTRIED_IMAGES: usize = 7;
 
-/// Appends slots; keeps the space that compression needs.
+/// Appends slots; keeps the space that payloads need.
 #[derive(Debug)]
 pub(super) struct SlotEncoder {
     seed: u32,
-    compressed: Vec<u8>,
+    packed: Vec<u8>,
     /// Images that will not be tried.
     untried: usize,
 }
 
 impl SlotEncoder {
     pub(super) fn new(format: PageFormat) -> Self {
-        let compressed_max = lz4_flex::block::get_maximum_output_size(format.page_bytes);
-        Self { seed: format.seed, compressed: vec![0; compressed_max], untried: 0 }
+        let packed_max = lz4_flex::block::get_maximum_output_size(format.page_bytes);
+        Self { seed: format.seed, packed: vec![0; packed_max], untried: 0 }
     }
 
     /// Appends the slots of a batch.
     pub(super) fn batch(&mut self, batch: BatchId, images: &[SlotImage<'_>], out: &mut Vec<u8>) {
+        let seed = self.seed;
         for (index, image) in images.iter().enumerate() {
-            let (encoding, payload) = match self.compress(image.bytes) {
-                Some(count) => (LZ4, &self.compressed[..count]),
-                None => (RAW, image.bytes),
-            };
+            let (encoding, payload) = self.payload(image.bytes);
             let header = SlotHeader {
                 page: image.page,
                 page_lsn: image.page_lsn,
@@ -116,9 +123,36 @@ impl SlotEncoder {
                 payload_bytes: payload.len(),
                 encoding,
             };
-            header.encode(payload, self.seed, out);
+            header.encode(payload, seed, out);
             let_others_run();
         }
+    }
+
+    /// The encoding, and what is stored.
+    fn payload<'a>(&'a mut self, image: &'a [u8]) -> (u8, &'a [u8]) {
+        if let Some(count) = self.compress(image) {
+            (LZ4, &self.packed[..count])
+        } else if let Some(count) = self.leave_hole_out(image) {
+            (HOLED, &self.packed[..count])
+        } else {
+            (RAW, image)
+        }
+    }
+
+    /// Bytes of the image without its hole, where it has one that is worth it.
+    fn leave_hole_out(&mut self, image: &[u8]) -> Option<usize> {
+        let hole = longest_hole(image);
+        if hole.len() <= HOLE_OFFSET_BYTES {
+            return None;
+        }
+        let (before, behind) = (&image[..hole.start], &image[hole.end..]);
+        let offset = u32::try_from(hole.start).expect("pages are bounded");
+        let mut at = 0;
+        for part in [&offset.to_le_bytes()[..], before, behind] {
+            self.packed[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        Some(at)
     }
 
     /// Bytes of the compressed image, where that is worth it.
@@ -127,13 +161,39 @@ impl SlotEncoder {
             self.untried -= 1;
             return None;
         }
-        let packed = lz4_flex::block::compress_into(image, &mut self.compressed);
+        let packed = lz4_flex::block::compress_into(image, &mut self.packed);
         let halved = packed.ok().filter(|count| 2 * count <= image.len());
         if halved.is_none() {
             self.untried = UNTRIED_IMAGES;
         }
         halved
     }
+}
+
+/// The longest run of whole blocks of zeros.
+fn longest_hole(image: &[u8]) -> Range<usize> {
+    let (mut longest, mut start) = (0..0, 0);
+    for (index, block) in image.chunks_exact(HOLE_BLOCK_BYTES).enumerate() {
+        let end = (index + 1) * HOLE_BLOCK_BYTES;
+        if block.iter().fold(0, |any, byte| any | byte) != 0 {
+            start = end;
+        } else if end - start > longest.len() {
+            longest = start..end;
+        }
+    }
+    longest
+}
+
+/// The page of which a holed payload is left.
+fn with_hole(payload: &[u8], page_bytes: usize) -> Option<Vec<u8>> {
+    let (offset, stored) = payload.split_first_chunk::<HOLE_OFFSET_BYTES>()?;
+    let (before, behind) =
+        stored.split_at_checked(to_usize(u64::from(u32::from_le_bytes(*offset))))?;
+    let hole_bytes = page_bytes.checked_sub(stored.len())?;
+    let mut image = before.to_vec();
+    image.resize(before.len() + hole_bytes, 0);
+    image.extend_from_slice(behind);
+    Some(image)
 }
 
 impl SlotHeader {
@@ -216,6 +276,8 @@ impl SlotHeader {
                     Err(error) => Err(refused(error.to_string())),
                 }
             }
+            HOLED => with_hole(payload, page_bytes)
+                .ok_or_else(|| refused(format!("{} bytes around a hole", payload.len()))),
             encoding => Err(refused(format!("{} bytes in encoding {encoding}", payload.len()))),
         }
     }
@@ -224,34 +286,87 @@ impl SlotHeader {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use std::ops::Range;
+
     use seawall_wal::{Epoch, Lsn, PageId};
 
-    use super::{BatchId, LZ4, RAW, SLOT_HEADER_BYTES, SlotEncoder, SlotHeader, SlotImage};
+    use super::{
+        BatchId, HOLED, LZ4, RAW, SLOT_HEADER_BYTES, SlotEncoder, SlotHeader, SlotImage, with_hole,
+    };
     use crate::pagefile::PageFormat;
     use crate::writeback::rig::{DATABASE, PAGE_BYTES, noise};
 
-    #[test]
-    fn behind_an_image_that_is_not_halved_seven_are_not_tried() {
+    /// Writes the images as one batch, and gives encoding and payload length of each, once it was read back.
+    fn encoded(images: &[&Vec<u8>]) -> Vec<(u8, usize)> {
         let format = PageFormat::new(DATABASE, PAGE_BYTES);
-        let noise: Vec<_> = noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect();
-        let zeros = vec![0; PAGE_BYTES];
-        let shrinks: Vec<_> = noise[..PAGE_BYTES / 8 * 5].iter().chain(&zeros).copied().collect();
-        let shrinks = shrinks[..PAGE_BYTES].to_vec();
-        let all = [&zeros, &shrinks].into_iter().chain([&zeros; 8]);
-        let images: Vec<_> = all
-            .map(|bytes| SlotImage { page: PageId::new(1), page_lsn: Lsn::new(1), bytes })
-            .collect();
+        let slot = |bytes| SlotImage { page: PageId::new(1), page_lsn: Lsn::new(1), bytes };
+        let slots: Vec<_> = images.iter().map(|bytes| slot(bytes)).collect();
         let mut bytes = Vec::new();
         let batch = BatchId { epoch: Epoch::new(1), number: 1 };
-        SlotEncoder::new(format).batch(batch, &images, &mut bytes);
+        SlotEncoder::new(format).batch(batch, &slots, &mut bytes);
         let (mut at, mut encodings) = (0, Vec::new());
-        for image in &images {
+        for image in images {
             let header = SlotHeader::decode(&bytes[at..], format).unwrap();
             let payload = &bytes[at + SLOT_HEADER_BYTES..][..header.payload_bytes];
-            assert_eq!(header.image(payload, PAGE_BYTES).unwrap(), image.bytes);
-            encodings.push(header.encoding);
+            assert!(header.image(payload, PAGE_BYTES).unwrap() == **image);
+            encodings.push((header.encoding, header.payload_bytes));
             at += SLOT_HEADER_BYTES + header.payload_bytes;
         }
-        assert_eq!(encodings, [LZ4, RAW, RAW, RAW, RAW, RAW, RAW, RAW, RAW, LZ4]);
+        assert_eq!(at, bytes.len());
+        encodings
+    }
+
+    fn noise_page() -> Vec<u8> {
+        noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect()
+    }
+
+    #[test]
+    fn behind_an_image_that_is_not_halved_seven_are_not_tried() {
+        let (zeros, noise) = (vec![0; PAGE_BYTES], noise_page());
+        let images: Vec<_> = [&zeros, &noise].into_iter().chain([&zeros; 8]).collect();
+        let encodings: Vec<_> =
+            encoded(&images).into_iter().map(|(encoding, _)| encoding).collect();
+        let untried = [HOLED; 7];
+        assert_eq!(encodings[..2], [LZ4, RAW]);
+        assert_eq!(encodings[2..9], untried);
+        assert_eq!(encodings[9..], [LZ4]);
+    }
+
+    #[test]
+    fn an_image_that_is_not_halved_is_written_without_its_longest_hole() {
+        let page = |holes: [Range<usize>; 2]| {
+            let mut page: Vec<_> = noise_page().into_iter().map(|byte| byte | 1).collect();
+            holes.into_iter().for_each(|hole| page[hole].fill(0));
+            page
+        };
+        let quarter = PAGE_BYTES / 4;
+        let whole = page([0..0, 0..0]);
+        let middle = page([0..0, quarter..2 * quarter]);
+        let longer_second = page([64..128, quarter..2 * quarter]);
+        let longer_first = page([0..quarter, 2 * quarter..2 * quarter + 64]);
+        let last = page([0..0, 3 * quarter..PAGE_BYTES]);
+        let uneven = page([0..0, quarter - 1..quarter + 65]);
+        let short = page([0..0, 100..180]);
+        let images = [&whole, &middle, &longer_second, &longer_first, &last, &uneven, &short];
+        let without = |bytes| (HOLED, 4 + PAGE_BYTES - bytes);
+        let [raw, quarter_less] = [(RAW, PAGE_BYTES), without(quarter)];
+        assert_eq!(
+            encoded(&images),
+            [raw, quarter_less, quarter_less, quarter_less, quarter_less, without(64), raw]
+        );
+    }
+
+    #[test]
+    fn a_payload_around_a_hole_fits_a_page_or_is_refused() {
+        let payload = |offset: u32, stored: usize| {
+            let bytes = offset.to_le_bytes().into_iter().chain(std::iter::repeat_n(7, stored));
+            bytes.collect::<Vec<u8>>()
+        };
+        assert_eq!(with_hole(&payload(3, 4), 6), Some(vec![7, 7, 7, 0, 0, 7]));
+        assert_eq!(with_hole(&payload(4, 4), 4), Some(vec![7; 4]));
+        assert_eq!(with_hole(&payload(0, 0), 2), Some(vec![0; 2]));
+        for (bytes, page_bytes) in [(payload(5, 4), 6), (payload(0, 7), 6), (vec![0; 3], 6)] {
+            assert_eq!(with_hole(&bytes, page_bytes), None);
+        }
     }
 }

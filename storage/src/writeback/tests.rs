@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -68,6 +69,11 @@ fn of_pages_in_many_shards_the_oldest_are_found_in_order() {
     for count in [0, 1, 5, 64, 1000] {
         assert_eq!(dirty.oldest(count), aged[..count.min(aged.len())], "{count}");
     }
+    for below in [0, 1, 40, 5000].map(Lsn::new) {
+        let older = aged.iter().filter(|(rec_lsn, _)| *rec_lsn < below).map(|(_, page)| *page);
+        let in_order: BTreeSet<_> = older.collect();
+        assert_eq!(dirty.below(below), in_order.into_iter().collect::<Vec<_>>(), "{below}");
+    }
 }
 
 #[test]
@@ -90,9 +96,31 @@ fn gentle_steps_grow_only_while_the_log_is_quiet() {
     for number in 1..=400 {
         rig.put(number, number);
     }
-    rig.cleaner.reach_gently(CleanerTarget::RedoLsn(Lsn::MAX)).unwrap();
+    rig.cleaner.reach_gently(Lsn::MAX).unwrap();
     // Five of 64 pages, in pieces of 4, 8, 16, 32 and 64, and one of 80.
     assert_eq!(rig.cleaner.writer().last_synced_batch(), 6);
+}
+
+#[test]
+fn a_gentle_sweep_goes_by_page_numbers_and_writes_neighbours_at_once() {
+    let rig = Rig::new(512, 512, 256);
+    for number in [9, 3, 1, 7, 12, 2, 30, 31, 8, 32, 33, 10, 34, 20] {
+        rig.put(number, number);
+    }
+    rig.log.is_awaited.store(true, Ordering::SeqCst);
+    let writes = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&writes);
+    rig.disk.set_monitor(Arc::new(move |operation: &SimOperation<'_>| {
+        if operation.path == Path::new("/pages") && operation.kind == OperationKind::Write {
+            let first = operation.offset / to_u64(PAGE_BYTES);
+            seen.lock().unwrap().push((first, operation.bytes.len() / PAGE_BYTES));
+        }
+    }));
+    rig.cleaner.reach_gently(Lsn::MAX).unwrap();
+    // Pieces of four pages, since commits are awaited.
+    let pieces = [(1, 3), (7, 1), (8, 3), (12, 1), (20, 1), (30, 3), (33, 2)];
+    assert_eq!(*writes.lock().unwrap(), pieces);
+    assert!(rig.pool.dirty().is_empty());
 }
 
 #[test]
@@ -263,7 +291,7 @@ fn no_page_is_overwritten_once_the_log_is_poisoned_behind_the_images() {
         match (operation.path.to_str(), operation.kind) {
             (Some("/doublewrite"), OperationKind::Write) => log.poison(Error::Closed),
             (Some("/pages"), OperationKind::Write) => {
-                seen.fetch_add(1, Ordering::SeqCst);
+                seen.fetch_add(operation.bytes.len() / PAGE_BYTES, Ordering::SeqCst);
             }
             _ => {}
         }

@@ -6,17 +6,18 @@
 //! for the copy, and for the look at completion by a try; never across I/O).
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seawall_wal::codec::to_u64;
+use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::disk::{AlignedBuf, Transfer};
 use seawall_wal::log::Log;
 use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use seawall_wal::sync::{Mutex, RwLock, thread};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
-use super::doublewrite::{Batch, Doublewrite, SlotImage};
+use super::doublewrite::{AREAS, Batch, Doublewrite, SlotImage};
 use super::let_others_run;
 use crate::page::{self, PageRead};
 use crate::pagefile::PageFile;
@@ -88,18 +89,54 @@ pub struct PageWriter {
     bytes_written: AtomicU64,
 }
 
-/// A private copy of a page, on its way to disk.
+/// A page on its way to disk.
 #[derive(Debug)]
 struct Image {
     page: PageId,
     page_lsn: Lsn,
-    bytes: AlignedBuf,
     is_recreated: bool,
 }
 
-impl Image {
-    fn slot(&self) -> SlotImage<'_> {
-        SlotImage { page: self.page, page_lsn: self.page_lsn, bytes: &self.bytes }
+/// Private copies of a batch's pages, in the order of their numbers and one behind another, so that
+/// neighbours go to the disk in one write.
+#[derive(Debug)]
+struct Images {
+    page_bytes: usize,
+    bytes: AlignedBuf,
+    pages: Vec<Image>,
+}
+
+impl Images {
+    /// The image at this place.
+    fn bytes(&self, index: usize) -> &[u8] {
+        &self.bytes[index * self.page_bytes..][..self.page_bytes]
+    }
+
+    /// What the doublewrite file needs: a page that redo re-creates whole needs no image.
+    fn slots(&self) -> Vec<SlotImage<'_>> {
+        let in_need = self.pages.iter().enumerate().filter(|(_, image)| !image.is_recreated);
+        let slot = |(index, image): (usize, &Image)| SlotImage {
+            page: image.page,
+            page_lsn: image.page_lsn,
+            bytes: self.bytes(index),
+        };
+        in_need.map(slot).collect()
+    }
+
+    /// The images at these places: neighbours together, named by the first of them.
+    fn runs(&self, indexes: Range<usize>) -> Vec<(PageId, &[u8])> {
+        let are_neighbours = |one: &Image, next: &Image| one.page.get() + 1 == next.page.get();
+        let mut at = indexes.start * self.page_bytes;
+        let run = |pages: &[Image]| {
+            let bytes = &self.bytes[at..][..pages.len() * self.page_bytes];
+            at += bytes.len();
+            (pages[0].page, bytes)
+        };
+        self.pages[indexes].chunk_by(are_neighbours).map(run).collect()
+    }
+
+    fn highest_page_lsn(&self) -> Lsn {
+        self.pages.iter().map(|image| image.page_lsn).max().unwrap_or(Lsn::NONE)
     }
 }
 
@@ -200,8 +237,9 @@ impl PageWriter {
         if *has_ended {
             return Err(Error::Closed);
         }
-        let images: Vec<_> = pages.iter().filter_map(|&page| self.copy(pool, page)).collect();
-        if images.is_empty() {
+        let images = self.copy_all(pool, pages);
+        if images.pages.is_empty() {
+            self.keep_buffer(images.bytes);
             return Ok(Written::default());
         }
         // A failure elsewhere, while the images are written, may cost what the disk has of them and nobody has
@@ -230,14 +268,14 @@ impl PageWriter {
         }
         self.write_pages(&images, piece_pages, &mut rests).map_err(poison)?;
         release(batch);
-        let mut written = Written { pages: images.len(), cleaned: 0 };
-        for image in images {
-            if self.complete(pool, &image) == Completion::Clean {
+        let mut written = Written { pages: images.pages.len(), cleaned: 0 };
+        for image in &images.pages {
+            if self.complete(pool, image) == Completion::Clean {
                 written.cleaned += 1;
             }
             let_others_run();
-            self.keep_buffer(image.bytes);
         }
+        self.keep_buffer(images.bytes);
         Ok(written)
     }
 
@@ -249,40 +287,52 @@ impl PageWriter {
         self.log.poisoned().map_or(Ok(()), Err)
     }
 
+    /// Takes those of the pages for writing that are dirty and not being written, and copies them.
+    fn copy_all(&self, pool: &Pool, pages: &[PageId]) -> Images {
+        let page_bytes = self.page_file.page_bytes();
+        let mut in_order = pages.to_vec();
+        in_order.sort_unstable();
+        let bytes_max = pages.len() * page_bytes;
+        let kept = self.buffers.lock().pop().filter(|kept| kept.len() >= bytes_max);
+        let mut bytes = kept.unwrap_or_else(|| AlignedBuf::new(bytes_max));
+        let mut copied = Vec::with_capacity(pages.len());
+        for page in in_order {
+            let place = &mut bytes[copied.len() * page_bytes..][..page_bytes];
+            copied.extend(self.copy(pool, page, place));
+        }
+        Images { page_bytes, bytes, pages: copied }
+    }
+
     /// Takes a page for writing and copies it under its shared latch.
-    fn copy(&self, pool: &Pool, page: PageId) -> Option<Image> {
+    fn copy(&self, pool: &Pool, page: PageId, place: &mut [u8]) -> Option<Image> {
         let begun = self.dirty.begin_write(page)?;
         let pin = pool.pin_resident(page).expect("a dirty page stays in its frame");
-        let kept = self.buffers.lock().pop();
-        let mut bytes = kept.unwrap_or_else(|| AlignedBuf::new(self.page_file.page_bytes()));
         let shared = pin.shared();
-        bytes.copy_from_slice(shared.bytes());
+        place.copy_from_slice(shared.bytes());
         let page_lsn = shared.page_lsn();
         drop(shared);
-        page::seal(self.page_file.format().seed, page, &mut bytes);
+        page::seal(self.page_file.format().seed, page, place);
         let_others_run();
-        Some(Image { page, page_lsn, bytes, is_recreated: begun.is_recreated })
+        Some(Image { page, page_lsn, is_recreated: begun.is_recreated })
     }
 
     /// The log first (W1).
-    fn flush_log(&self, images: &[Image]) -> Result<()> {
+    fn flush_log(&self, images: &Images) -> Result<()> {
         if is_planted(Bug::SkipLogFlushBeforePageWrite) {
             return Ok(());
         }
-        self.log.wait_durable(highest_page_lsn(images))
+        self.log.wait_durable(images.highest_page_lsn())
     }
 
     /// Makes the images durable. The batch is left where one was begun.
     fn write_slots<'w>(
         &'w self,
-        images: &[Image],
+        images: &Images,
         piece_pages: usize,
         rests: &mut Rests<'_>,
         begun: &mut Option<Batch<'w>>,
     ) -> Result<()> {
-        // A page that redo re-creates whole needs no image.
-        let in_need = images.iter().filter(|image| !image.is_recreated);
-        let slots: Vec<_> = in_need.map(Image::slot).collect();
+        let slots = images.slots();
         if slots.is_empty() {
             return Ok(());
         }
@@ -293,40 +343,40 @@ impl PageWriter {
     /// The pages in their places, and the data sync.
     fn write_pages(
         &self,
-        images: &[Image],
+        images: &Images,
         piece_pages: usize,
         rests: &mut Rests<'_>,
     ) -> Result<()> {
         if !is_planted(Bug::SkipLogFlushBeforePageWrite) {
-            let (page_lsn, durable_lsn) = (highest_page_lsn(images), self.log.durable_lsn());
+            let (page_lsn, durable_lsn) = (images.highest_page_lsn(), self.log.durable_lsn());
             assert!(page_lsn <= durable_lsn, "W1: page_lsn {page_lsn}, durable {durable_lsn}");
         }
-        let mut pages: Vec<_> = images.iter().map(|image| (image.page, &image.bytes)).collect();
-        pages.sort_unstable_by_key(|(page, _)| *page);
-        if pages.len() <= piece_pages {
-            write_in_place(&self.page_file, &pages)?;
+        let pages = images.pages.len();
+        if pages <= piece_pages {
+            write_in_place(&self.page_file, &images.runs(0..pages))?;
         } else {
-            for piece in pages.chunks(piece_pages) {
-                let mut parts = piece.chunks(piece_pages.div_ceil(PIECE_PARTS));
+            for start in (0..pages).step_by(piece_pages) {
+                let runs = images.runs(start..pages.min(start + piece_pages));
+                let mut parts = runs.chunks(runs.len().div_ceil(PIECE_PARTS));
                 parts.try_for_each(|part| write_in_place(&self.page_file, part))?;
                 rests.rest();
             }
         }
-        for image in images {
+        for image in &images.pages {
             self.dirty.written(image.page, image.page_lsn);
         }
         self.page_file.sync()?;
-        let bytes = to_u64(images.len() * self.page_file.page_bytes());
+        let bytes = to_u64(pages * images.page_bytes);
         self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Gives the pages up, none of which was written in place: they are dirty as before.
-    fn cancel(&self, images: Vec<Image>) {
-        for image in images {
+    fn cancel(&self, images: Images) {
+        for image in &images.pages {
             self.dirty.cancel_write(image.page);
-            self.keep_buffer(image.bytes);
         }
+        self.keep_buffer(images.bytes);
     }
 
     /// Decides, now that the image is durable, whether the page is clean.
@@ -340,7 +390,7 @@ impl PageWriter {
 
     fn keep_buffer(&self, buffer: AlignedBuf) {
         let mut buffers = self.buffers.lock();
-        if buffers.len() < self.batch_max() {
+        if buffers.len() < to_usize(AREAS) {
             buffers.push(buffer);
         }
     }
@@ -416,21 +466,18 @@ fn release(batch: Option<Batch<'_>>) {
     }
 }
 
-fn highest_page_lsn(images: &[Image]) -> Lsn {
-    images.iter().map(|image| image.page_lsn).max().unwrap_or(Lsn::NONE)
-}
-
-/// Writes sealed pages to their places, side by side. The caller has seen to W1 and to the images, and
-/// syncs.
+/// Writes runs of sealed pages, each named by its first one, to their places, side by side. The caller has
+/// seen to W1 and to the images, and syncs.
 ///
 /// # Panics
 /// When a page lies beyond the file: it grows before anything refers to its pages.
-pub(super) fn write_in_place(page_file: &PageFile, pages: &[(PageId, &AlignedBuf)]) -> Result<()> {
+pub(super) fn write_in_place(page_file: &PageFile, runs: &[(PageId, &[u8])]) -> Result<()> {
     let (disk, file) = page_file.handle();
     let end = page_file.pages();
-    let transfers = pages.iter().map(|&(page, bytes)| {
-        assert!(page.get() < end, "page {page} is written into a file of {end} pages");
-        Transfer::write(file, page_file.offset(page), bytes)
+    let transfers = runs.iter().map(|&(first, bytes)| {
+        let pages_end = first.get() + to_u64(bytes.len() / page_file.page_bytes());
+        assert!(pages_end <= end, "a page below {pages_end} is written into a file of {end} pages");
+        Transfer::write(file, page_file.offset(first), bytes)
     });
     let mut transfers: Vec<_> = transfers.collect();
     disk.transfer(&mut transfers);
