@@ -73,6 +73,7 @@
 )]
 
 #[cfg(not(loom))]
+mod armed;
 mod backup;
 #[doc(hidden)]
 pub mod catalogue;

@@ -4,7 +4,8 @@
 //! sync a success: with a page cache always, and without one where what a drive had cached is gone. Whoever
 //! syncs next must not believe that its own writes are there.
 //!
-//! The gate is held for the sync alone, and nothing else is locked within.
+//! A turn may be held for a sync; what the first failure was is looked up within it, and never locked
+//! across I/O.
 
 use std::io;
 
@@ -44,7 +45,7 @@ impl SyncGate {
         self.pass_beside(sync)
     }
 
-    /// The failure of one that overlaps may come too late for this one.
+    /// Beside others: one that overlaps may note its failure after this one's last look.
     fn pass_beside(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.check()?;
         match sync() {
@@ -72,6 +73,8 @@ impl SyncGate {
 #[cfg(not(loom))]
 mod tests {
     use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
 
     use super::SyncGate;
 
@@ -99,15 +102,34 @@ mod tests {
 
     #[test]
     fn a_success_beside_a_failure_is_none() {
-        let gate = SyncGate::new(true);
-        let fail = || drop(gate.pass(|| Err(full())));
         for is_alone in [true, false] {
+            let gate = SyncGate::new(true);
             let sync = || {
-                fail();
+                drop(gate.pass(|| Err(full())));
                 Ok(())
             };
             let beside = if is_alone { gate.pass_alone(sync) } else { gate.pass(sync) };
             assert!(beside.is_err());
         }
+    }
+
+    #[test]
+    fn those_who_pass_alone_do_so_one_at_a_time() {
+        let gate = SyncGate::new(true);
+        let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let sync = || {
+            most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            for _ in 0..50 {
+                thread::yield_now();
+            }
+            inside.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|_| gate.pass_alone(sync).unwrap()));
+            }
+        });
+        assert_eq!(most.load(Ordering::SeqCst), 1);
     }
 }

@@ -38,6 +38,8 @@ struct TreeLock {
     shared: u64,
     /// Leaves that the collector works on.
     collecting: u64,
+    /// Changes of the catalogue that wait for it: it begins on no other leaf.
+    waiting: u64,
     exclusive: Option<Arc<CommitCell>>,
 }
 
@@ -77,10 +79,11 @@ impl TreeInfo {
         Ok(SharedTree(Arc::clone(self)))
     }
 
-    /// Holds the tree for the collector, while it works on a leaf.
+    /// Holds the tree for the collector, while it works on a leaf. `Conflict` while a change of the
+    /// catalogue has it or waits for it.
     pub(crate) fn collect(self: &Arc<Self>) -> Result<CollectedTree> {
         let mut lock = self.lock.lock();
-        if lock.exclusive.is_some() {
+        if lock.exclusive.is_some() || lock.waiting > 0 {
             return Err(Error::Conflict);
         }
         lock.collecting += 1;
@@ -105,7 +108,9 @@ impl TreeInfo {
             if lock.collecting == 0 {
                 break;
             }
+            lock.waiting += 1;
             self.collected.wait_for(&mut lock, COLLECTING_MAX);
+            lock.waiting -= 1;
         }
         lock.exclusive = Some(Arc::clone(own));
         Ok(ExclusiveTree(Arc::clone(self)))
@@ -226,8 +231,11 @@ mod tests {
         let collected = tree.collect().unwrap();
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| tree.exclude(&dropper, false).map(drop));
-            std::thread::yield_now();
+            while tree.lock.lock().waiting == 0 {
+                std::thread::yield_now();
+            }
             assert!(!waits.is_finished(), "the collector works on it");
+            assert!(tree.collect().is_err(), "it begins on another leaf first");
             drop(collected);
             waits.join().unwrap().unwrap();
         });

@@ -180,6 +180,9 @@ impl Checkpointer {
 
     /// Writes what `control` says into its other slot too, so that neither needs log from before the
     /// checkpoint in force, and gives that up. Returns the segments recycled.
+    ///
+    /// # Errors
+    /// Those of writing `control`, and of recycling segments.
     pub(crate) fn confirm(&self) -> Result<u64> {
         let _turn = self.turn.lock();
         self.update_control(|_| ())?;

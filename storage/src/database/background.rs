@@ -12,9 +12,10 @@ use seawall_wal::{Error, Lsn, Result};
 
 use super::core::Core;
 use crate::Event;
+use crate::armed::Armed;
 use crate::checkpoint::Spill;
 use crate::checkpoint::pacing::{Backlog, PaceChange};
-use crate::engine::{Armed, Collected};
+use crate::engine::Collected;
 use crate::writeback::cleaner::CleanerTarget;
 
 /// How long the cleaner thread and the collector doze when there is nothing to do.
@@ -98,7 +99,7 @@ impl Background {
         let (core, signal) = (Arc::clone(&self.core), Arc::clone(&self.signal));
         let body = move || {
             // What the thread did nobody else will do.
-            let _armed = Armed::new(&core.engine.log);
+            let _armed = Armed::new(&*core.engine.log);
             if let Err(error) = run(&core, &signal) {
                 core.engine.log.poison(error);
                 core.tell_poisoned();

@@ -10,7 +10,7 @@ use seawall_wal::sync::{Mutex, thread};
 use seawall_wal::{Error, Result};
 
 use super::core::{Core, LiveState};
-use crate::engine::Armed;
+use crate::armed::Armed;
 
 /// The rollbacks that are under way.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl Rollbacks {
         let unit = Arc::new(Mutex::new(Some(state.end(Error::TransactionTooOld)?)));
         let (core, taken) = (Arc::clone(core), Arc::clone(&unit));
         let body = move || {
-            let _armed = Armed::new(&core.engine.log);
+            let _armed = Armed::new(&*core.engine.log);
             let unit = taken.lock().take().expect("nobody else takes it once there is a thread");
             if core.engine.roll_back_unit(unit).is_err() {
                 core.tell_poisoned();

@@ -18,8 +18,8 @@ use seawall_wal::record::{Body, record_bytes_max};
 use seawall_wal::{Lsn, TxnId};
 
 use super::Engine;
-use super::armed::Armed;
 use super::overflow::EXTENTS_MAX;
+use crate::armed::Armed;
 use crate::page::{PageRead, PageView, apply, set_page_lsn};
 use crate::planted::{Bug, is_planted};
 use crate::pool::ExclusivePage;
@@ -61,7 +61,7 @@ impl Engine {
         pages: &mut [&mut ExclusivePage<'_>],
         stores: impl FnOnce(Appended),
     ) -> Appended {
-        let _armed = Armed::new(&self.log);
+        let _armed = Armed::new(&*self.log);
         let refs = body.page_refs();
         assert_eq!(refs.len(), pages.len(), "a record changes the pages that it names");
         assert!(pages.len() <= RECORD_PAGES_MAX, "a record changes a handful of pages");

@@ -7,7 +7,8 @@
 //!   linked or free.
 //! * A name that a serializable unit looks for is read, found or not: what others do to it since is
 //!   validated at the commit.
-//! * The tree lock is never waited for: whoever finds it taken gets [`Error::Conflict`].
+//! * The tree lock is never waited for: whoever finds it taken gets [`Error::Conflict`]. Only the
+//!   collector's work on a leaf is, for a bounded time.
 //!
 //! A change writes two rows; the unit does both or none of it. The pages of a dropped tree are given
 //! back by [`dismantle`](super::dismantle), after the commit.

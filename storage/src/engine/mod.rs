@@ -20,7 +20,6 @@
 
 mod admission;
 mod append;
-mod armed;
 mod auto_commit;
 mod collect;
 mod counters;
@@ -60,7 +59,6 @@ use crate::writeback::cleaner::Cleaner;
 
 pub(crate) use admission::{Hooks, TellingProvider};
 pub(crate) use append::{Appended, Chain};
-pub(crate) use armed::Armed;
 pub(crate) use auto_commit::{CONFLICT_WAIT, Decision, Outcome};
 pub(crate) use collect::Collected;
 pub(crate) use counters::Counters;

@@ -311,7 +311,7 @@ impl DirtyTable {
         found.into_sorted_vec()
     }
 
-    /// All pages in state Dirty with a `rec_lsn` below `lsn`, in the order of their numbers.
+    /// All pages in state Dirty with a `rec_lsn` below `lsn`, in the order of their ids.
     #[must_use]
     pub fn below(&self, lsn: Lsn) -> Vec<PageId> {
         let mut found = Vec::new();

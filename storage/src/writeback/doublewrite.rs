@@ -18,10 +18,10 @@
 //!
 //! A slot is valid if and only if its CRC is right, its batch is that of the area's first slot and
 //! its index is its place. A reader stops at the first slot that is not: if a crash tore the batch,
-//! its pages were not yet being overwritten, and what is behind it is of a batch that was synced.
+//! its pages were not yet being overwritten, and what is behind it is of a batch that has ended.
 //!
-//! What must hold: an area is written only when the data sync of the batch that used it last has
-//! returned. So of the two areas at most one is incomplete, and the images of every batch whose
+//! What must hold: an area is written only when the batch that used it last has ended: its data sync has
+//! returned, or none of its pages was written in place. So of the two areas at most one is incomplete, and the images of every batch whose
 //! pages may be torn are there.
 
 use std::ops::RangeInclusive;
@@ -352,8 +352,8 @@ impl Doublewrite {
         self.geometry.slots
     }
 
-    /// Number of the highest batch of this epoch at or below which every data sync has returned; 0
-    /// before the first. For `CheckpointEnd`.
+    /// Number of the highest batch of this epoch at or below which every one has ended; 0 before the
+    /// first. For `CheckpointEnd`.
     #[must_use]
     pub fn last_synced_batch(&self) -> u64 {
         let turns = self.turns.lock();
@@ -404,8 +404,7 @@ impl fmt::Debug for Doublewrite {
     }
 }
 
-/// A batch in flight; it has its area for itself. Dropped before its data sync has returned, it
-/// leaves its area, and so the file, unusable: the database is poisoned then.
+/// A batch in flight; it has its area for itself. Dropped without [`Batch::synced`], it leaves its area, and so the file, unusable: the database is poisoned then.
 #[derive(Debug)]
 #[must_use]
 pub struct Batch<'d> {
@@ -432,8 +431,8 @@ impl Batch<'_> {
         self.write_in_pieces(images, images.len().max(1), || {})
     }
 
-    /// [`Batch::write`] in pieces of about so many pages, each followed by a rest where they are several,
-    /// and one sync.
+    /// [`Batch::write`] in pieces of as many bytes as so many whole images take, each followed by a rest
+    /// where they are several, and one sync.
     ///
     /// # Errors
     /// Those of [`Batch::write`].
@@ -476,7 +475,8 @@ impl Batch<'_> {
         buffer
     }
 
-    /// The data sync of the batch has returned: its area may be used again.
+    /// The data sync of the batch has returned, or none of its pages was written in place: its area may
+    /// be used again.
     pub fn synced(mut self) {
         self.is_synced = true;
     }
@@ -510,7 +510,7 @@ mod tests {
     use seawall_wal::{Epoch, Error, Lsn, PageId};
 
     use super::{Doublewrite, SLOTS, SlotImage};
-    use crate::writeback::rig::{PAGE_BYTES, doublewrite_file, noise};
+    use crate::writeback::rig::{doublewrite_file, noise_page};
 
     fn opened(disk: &SimDisk) -> Doublewrite {
         doublewrite_file(disk).create(4).unwrap();
@@ -564,7 +564,7 @@ mod tests {
 
     #[test]
     fn a_batch_in_pieces_is_that_of_one_write_and_synced_once() {
-        let bytes: Vec<_> = noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect();
+        let bytes = noise_page();
         let image = SlotImage { page: PageId::new(1), page_lsn: Lsn::new(1), bytes: &bytes };
         let images = [image; 4];
         let written = |piece_pages| {

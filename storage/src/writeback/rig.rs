@@ -168,15 +168,21 @@ pub(crate) fn noise() -> impl Iterator<Item = u64> {
     std::iter::successors(Some(1), step)
 }
 
+/// A page of them.
+pub(crate) fn noise_page() -> Vec<u8> {
+    noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect()
+}
+
 /// What the words of a page are mixed with: one page in four can be compressed.
 fn mixed_with(page: PageId) -> impl Iterator<Item = u64> {
     let keeps = page.get() % 4 != 3;
     noise().map(move |word| if keeps { word } else { 0 })
 }
 
-/// A valid page of `value`.
+/// A valid page of `value`. One in four has zeros behind it that its image goes without.
 fn fill(page: &mut ExclusivePage<'_>, value: u64, page_lsn: Lsn) {
-    let count = page::payload_bytes_max(PAGE_BYTES, 0) / 8;
+    let words_max = page::payload_bytes_max(PAGE_BYTES, 0) / 8;
+    let count = if page.id().get() % 4 == 1 { words_max * 5 / 8 } else { words_max };
     let words = mixed_with(page.id()).take(count).map(|word| word ^ value);
     let payload: Vec<_> = words.flat_map(u64::to_le_bytes).collect();
     let content = page::overflow_page(PAGE_BYTES, page.id(), TreeId::new(1), &[], &payload);

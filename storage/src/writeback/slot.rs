@@ -11,12 +11,19 @@
 //! | 40 | 4 | index of the slot in the batch |
 //! | 44 | 4 | slots of the batch |
 //! | 48 | 4 | payload bytes |
-//! | 52 | 1 | encoding of the payload: 0 raw, 1 lz4, 2 without its longest hole |
+//! | 52 | 1 | encoding of the payload: 0 raw, 1 lz4, 2 without its longest run of zeros |
 //! | 53 | 11 | reserved, zero |
 //! | 64 | | payload: the sealed page |
 //!
-//! An image without its longest hole is a number of four bytes, so many bytes of the page, and then
-//! those behind the hole: between them are zeros, up to the length of a page.
+//! The payload of an image without its longest run of zeros (as full-page images of PostgreSQL go without
+//! the hole of a page); valid if and only if the run's offset is at most the bytes stored, and these at most
+//! a page. What they lack of a page are the zeros.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | offset of the run in the page, *o* |
+//! | 4 | *o* | the page in front of it |
+//! | 4 + *o* | | the page behind it |
 
 use std::fmt;
 use std::ops::Range;
@@ -46,11 +53,11 @@ const _: () = assert!(EPOCH == 24 && INDEX == 40 && RESERVED == 53);
 
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
-const HOLED: u8 = 2;
-/// Bytes in front of the page in a holed payload.
-const HOLE_OFFSET_BYTES: usize = 4;
-/// A hole consists of whole blocks of this size, from a multiple of it on.
-const HOLE_BLOCK_BYTES: usize = 64;
+const WITHOUT_ZEROS: u8 = 2;
+/// Bytes of the run's offset.
+const RUN_OFFSET_BYTES: usize = 4;
+/// A run of zeros that is left out consists of whole blocks of this size, from a multiple of it on.
+const ZERO_BLOCK_BYTES: usize = 64;
 
 /// Names a batch of page writes; ordered as they were begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,8 +97,8 @@ pub struct SlotImage<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Images that are not tried behind one that compression did not halve: trying one takes some 20 µs of the
-/// processor that commits need, and what it saves is mostly the hole in the page's middle.
+/// Images of a batch that are not tried behind one that compression did not halve: trying one takes some
+/// 20 µs of the processor that commits need, and what it saves is mostly zeros, which are left out anyway.
 const UNTRIED_IMAGES: usize = 7;
 
 /// Appends slots; keeps the space that payloads need.
@@ -99,7 +106,7 @@ const UNTRIED_IMAGES: usize = 7;
 pub(super) struct SlotEncoder {
     seed: u32,
     packed: Vec<u8>,
-    /// Images that will not be tried.
+    /// How many of the next images are not tried.
     untried: usize,
 }
 
@@ -132,21 +139,21 @@ impl SlotEncoder {
     fn payload<'a>(&'a mut self, image: &'a [u8]) -> (u8, &'a [u8]) {
         if let Some(count) = self.compress(image) {
             (LZ4, &self.packed[..count])
-        } else if let Some(count) = self.leave_hole_out(image) {
-            (HOLED, &self.packed[..count])
+        } else if let Some(count) = self.leave_zeros_out(image) {
+            (WITHOUT_ZEROS, &self.packed[..count])
         } else {
             (RAW, image)
         }
     }
 
-    /// Bytes of the image without its hole, where it has one that is worth it.
-    fn leave_hole_out(&mut self, image: &[u8]) -> Option<usize> {
-        let hole = longest_hole(image);
-        if hole.len() <= HOLE_OFFSET_BYTES {
+    /// Bytes of the payload without the image's longest run of zeros, where it has one.
+    fn leave_zeros_out(&mut self, image: &[u8]) -> Option<usize> {
+        let zeros = longest_zeros(image);
+        if zeros.is_empty() {
             return None;
         }
-        let (before, behind) = (&image[..hole.start], &image[hole.end..]);
-        let offset = u32::try_from(hole.start).expect("pages are bounded");
+        let (before, behind) = (&image[..zeros.start], &image[zeros.end..]);
+        let offset = u32::try_from(zeros.start).expect("pages are bounded");
         let mut at = 0;
         for part in [&offset.to_le_bytes()[..], before, behind] {
             self.packed[at..at + part.len()].copy_from_slice(part);
@@ -171,10 +178,10 @@ impl SlotEncoder {
 }
 
 /// The longest run of whole blocks of zeros.
-fn longest_hole(image: &[u8]) -> Range<usize> {
+fn longest_zeros(image: &[u8]) -> Range<usize> {
     let (mut longest, mut start) = (0..0, 0);
-    for (index, block) in image.chunks_exact(HOLE_BLOCK_BYTES).enumerate() {
-        let end = (index + 1) * HOLE_BLOCK_BYTES;
+    for (index, block) in image.chunks_exact(ZERO_BLOCK_BYTES).enumerate() {
+        let end = (index + 1) * ZERO_BLOCK_BYTES;
         if block.iter().fold(0, |any, byte| any | byte) != 0 {
             start = end;
         } else if end - start > longest.len() {
@@ -184,14 +191,14 @@ fn longest_hole(image: &[u8]) -> Range<usize> {
     longest
 }
 
-/// The page of which a holed payload is left.
-fn with_hole(payload: &[u8], page_bytes: usize) -> Option<Vec<u8>> {
-    let (offset, stored) = payload.split_first_chunk::<HOLE_OFFSET_BYTES>()?;
+/// The page of which such a payload is left.
+fn with_zeros(payload: &[u8], page_bytes: usize) -> Option<Vec<u8>> {
+    let (offset, stored) = payload.split_first_chunk::<RUN_OFFSET_BYTES>()?;
     let (before, behind) =
         stored.split_at_checked(to_usize(u64::from(u32::from_le_bytes(*offset))))?;
-    let hole_bytes = page_bytes.checked_sub(stored.len())?;
+    let zeros = page_bytes.checked_sub(stored.len())?;
     let mut image = before.to_vec();
-    image.resize(before.len() + hole_bytes, 0);
+    image.resize(before.len() + zeros, 0);
     image.extend_from_slice(behind);
     Some(image)
 }
@@ -261,7 +268,7 @@ impl SlotHeader {
     /// The page in the payload.
     ///
     /// # Errors
-    /// Where it is not a page long, with offsets from the start of the slot.
+    /// Where it does not give one page, with offsets from the start of the slot.
     pub(super) fn image(&self, payload: &[u8], page_bytes: usize) -> Result<Vec<u8>, DecodeError> {
         let refused = |found: String| {
             DecodeError::new(SLOT_HEADER_BYTES, format!("a page of {page_bytes} bytes"), found)
@@ -276,8 +283,8 @@ impl SlotHeader {
                     Err(error) => Err(refused(error.to_string())),
                 }
             }
-            HOLED => with_hole(payload, page_bytes)
-                .ok_or_else(|| refused(format!("{} bytes around a hole", payload.len()))),
+            WITHOUT_ZEROS => with_zeros(payload, page_bytes)
+                .ok_or_else(|| refused(format!("{} bytes around zeros", payload.len()))),
             encoding => Err(refused(format!("{} bytes in encoding {encoding}", payload.len()))),
         }
     }
@@ -291,10 +298,11 @@ mod tests {
     use seawall_wal::{Epoch, Lsn, PageId};
 
     use super::{
-        BatchId, HOLED, LZ4, RAW, SLOT_HEADER_BYTES, SlotEncoder, SlotHeader, SlotImage, with_hole,
+        BatchId, LZ4, RAW, RUN_OFFSET_BYTES, SLOT_HEADER_BYTES, SlotEncoder, SlotHeader, SlotImage,
+        WITHOUT_ZEROS, with_zeros,
     };
     use crate::pagefile::PageFormat;
-    use crate::writeback::rig::{DATABASE, PAGE_BYTES, noise};
+    use crate::writeback::rig::{DATABASE, PAGE_BYTES, noise_page};
 
     /// Writes the images as one batch, and gives encoding and payload length of each, once it was read back.
     fn encoded(images: &[&Vec<u8>]) -> Vec<(u8, usize)> {
@@ -316,27 +324,22 @@ mod tests {
         encodings
     }
 
-    fn noise_page() -> Vec<u8> {
-        noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect()
-    }
-
     #[test]
     fn behind_an_image_that_is_not_halved_seven_are_not_tried() {
         let (zeros, noise) = (vec![0; PAGE_BYTES], noise_page());
         let images: Vec<_> = [&zeros, &noise].into_iter().chain([&zeros; 8]).collect();
         let encodings: Vec<_> =
             encoded(&images).into_iter().map(|(encoding, _)| encoding).collect();
-        let untried = [HOLED; 7];
         assert_eq!(encodings[..2], [LZ4, RAW]);
-        assert_eq!(encodings[2..9], untried);
+        assert_eq!(encodings[2..9], [WITHOUT_ZEROS; 7]);
         assert_eq!(encodings[9..], [LZ4]);
     }
 
     #[test]
-    fn an_image_that_is_not_halved_is_written_without_its_longest_hole() {
-        let page = |holes: [Range<usize>; 2]| {
+    fn an_image_that_is_not_halved_goes_without_its_longest_run_of_zeros() {
+        let page = |zeros: [Range<usize>; 2]| {
             let mut page: Vec<_> = noise_page().into_iter().map(|byte| byte | 1).collect();
-            holes.into_iter().for_each(|hole| page[hole].fill(0));
+            zeros.into_iter().for_each(|run| page[run].fill(0));
             page
         };
         let quarter = PAGE_BYTES / 4;
@@ -348,25 +351,26 @@ mod tests {
         let uneven = page([0..0, quarter - 1..quarter + 65]);
         let short = page([0..0, 100..180]);
         let images = [&whole, &middle, &longer_second, &longer_first, &last, &uneven, &short];
-        let without = |bytes| (HOLED, 4 + PAGE_BYTES - bytes);
+        let without = |bytes| (WITHOUT_ZEROS, RUN_OFFSET_BYTES + PAGE_BYTES - bytes);
         let [raw, quarter_less] = [(RAW, PAGE_BYTES), without(quarter)];
-        assert_eq!(
-            encoded(&images),
-            [raw, quarter_less, quarter_less, quarter_less, quarter_less, without(64), raw]
-        );
+        let expected =
+            [raw, quarter_less, quarter_less, quarter_less, quarter_less, without(64), raw];
+        // Tried first, and behind one that was tried.
+        assert_eq!(images.map(|image| encoded(&[image])[0]), expected);
+        assert_eq!(encoded(&images), expected);
     }
 
     #[test]
-    fn a_payload_around_a_hole_fits_a_page_or_is_refused() {
+    fn a_payload_around_zeros_fits_a_page_or_is_refused() {
         let payload = |offset: u32, stored: usize| {
             let bytes = offset.to_le_bytes().into_iter().chain(std::iter::repeat_n(7, stored));
             bytes.collect::<Vec<u8>>()
         };
-        assert_eq!(with_hole(&payload(3, 4), 6), Some(vec![7, 7, 7, 0, 0, 7]));
-        assert_eq!(with_hole(&payload(4, 4), 4), Some(vec![7; 4]));
-        assert_eq!(with_hole(&payload(0, 0), 2), Some(vec![0; 2]));
+        assert_eq!(with_zeros(&payload(3, 4), 6), Some(vec![7, 7, 7, 0, 0, 7]));
+        assert_eq!(with_zeros(&payload(4, 4), 4), Some(vec![7; 4]));
+        assert_eq!(with_zeros(&payload(0, 0), 2), Some(vec![0; 2]));
         for (bytes, page_bytes) in [(payload(5, 4), 6), (payload(0, 7), 6), (vec![0; 3], 6)] {
-            assert_eq!(with_hole(&bytes, page_bytes), None);
+            assert_eq!(with_zeros(&bytes, page_bytes), None);
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use seawall_wal::{Epoch, Error, Lsn, PageId};
 use super::cleaner::CleanerTarget;
 use super::doublewrite::SlotImage;
 use super::restore::{known_durable_lsn, restore};
-use super::rig::{PAGE_BYTES, Rig, doublewrite_file, noise, open_pages, value_of};
+use super::rig::{PAGE_BYTES, Rig, doublewrite_file, noise_page, open_pages, value_of};
 use super::writer::LogWatermark;
 use crate::page::PageRead;
 use crate::pool::dirty::{DirtyPage, DirtyTable};
@@ -92,34 +93,61 @@ fn a_batch_is_smaller_while_somebody_waits_for_a_commit() {
 
 #[test]
 fn gentle_steps_grow_only_while_the_log_is_quiet() {
-    let rig = Rig::new(512, 512, 256);
-    for number in 1..=400 {
+    let rig = Rig::new(1024, 1024, 256);
+    for number in 1..=600 {
         rig.put(number, number);
     }
     rig.cleaner.reach_gently(Lsn::MAX).unwrap();
-    // Five of 64 pages, in pieces of 4, 8, 16, 32 and 64, and one of 80.
-    assert_eq!(rig.cleaner.writer().last_synced_batch(), 6);
-}
+    // Six of 64 pages, in pieces of 2, 4, 8, 16, 32 and 64, one of 128, and one of 88.
+    assert_eq!(rig.cleaner.writer().last_synced_batch(), 8);
 
-#[test]
-fn a_gentle_sweep_goes_by_page_numbers_and_writes_neighbours_at_once() {
-    let rig = Rig::new(512, 512, 256);
-    for number in [9, 3, 1, 7, 12, 2, 30, 31, 8, 32, 33, 10, 34, 20] {
+    let rig = Rig::new(1024, 1024, 256);
+    for number in 1..=600 {
         rig.put(number, number);
     }
-    rig.log.is_awaited.store(true, Ordering::SeqCst);
-    let writes = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let seen = Arc::clone(&writes);
+    let redo_lsn = rig.log.reserved_lsn();
+    let (log, longest) = (Arc::clone(&rig.log), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&longest);
+    rig.disk.set_monitor(Arc::new(move |operation: &SimOperation<'_>| {
+        if operation.path == Path::new("/pages") && operation.kind == OperationKind::Write {
+            log.reserve();
+            seen.fetch_max(operation.bytes.len() / PAGE_BYTES, Ordering::SeqCst);
+        }
+    }));
+    rig.cleaner.reach_gently(redo_lsn).unwrap();
+    assert_eq!((rig.cleaner.writer().last_synced_batch(), longest.load(Ordering::SeqCst)), (10, 2));
+}
+
+/// Has `pages` list the runs of pages that are written in place: the first one, and how many.
+fn watch_runs(rig: &Rig) -> Arc<std::sync::Mutex<Vec<(u64, usize)>>> {
+    let runs = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&runs);
     rig.disk.set_monitor(Arc::new(move |operation: &SimOperation<'_>| {
         if operation.path == Path::new("/pages") && operation.kind == OperationKind::Write {
             let first = operation.offset / to_u64(PAGE_BYTES);
             seen.lock().unwrap().push((first, operation.bytes.len() / PAGE_BYTES));
         }
     }));
+    runs
+}
+
+#[test]
+fn a_checkpoint_writes_pages_in_the_order_of_their_ids_and_neighbours_at_once() {
+    let rig = Rig::new(512, 512, 256);
+    // Every tenth is clean, and those of odd ids are older.
+    let dirty = |is_odd| (1..=200).filter(move |id| id % 10 != 0 && (id % 2 == 1) == is_odd);
+    for id in dirty(true).chain(dirty(false)) {
+        rig.put(id, id);
+    }
+    rig.log.is_awaited.store(true, Ordering::SeqCst);
+    let runs = watch_runs(&rig);
     rig.cleaner.reach_gently(Lsn::MAX).unwrap();
-    // Pieces of four pages, since commits are awaited.
-    let pieces = [(1, 3), (7, 1), (8, 3), (12, 1), (20, 1), (30, 3), (33, 2)];
-    assert_eq!(*writes.lock().unwrap(), pieces);
+    let runs = runs.lock().unwrap();
+    assert_eq!(rig.cleaner.writer().last_synced_batch(), 3);
+    assert!(runs.is_sorted());
+    // The first batch has pieces of two.
+    assert_eq!(runs[..7], [(1, 2), (3, 2), (5, 2), (7, 2), (9, 1), (11, 1), (12, 2)]);
+    assert_eq!(runs.iter().map(|(_, pages)| pages).sum::<usize>(), 180);
     assert!(rig.pool.dirty().is_empty());
 }
 
@@ -135,9 +163,9 @@ fn between_two_pieces_there_are_rests_while_others_commit() {
         assert_eq!((step.pages_written, rig.cleaner.writer().last_synced_batch()), (12, 1));
         rig.log.looks.load(Ordering::SeqCst)
     };
-    // Three pieces twice, and nobody flushes the log.
+    // Six pieces of pages, images that are a little less, and nobody flushes the log.
     let [awaited, quiet] = [true, false].map(looks_of_step);
-    assert!(awaited >= quiet + 6 * 16, "{awaited} looks at the log, {quiet} without commits");
+    assert!(awaited >= quiet + 10 * 16, "{awaited} looks at the log, {quiet} without commits");
 }
 
 #[test]
@@ -157,7 +185,7 @@ fn a_rest_ends_with_a_flush_of_the_log_or_when_somebody_waits_for_pages() {
     let full = looks_of(false, false);
     for (is_flushed, is_hurried) in [(true, false), (false, true)] {
         let ended = looks_of(is_flushed, is_hurried);
-        assert!(ended + 6 * 10 < full, "{ended} looks at the log, {full} without an end");
+        assert!(ended + 10 * 10 < full, "{ended} looks at the log, {full} without an end");
     }
 }
 
@@ -265,7 +293,7 @@ fn no_batch_goes_on_after_the_failed_durable_write_of_another() {
 fn a_batch_in_pieces_does_not_go_on_after_the_failed_sync_of_another() {
     let rig = Rig::new(8, 64, 4);
     let file = doublewrite_file(&rig.disk).open(Epoch::new(2)).unwrap();
-    let bytes: Vec<_> = noise().flat_map(u64::to_le_bytes).take(PAGE_BYTES).collect();
+    let bytes = noise_page();
     let image = SlotImage { page: page(1), page_lsn: Lsn::new(1), bytes: &bytes };
     let (first, second) = (file.begin().unwrap(), file.begin().unwrap());
     let fault = Fault::new(FaultEffect::Errno(EIO)).kind(OperationKind::Sync);
@@ -302,6 +330,40 @@ fn no_page_is_overwritten_once_the_log_is_poisoned_behind_the_images() {
     // Whoever reads still gets clean frames.
     rig.clean();
     assert_eq!(writes.load(Ordering::SeqCst), 12);
+}
+
+/// The same of pages in their places: their images must stay.
+#[test]
+fn no_page_is_clean_that_was_written_while_the_log_was_poisoned() {
+    let rig = Rig::new(32, 64, 32);
+    for number in 1..=12 {
+        rig.put(number, number);
+    }
+    let log = Arc::clone(&rig.log);
+    rig.disk.set_monitor(Arc::new(move |operation: &SimOperation<'_>| {
+        if operation.path == Path::new("/pages") && operation.kind == OperationKind::Write {
+            log.poison(Error::Closed);
+        }
+    }));
+    let all = CleanerTarget::RedoLsn(Lsn::MAX);
+    assert!(matches!(rig.cleaner.step_gently(all, 0), Err(Error::Poisoned { .. })));
+    assert_eq!(rig.pool.dirty().len(), 12);
+    assert!(rig.pool.dirty().oldest(1).is_empty(), "nobody may write the pages again");
+    assert_eq!(rig.cleaner.writer().last_synced_batch(), 0);
+}
+
+/// Pages that it had taken would be waited for until the end of days.
+#[test]
+fn a_panic_while_pages_are_written_poisons() {
+    let rig = Rig::new(32, 64, 32);
+    rig.put(1, 1);
+    rig.disk.set_monitor(Arc::new(|operation: &SimOperation<'_>| {
+        assert_ne!(operation.path, Path::new("/doublewrite"), "planted by the test");
+    }));
+    let all = CleanerTarget::RedoLsn(Lsn::MAX);
+    let stepped = catch_unwind(AssertUnwindSafe(|| rig.cleaner.step(all)));
+    assert!(stepped.is_err());
+    assert!(matches!(rig.cleaner.reach(all), Err(Error::Poisoned { .. })));
 }
 
 #[test]
@@ -423,7 +485,7 @@ fn every_damaged_bit_of_the_file_header_is_corruption() {
 #[test]
 fn images_that_do_not_shrink_are_stored_raw() {
     let rig = Rig::new(8, 64, 2);
-    let pin = rig.pool.pin_new(page(1)).unwrap();
+    let pin = rig.pool.pin_new(page(2)).unwrap();
     let mut latched = pin.exclusive();
     rig.change(&mut latched, 1);
     let mut state = 1_u64;

@@ -19,6 +19,7 @@ use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::doublewrite::{AREAS, Batch, Doublewrite, SlotImage};
 use super::let_others_run;
+use crate::armed::Armed;
 use crate::page::{self, PageRead};
 use crate::pagefile::PageFile;
 use crate::planted::{Bug, is_planted};
@@ -75,7 +76,7 @@ impl LogWatermark for Log {
     }
 }
 
-/// Writes batches of dirty pages. Several threads may; at most two batches are in flight.
+/// Writes batches of dirty pages. Several threads may; at most two batches with images are in flight.
 pub struct PageWriter {
     /// Held shared by each batch, so that none is under way once this is set.
     has_ended: RwLock<bool>,
@@ -83,8 +84,9 @@ pub struct PageWriter {
     doublewrite: Doublewrite,
     dirty: Arc<DirtyTable>,
     log: Arc<dyn LogWatermark>,
+    /// For the copies of whole batches, as many as there are areas.
     buffers: Mutex<Vec<AlignedBuf>>,
-    /// Those who write pages without rests, or wait until they are written.
+    /// Callers that want no batch to rest.
     hurried: AtomicUsize,
     bytes_written: AtomicU64,
 }
@@ -97,8 +99,8 @@ struct Image {
     is_recreated: bool,
 }
 
-/// Private copies of a batch's pages, in the order of their numbers and one behind another, so that
-/// neighbours go to the disk in one write.
+/// Private copies of a batch's pages, in the order of their ids and one behind another, so that neighbours
+/// go to the disk in one write.
 #[derive(Debug)]
 struct Images {
     page_bytes: usize,
@@ -181,7 +183,8 @@ impl PageWriter {
         self.page_file.is_direct()
     }
 
-    /// Has all batches go on without rests, for as long as it is kept.
+    /// Has all batches go on without rests, for as long as it is kept. Relaxed: a look that comes too late
+    /// costs one rest, and nothing is read on its strength.
     pub(super) fn hurry(&self) -> Hurry<'_> {
         self.hurried.fetch_add(1, Ordering::Relaxed);
         Hurry(&self.hurried)
@@ -220,8 +223,10 @@ impl PageWriter {
     /// a latch held (L1).
     ///
     /// # Errors
-    /// [`Error::Closed`] after [`Self::end`], and those of the log, with nothing written;
-    /// [`Error::Poisoned`] when a write or sync failed.
+    /// [`Error::Closed`] after [`Self::end`], and those of the log, with nothing written; what poisoned the
+    /// log while the images were written, with no page written in place, and all dirty as before;
+    /// [`Error::Poisoned`], or what poisoned the log, when a write or sync failed, here or elsewhere behind
+    /// the images.
     ///
     /// # Panics
     /// When there are more than [`Self::batch_max`] pages, or pieces of no pages.
@@ -237,13 +242,14 @@ impl PageWriter {
         if *has_ended {
             return Err(Error::Closed);
         }
+        let _armed = Armed::new(&*self.log);
         let images = self.copy_all(pool, pages);
         if images.pages.is_empty() {
             self.keep_buffer(images.bytes);
             return Ok(Written::default());
         }
-        // A failure elsewhere, while the images are written, may cost what the disk has of them and nobody has
-        // synced. One from before does not: pages are still cleaned then, for readers.
+        // A failure elsewhere, while the images or the pages are written, may cost what the disk has of them and
+        // nobody has synced. One from before does not: pages are still cleaned then, for readers.
         let was_poisoned = self.log.poisoned().is_some();
         if let Err(error) = self.flush_log(&images) {
             self.cancel(images);
@@ -267,6 +273,9 @@ impl PageWriter {
             release(batch.take());
         }
         self.write_pages(&images, piece_pages, &mut rests).map_err(poison)?;
+        if !was_poisoned {
+            self.check()?;
+        }
         release(batch);
         let mut written = Written { pages: images.pages.len(), cleaned: 0 };
         for image in &images.pages {
@@ -405,8 +414,8 @@ impl fmt::Debug for PageWriter {
     }
 }
 
-/// A rest looks so often whether the log has been flushed, and so many times: a millisecond, as
-/// schedulers give it.
+/// A rest looks at the log every so often, and so many times: with what schedulers add, a millisecond in
+/// all.
 const REST_POLL: Duration = Duration::from_micros(10);
 const REST_POLLS: usize = if cfg!(any(loom, seawall_shuttle)) { 1 } else { 16 };
 
@@ -414,13 +423,10 @@ const REST_POLLS: usize = if cfg!(any(loom, seawall_shuttle)) { 1 } else { 16 };
 /// commit that comes between them.
 const PIECE_PARTS: usize = 4;
 
-/// Ends of flushes for which a rest waits: the first may be of one that had begun before the disk had the
-/// piece, and the next flush would carry two of them.
-const REST_FLUSHES: usize = 2;
-
 /// The rests of a batch. What a piece has given the disk goes with the next flush of the log, and the
-/// commit behind that hardly notices one piece: so there is to be a whole flush between two of them,
-/// where one comes soon.
+/// commit behind that hardly notices one piece: so a flush is to end between two of them, where one comes
+/// soon. It may have begun before the disk had the piece, and the next one carries two: to wait for a second
+/// end costs more, since a checkpoint then meets more commits.
 struct Rests<'w> {
     writer: &'w PageWriter,
     /// Where the log was durable when the last one began.
@@ -428,20 +434,16 @@ struct Rests<'w> {
 }
 
 impl Rests<'_> {
-    /// Lets a whole flush of the log pass while others commit.
+    /// Lets a flush of the log end while others commit.
     fn rest(&mut self) {
         let PageWriter { log, hurried, .. } = self.writer;
-        let mut durable = log.durable_lsn();
+        let durable = log.durable_lsn();
         let is_quiet = std::mem::replace(&mut self.seen, durable) == durable;
         if is_quiet && !log.is_commit_awaited() {
             return;
         }
-        let mut flushes = 0;
         for _ in 0..REST_POLLS {
-            let now = log.durable_lsn();
-            flushes += usize::from(now != durable);
-            durable = now;
-            if hurried.load(Ordering::Relaxed) > 0 || flushes == REST_FLUSHES {
+            if hurried.load(Ordering::Relaxed) > 0 || log.durable_lsn() != durable {
                 return;
             }
             thread::park_timeout(REST_POLL);
@@ -451,6 +453,7 @@ impl Rests<'_> {
 
 /// No batch rests while one of these is there.
 #[derive(Debug)]
+#[must_use]
 pub(super) struct Hurry<'w>(&'w AtomicUsize);
 
 impl Drop for Hurry<'_> {

@@ -5,17 +5,18 @@
 use std::thread;
 
 use seawall_wal::Error;
-use seawall_wal::log::Log;
+
+use crate::writeback::writer::LogWatermark;
 
 /// Poisons the log when a panic begins while it lives.
 #[derive(Debug)]
 pub(crate) struct Armed<'l> {
-    log: &'l Log,
+    log: &'l dyn LogWatermark,
     was_panicking: bool,
 }
 
 impl<'l> Armed<'l> {
-    pub(crate) fn new(log: &'l Log) -> Self {
+    pub(crate) fn new(log: &'l dyn LogWatermark) -> Self {
         Self { log, was_panicking: thread::panicking() }
     }
 }
@@ -53,7 +54,7 @@ mod tests {
         let disk = Arc::new(SimDisk::new());
         let options = Options::new().disk_injected(disk).manual_background(true);
         let opened = crate::open::open(&options, Path::new("/db")).unwrap();
-        let log = &opened.engine.log;
+        let log = &*opened.engine.log;
         let user = catch_unwind(AssertUnwindSafe(|| {
             let _rollback = OnUnwind(|| drop(Armed::new(log)));
             panic!("of a user's closure");
