@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::resp::Protocol;
 
 /// What others may know of a connection, and do to it.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Client {
     pub(crate) library: Mutex<(String, String)>,
     pub(crate) last_command: Mutex<&'static str>,
     pub(crate) database: AtomicUsize,
-    pub(crate) is_resp3: AtomicBool,
+    is_resp3: AtomicBool,
     /// Commands queued by MULTI; -1 outside of one, as CLIENT LIST says it.
     pub(crate) queued: std::sync::atomic::AtomicI64,
     pub(crate) watched: AtomicUsize,
@@ -39,6 +40,11 @@ impl Client {
 
     pub(crate) fn is_killed(&self) -> bool {
         self.is_killed.load(Ordering::SeqCst)
+    }
+
+    /// Notes which protocol it is answered in.
+    pub(crate) fn speaks(&self, protocol: Protocol) {
+        self.is_resp3.store(protocol == Protocol::Resp3, Ordering::Relaxed);
     }
 
     /// Notes that it has asked for something.

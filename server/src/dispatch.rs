@@ -96,7 +96,14 @@ fn admit_and_run(
         return queue(session, command, args, reply);
     }
     let begun = Instant::now();
+    let before = (session.database, reply.protocol);
     let done = run(server, session, command, args, reply, rests_on);
+    if done.is_err() {
+        // Of an EXEC that is undone SELECT and HELLO too have not happened.
+        session.select(before.0);
+        reply.protocol = before.1;
+        session.client.speaks(before.1);
+    }
     server.calls.executed(command, begun.elapsed(), done.is_err());
     done
 }

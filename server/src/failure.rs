@@ -21,6 +21,8 @@ impl Failure {
     pub(crate) const NO_SUCH_KEY: Self = Self::fixed("ERR no such key");
     pub(crate) const TOO_LONG: Self =
         Self::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    pub(crate) const NOT_32_BITS: Self =
+        Self::fixed("ERR value is out of range, value must between -2147483648 and 2147483647");
     pub(crate) const DB_RANGE: Self = Self::fixed("ERR DB index is out of range");
     pub(crate) const READS_SNAPSHOT: Self = Self::fixed(
         "SNAPSHOT this connection reads a snapshot, writes are refused: SW.RELEASE it first",

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use bigdecimal::{BigDecimal, RoundingMode, Zero as _};
 
 /// Largest decimal exponent of a number: that of Redis's `long double`.
-const EXPONENT_MAX: i64 = 4932;
+const EXPONENT_MAX: u64 = 4932;
 /// Longest text of a floating-point number.
 const FLOAT_TEXT_BYTES_MAX: usize = 5000;
 /// Digits behind the point that INCRBYFLOAT keeps.
@@ -59,7 +59,7 @@ pub(crate) fn parse_float(text: &[u8]) -> Option<Float> {
     if !is_digits(whole) || !is_digits(fraction) || whole.len() + fraction.len() == 0 {
         return None;
     }
-    if exponent.abs() > EXPONENT_MAX {
+    if exponent.unsigned_abs() > EXPONENT_MAX {
         return None;
     }
     text.parse().ok().filter(is_long_double).map(Float::Finite)
@@ -109,6 +109,7 @@ mod tests {
         assert_eq!(add("5.0e3", "2.0e2"), "5200");
         assert_eq!(add("1", "-1"), "0");
         assert_eq!(add("3e-20", "0"), "0");
+        assert!(parse_float(b"1e-9223372036854775808").is_none());
         assert_eq!(parse_float(b"+inf"), Some(Float::Infinite));
         for text in [
             "", "nan", " 1", "1e5000", "5e4932", "-2e4932", "e", "--1", "0x10", ".-5", "1.+5",

@@ -10,8 +10,8 @@
 //!
 //! A second signal ends the process at once, which is as safe as a kill.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 
 use seawall::Error;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
+use crate::clients::Client;
 use crate::config::Config;
 use crate::connection;
 use crate::keyspace::{Keyspace, Purger};
@@ -153,42 +153,58 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
+/// A connection that has its place, on its way to the thread that serves it.
+type Admitted = (StdStream, Arc<Client>);
+
 /// One thread's share of the connections.
-fn work(
-    server: &Arc<Server>,
-    mut streams: UnboundedReceiver<std::net::TcpStream>,
-) -> io::Result<()> {
+fn work(server: &Arc<Server>, mut admitted: UnboundedReceiver<Admitted>) -> io::Result<()> {
     let local = LocalSet::new();
     runtime()?.block_on(local.run_until(async move {
-        while let Some(stream) = streams.recv().await {
-            // A stream that is broken already is no matter of the server.
-            drop(welcome(server, stream));
+        while let Some((stream, client)) = admitted.recv().await {
+            match prepare(stream) {
+                Ok(stream) => {
+                    let served = connection::serve(Arc::clone(server), stream, client);
+                    tokio::task::spawn_local(served);
+                }
+                // A stream that is broken already is no matter of the server.
+                Err(_) => server.clients.leave(client.id),
+            }
         }
         finish(server).await;
         Ok(())
     }))
 }
 
-/// Begins to serve a stream, unless there are too many.
-fn welcome(server: &Arc<Server>, stream: std::net::TcpStream) -> io::Result<()> {
-    let mut stream = TcpStream::from_std(stream)?;
+fn prepare(stream: StdStream) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     // A peer whose machine is gone sends no end: what it holds, a snapshot for one, is to go with it.
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
     // Where the system does not do that, it is served all the same.
     drop(SockRef::from(&stream).set_tcp_keepalive(&keepalive));
+    Ok(stream)
+}
+
+/// Gives a connection a place and hands it on, unless there are too many. In the thread that accepts: one
+/// that serves may be busy, and what waits for it has a descriptor each.
+fn admit(
+    server: &Server,
+    mut stream: StdStream,
+    worker: &UnboundedSender<Admitted>,
+) -> io::Result<()> {
     let (address, local) = (stream.peer_addr()?, stream.local_addr()?);
     let most = server.settings.clients_max.load(Ordering::Relaxed);
     let Some(client) = server.clients.enter(address, local, most) else {
         server.stats.rejected.fetch_add(1, Ordering::Relaxed);
-        tokio::task::spawn_local(async move {
-            let told = stream.write_all(b"-ERR max number of clients reached\r\n");
-            drop(tokio::time::timeout(Duration::from_secs(1), told).await);
-        });
-        return Ok(());
+        // The buffer of a new connection takes it at once.
+        return stream.write_all(b"-ERR max number of clients reached\r\n");
     };
     server.stats.connections.fetch_add(1, Ordering::Relaxed);
-    tokio::task::spawn_local(connection::serve(Arc::clone(server), stream, client));
+    let id = client.id;
+    if worker.send((stream, client)).is_err() {
+        // The worker is gone: the server stops.
+        server.clients.leave(id);
+    }
     Ok(())
 }
 
@@ -204,7 +220,7 @@ async fn finish(server: &Server) {
 fn accept(
     server: &Server,
     listeners: Vec<StdListener>,
-    workers: &[UnboundedSender<std::net::TcpStream>],
+    workers: &[UnboundedSender<Admitted>],
 ) -> io::Result<()> {
     let local = LocalSet::new();
     runtime()?.block_on(local.run_until(async {
@@ -233,8 +249,9 @@ fn accept(
                 Some(stream) = accepted.recv() => {
                     let number = next.get();
                     next.set((number + 1) % workers.len());
-                    // A worker is gone only when the server stops.
-                    drop(stream.into_std().map(|stream| workers[number].send(stream)));
+                    // One that is broken already is no matter of the server.
+                    let stream = stream.into_std();
+                    drop(stream.and_then(|stream| admit(server, stream, &workers[number])));
                 }
             }
         }

@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use crate::config::Config;
 use crate::failure::{Failure, Outcome};
 use crate::limits;
+use crate::number;
 use crate::server::Server;
 
 /// When the reply to a write leaves.
@@ -140,12 +141,12 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "maxmemory",
         get: |_| "0".into(),
-        parse: Some(|_, value| match value.parse::<u64>() {
-            Ok(0) => Ok(Change::Nothing),
-            Ok(_) => {
+        parse: Some(|_, value| match is_memory_zero(value) {
+            Some(true) => Ok(Change::Nothing),
+            Some(false) => {
                 Err(Failure::fixed("keys are on disk and nothing is evicted: only 0 is possible"))
             }
-            Err(_) => Err(Failure::fixed("argument must be a memory value")),
+            None => Err(Failure::fixed("argument must be a memory value")),
         }),
     },
     Parameter { name: "maxmemory-policy", get: |_| "noeviction".into(), parse: None },
@@ -208,9 +209,17 @@ fn parse_yes_no(value: &str) -> Outcome<bool> {
     }
 }
 
+/// Whether an amount of memory, with a unit or without, is none.
+fn is_memory_zero(value: &str) -> Option<bool> {
+    let digits = value.trim_end_matches(|unit: char| !unit.is_ascii_digit());
+    let unit = value[digits.len()..].to_ascii_lowercase();
+    let is_unit = ["", "b", "k", "kb", "m", "mb", "g", "gb"].contains(&unit.as_str());
+    digits.parse::<u64>().ok().filter(|_| is_unit).map(|number| number == 0)
+}
+
 fn parse_number(value: &str, least: u64, most: u64) -> Outcome<u64> {
-    let number: i64 =
-        value.parse().map_err(|_| Failure::fixed("argument couldn't be parsed into an integer"))?;
+    let number = number::parse_i64(value.as_bytes())
+        .ok_or(Failure::fixed("argument couldn't be parsed into an integer"))?;
     let within = u64::try_from(number).ok().filter(|number| (least..=most).contains(number));
     within.ok_or_else(|| {
         Failure::new(format!("argument must be between {least} and {most} inclusive"))
@@ -220,6 +229,23 @@ fn parse_number(value: &str, least: u64, most: u64) -> Outcome<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_amount_of_memory_has_a_unit_or_none() {
+        for (text, is_zero) in [
+            ("0", Some(true)),
+            ("0mb", Some(true)),
+            ("00GB", Some(true)),
+            ("7", Some(false)),
+            ("100k", Some(false)),
+            ("", None),
+            ("-0", None),
+            ("0 mb", None),
+            ("0tb", None),
+        ] {
+            assert_eq!(is_memory_zero(text), is_zero, "{text}");
+        }
+    }
 
     #[test]
     fn the_password_of_a_server_that_others_can_reach_cannot_be_taken_away() {

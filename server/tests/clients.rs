@@ -4,6 +4,8 @@
 
 mod served;
 
+use std::io::{ErrorKind, Read as _, Write as _};
+
 use redis::{Commands as _, Value};
 use seawall_server::{Config, start};
 
@@ -21,6 +23,43 @@ fn a_pipeline_reads_its_own_writes_in_order() {
     let replies: Vec<i64> = pipeline.query(&mut connection).unwrap();
     let expected: Vec<i64> = (0..500).flat_map(|number| [number, number + 1]).collect();
     assert_eq!(replies, expected);
+}
+
+#[test]
+fn connections_beyond_the_most_are_told_so_while_their_worker_is_busy() {
+    let served = Served::with(|config| config.threads = 1);
+    let mut first = served.connect();
+    redis::cmd("SETRANGE").arg("large").arg(1 << 20).arg("x").exec(&mut first).unwrap();
+    redis::cmd("CONFIG").arg(&["SET", "maxclients", "3"]).exec(&mut first).unwrap();
+    let mut busy = served.stream();
+    busy.write_all(b"MULTI\r\n").unwrap();
+    busy.write_all(&b"BITCOUNT large\r\n".repeat(300)).unwrap();
+    let mut queued = [0; 5 + 300 * 9];
+    busy.read_exact(&mut queued).unwrap();
+    busy.write_all(b"EXEC\r\n").unwrap();
+    let _third = served.stream();
+    let mut told = String::new();
+    served.stream().read_to_string(&mut told).unwrap();
+    assert_eq!(told, "-ERR max number of clients reached\r\n");
+    busy.set_nonblocking(true).unwrap();
+    let early = busy.peek(&mut [0]);
+    assert!(early.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "after the reply");
+    busy.set_nonblocking(false).unwrap();
+    busy.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn a_field_may_begin_at_the_last_bit_that_there_can_be() {
+    let served = Served::start();
+    let mut connection = served.connect();
+    let mut fields = |line: &str| {
+        let mut command = redis::cmd("BITFIELD");
+        command.arg("key").arg(line.split(' ').collect::<Vec<_>>());
+        command.query::<Vec<i64>>(&mut connection)
+    };
+    assert_eq!(fields("GET u8 4294967295 GET i64 4294967290").unwrap(), [0, 0]);
+    assert!(error_of(fields("GET u8 4294967296")).contains("bit offset"));
+    assert!(error_of(fields("SET u8 4294967295 1")).contains("bit offset"));
 }
 
 #[test]
@@ -132,6 +171,12 @@ fn a_failing_command_undoes_exec_only_when_asked_to() {
     redis::cmd("CONFIG").arg("SET").arg("exec-rollback").arg("yes").exec(&mut connection).unwrap();
     assert!(error_of(run(&mut connection)).contains("EXECABORT"));
     assert_eq!(connection.get::<_, String>("key").unwrap(), "before");
+
+    let lines = "MULTI\r\nSELECT 5\r\nHELLO 3\r\nSET key x\r\nINCR key\r\nEXEC\r\nGET key\r\nGET nothing\r\nQUIT\r\n";
+    let answers = answers_to(&served, lines);
+    let (_, behind) = answers.split_once("-EXECABORT").unwrap();
+    let (_, behind) = behind.split_once("\r\n").unwrap();
+    assert_eq!(behind, "$6\r\nbefore\r\n$-1\r\n+OK\r\n", "database 0, and RESP2");
 }
 
 #[test]

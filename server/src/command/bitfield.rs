@@ -67,7 +67,7 @@ fn parse(args: Args<'_>, is_read_only: bool) -> Outcome<Vec<(Field, Step)>> {
         }
         let (is_signed, width) = parse_type(args.at(index + 1))?;
         let offset = bit_offset(args.at(index + 2), Some(width.into()))?;
-        if offset + u64::from(width) > BULK_BYTES_MAX as u64 * 8 {
+        if !is_get && offset + u64::from(width) > BULK_BYTES_MAX as u64 * 8 {
             return Err(Failure::fixed("ERR bit offset is not an integer or out of range"));
         }
         let step = match (is_get, is_set) {

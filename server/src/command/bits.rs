@@ -154,17 +154,14 @@ pub(super) fn bitop(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         let why = "ERR BITOP NOT must be called with a single source key.";
         return Err(Failure::fixed(why));
     }
-    let mut sources = Vec::new();
-    for key in args.from(3).iter() {
-        sources.push(context.string(key)?.unwrap_or_else(absent).body);
-    }
-    let length = sources.iter().map(Vec::len).max().unwrap_or(0);
-    let mut result = sources.remove(0);
-    result.resize(length, 0);
+    // One source at a time: there may be thousands of them.
+    let mut result = context.string(args.at(3))?.unwrap_or_else(absent).body;
     if operation == 3 {
         result.iter_mut().for_each(|byte| *byte = !*byte);
     }
-    for source in &sources {
+    for key in args.from(4).iter() {
+        let source = context.string(key)?.unwrap_or_else(absent).body;
+        result.resize(result.len().max(source.len()), 0);
         for (index, byte) in result.iter_mut().enumerate() {
             let other = source.get(index).copied().unwrap_or(0);
             *byte = match operation {
@@ -179,7 +176,7 @@ pub(super) fn bitop(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     } else {
         context.put(args.at(2), None, &result)?;
     }
-    context.reply.count(length);
+    context.reply.count(result.len());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Args, Context, Failure, Outcome};
 use crate::glob;
-use crate::settings::{PARAMETERS, Parameter};
+use crate::settings::{PARAMETERS, Parameter, Parser};
 
 pub(super) fn get(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let patterns: Vec<Vec<u8>> = args.from(2).iter().map(<[u8]>::to_ascii_lowercase).collect();
@@ -20,10 +20,10 @@ pub(super) fn get(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
 
 pub(super) fn set(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
-        return Err(Failure::wrong_arity("config|set"));
+        return Err(Failure::SYNTAX);
     }
     let settings = &context.server.settings;
-    let (mut named, mut changes) = (Vec::new(), Vec::new());
+    let mut named: Vec<(&Parameter, Parser)> = Vec::new();
     for index in (2..args.len()).step_by(2) {
         let name = String::from_utf8_lossy(args.at(index));
         let parameter = PARAMETERS.iter().find(|parameter| args.is(index, parameter.name));
@@ -35,13 +35,16 @@ pub(super) fn set(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
         let Some(parse) = parameter.parse else {
             return Err(failed(&name, "can't set immutable config"));
         };
-        if named.contains(&parameter.name) {
+        if named.iter().any(|(other, _)| other.name == parameter.name) {
             return Err(failed(&name, "duplicate parameter"));
         }
-        named.push(parameter.name);
-        let value =
-            std::str::from_utf8(args.at(index + 1)).map_err(|_| failed(&name, "not UTF-8"))?;
-        changes.push(parse(settings, value).map_err(|why| failed(&name, &why.text()))?);
+        named.push((parameter, parse));
+    }
+    let mut changes = Vec::new();
+    for (index, (parameter, parse)) in (3..).step_by(2).zip(named) {
+        let failed = |why: &str| failed(parameter.name, why);
+        let value = std::str::from_utf8(args.at(index)).map_err(|_| failed("not UTF-8"))?;
+        changes.push(parse(settings, value).map_err(|why| failed(&why.text()))?);
     }
     // All of them or none.
     changes.into_iter().for_each(|change| settings.apply(change));

@@ -1,7 +1,5 @@
 //! The connection itself: PING, HELLO, AUTH, SELECT and the like.
 
-use std::sync::atomic::Ordering;
-
 use super::{Args, Context, Failure, Outcome, keys, number};
 use crate::resp::Protocol;
 use crate::session::Replies;
@@ -53,7 +51,7 @@ pub(super) fn reset(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
 
 fn speak(context: &mut Context<'_, '_>, protocol: Protocol) {
     context.reply.protocol = protocol;
-    context.session.client.is_resp3.store(protocol == Protocol::Resp3, Ordering::Relaxed);
+    context.session.client.speaks(protocol);
 }
 
 fn authenticate(context: &mut Context<'_, '_>, user: &[u8], password: &[u8]) -> Outcome {

@@ -7,6 +7,7 @@ use crate::limits::DATABASES;
 /// A database's number.
 pub(super) fn database(argument: &[u8]) -> Outcome<usize> {
     let number = number::parse_i64(argument).ok_or(Failure::NOT_INTEGER)?;
+    let number = i32::try_from(number).map_err(|_| Failure::NOT_32_BITS)?;
     let number = usize::try_from(number).ok().filter(|&number| number < DATABASES);
     number.ok_or(Failure::DB_RANGE)
 }

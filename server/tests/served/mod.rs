@@ -1,6 +1,7 @@
 //! A server in this process, and what tests ask of it.
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use redis::RedisResult;
@@ -27,6 +28,13 @@ impl Served {
         let running = start(config).unwrap();
         let client = redis::Client::open(format!("redis://{}", running.addresses()[0])).unwrap();
         Self { running: Some(running), client, _dir: dir }
+    }
+
+    /// A bare connection.
+    pub(crate) fn stream(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.running.as_ref().unwrap().addresses()[0]).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     /// A connection, once the database is open.
@@ -73,8 +81,7 @@ pub(crate) fn error_of<T: std::fmt::Debug>(result: RedisResult<T>) -> String {
 /// What the server sends back for inline commands, up to its end of the connection.
 pub(crate) fn answers_to(served: &Served, lines: &str) -> String {
     drop(served.connect());
-    let address = served.running.as_ref().unwrap().addresses()[0];
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let mut stream = served.stream();
     stream.write_all(lines.as_bytes()).unwrap();
     let mut answers = String::new();
     stream.read_to_string(&mut answers).unwrap();

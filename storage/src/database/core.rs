@@ -358,6 +358,22 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn one_checkpoint_gives_up_the_log_behind_it() -> Result<()> {
+        let disk = SimDisk::new();
+        let database = options(&disk).manual_background(true).open("/db")?;
+        let tree = database.tree("t")?;
+        for number in 0..2000_u32 {
+            tree.insert_with(number.to_be_bytes(), vec![b'a'; 1000], crate::Durability::Relaxed)?;
+        }
+        database.checkpoint()?;
+        let core = database.shared_core();
+        let control = core.checkpointer.control();
+        let last = control.state().master.map(|master| master.start_lsn());
+        assert_eq!(Some(control.needed_lsn()), last, "a slot needs older log");
+        Ok(())
+    }
+
     /// Has another thread close the database at the first operation that `is_it` is about, and that
     /// operation go on only after a while in which the closing must not end.
     fn close_in_the_middle(

@@ -53,7 +53,9 @@ const PLACE: Draw = Of(&[
     "abc",
     "1.0",
 ]);
-const DATABASE: Draw = Of(&["0", "1", "2", "0", "1", "2", "15", "16", "-1", "abc"]);
+const DATABASE: Draw = Of(&["0", "1", "2", "0", "1", "2", "15", "16", "-1", "abc", "3000000000"]);
+const PARAMETER: Draw = Of(&["timeout", "TIMEOUT", "maxclients", "databases", "nosuch"]);
+const SETTING: Draw = Of(&["0", "0", "0mb", "-1", "abc", "+5", "007", ""]);
 const SECONDS: Draw =
     Of(&["4000000000", "4000000001", "4000000007", "1", "0", "-1", "abc", "9223372036854775807"]);
 const MILLISECONDS: Draw = Of(&[
@@ -92,8 +94,12 @@ const FIELD_STEP: Draw = OneOf(&[
     &[Word("GET"), FIELD, FIELD_OFFSET],
     &[Word("SET"), FIELD, FIELD_OFFSET, Integer],
     &[Word("INCRBY"), FIELD, FIELD_OFFSET, Integer],
-    &[Word("OVERFLOW"), Of(&["WRAP", "SAT", "FAIL", "bad"])],
+    &[Word("OVERFLOW"), Of(&["WRAP", "SAT", "bad"])],
 ]);
+/// Where it fails, Redis makes the string longer and does not tell who watches the key; so no key that is
+/// watched is given to it.
+const FAILING_STEP: Draw = OneOf(&[&[FIELD_STEP], &[Word("OVERFLOW"), Word("FAIL"), FIELD_STEP]]);
+const UNWATCHED_KEY: Draw = Of(&["field0", "field1"]);
 const LCS_OPTION: Draw = OneOf(&[
     &[Word("LEN")],
     &[Word("IDX")],
@@ -135,7 +141,8 @@ const COMMANDS: &[(usize, &str, &[Draw])] = &[
     (2, "BITPOS", &[Key, BIT]),
     (3, "BITPOS", &[Key, BIT, PLACE, OneOf(&[&[], &[PLACE], &[PLACE, UNIT]])]),
     (3, "BITOP", &[Of(&["AND", "or", "XOR", "NOT", "bad"]), Key, Many(&[Key])]),
-    (5, "BITFIELD", &[Key, Many(&[FIELD_STEP])]),
+    (3, "BITFIELD", &[Key, Many(&[FIELD_STEP])]),
+    (3, "BITFIELD", &[UNWATCHED_KEY, Many(&[FAILING_STEP])]),
     (1, "BITFIELD_RO", &[Key, Many(&[FIELD_STEP])]),
     (3, "DEL", &[Many(&[Key])]),
     (1, "UNLINK", &[Many(&[Key])]),
@@ -167,6 +174,7 @@ const COMMANDS: &[(usize, &str, &[Draw])] = &[
     (3, "WATCH", &[Many(&[Key])]),
     (1, "UNWATCH", &[]),
     (3, "SELECT", &[DATABASE]),
+    (1, "CONFIG", &[Word("SET"), Many(&[PARAMETER, SETTING]), Few(&Word("timeout"))]),
     (1, "PING", &[OneOf(&[&[], &[Bytes]])]),
     (1, "ECHO", &[Bytes]),
     (1, "FLUSHDB", &[OneOf(&[&[], &[Word("SYNC")], &[Word("bad")]])]),
