@@ -72,8 +72,8 @@
     )
 )]
 
-#[cfg(not(loom))]
 mod armed;
+#[cfg(not(loom))]
 mod backup;
 #[doc(hidden)]
 pub mod catalogue;

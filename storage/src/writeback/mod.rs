@@ -24,6 +24,7 @@
 pub mod cleaner;
 pub mod doublewrite;
 pub mod restore;
+mod rests;
 mod slot;
 pub mod writer;
 

@@ -1,5 +1,5 @@
-//! The one place that writes pages into the page file. The steps, and what their errors mean, are
-//! listed in `writeback`.
+//! The one place that writes pages into the page file: batches of copies, at once or in pieces with rests
+//! between them, neighbours together. The steps, and what their errors mean, are listed in `writeback`.
 //!
 //! What must hold: W1 (asserted right before the pages are issued), W2 (a failed write or sync
 //! poisons and is never repeated), P2 and P3 (by the states of the dirty table), L1 (latches are held
@@ -8,17 +8,17 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::disk::{AlignedBuf, Transfer};
 use seawall_wal::log::Log;
-use seawall_wal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use seawall_wal::sync::{Mutex, RwLock, thread};
+use seawall_wal::sync::atomic::{AtomicU64, Ordering};
+use seawall_wal::sync::{Mutex, RwLock};
 use seawall_wal::{Error, Lsn, PageId, Result};
 
 use super::doublewrite::{AREAS, Batch, Doublewrite, SlotImage};
 use super::let_others_run;
+use super::rests::{Hurried, Hurry, Rests};
 use crate::armed::Armed;
 use crate::page::{self, PageRead};
 use crate::pagefile::PageFile;
@@ -86,8 +86,7 @@ pub struct PageWriter {
     log: Arc<dyn LogWatermark>,
     /// For the copies of whole batches, as many as there are areas.
     buffers: Mutex<Vec<AlignedBuf>>,
-    /// Callers that want no batch to rest.
-    hurried: AtomicUsize,
+    hurried: Hurried,
     bytes_written: AtomicU64,
 }
 
@@ -167,7 +166,7 @@ impl PageWriter {
             dirty,
             log,
             buffers: Mutex::new(Vec::new()),
-            hurried: AtomicUsize::new(0),
+            hurried: Hurried::default(),
             bytes_written: AtomicU64::new(0),
         }
     }
@@ -183,11 +182,9 @@ impl PageWriter {
         self.page_file.is_direct()
     }
 
-    /// Has all batches go on without rests, for as long as it is kept. Relaxed: a look that comes too late
-    /// costs one rest, and nothing is read on its strength.
+    /// Has all batches go on without rests, for as long as it is kept.
     pub(super) fn hurry(&self) -> Hurry<'_> {
-        self.hurried.fetch_add(1, Ordering::Relaxed);
-        Hurry(&self.hurried)
+        self.hurried.hurry()
     }
 
     /// End of the log reserved so far.
@@ -261,7 +258,7 @@ impl PageWriter {
             self.log.poison(error.clone());
             Error::Poisoned { source: Some(Arc::new(error)) }
         };
-        let mut rests = Rests { writer: self, seen: self.log.durable_lsn() };
+        let mut rests = Rests::new(&*self.log, &self.hurried);
         let mut batch = None;
         self.write_slots(&images, piece_pages, &mut rests, &mut batch).map_err(poison)?;
         if !was_poisoned && let Err(error) = self.check() {
@@ -414,53 +411,9 @@ impl fmt::Debug for PageWriter {
     }
 }
 
-/// A rest looks at the log every so often, and so many times: with what schedulers add, a millisecond in
-/// all.
-const REST_POLL: Duration = Duration::from_micros(10);
-const REST_POLLS: usize = if cfg!(any(loom, seawall_shuttle)) { 1 } else { 16 };
-
 /// Parts of a piece that are written one after another: all at once they would keep the disk from a
 /// commit that comes between them.
 const PIECE_PARTS: usize = 4;
-
-/// The rests of a batch. What a piece has given the disk goes with the next flush of the log, and the
-/// commit behind that hardly notices one piece: so a flush is to end between two of them, where one comes
-/// soon. It may have begun before the disk had the piece, and the next one carries two: to wait for a second
-/// end costs more, since a checkpoint then meets more commits.
-struct Rests<'w> {
-    writer: &'w PageWriter,
-    /// Where the log was durable when the last one began.
-    seen: Lsn,
-}
-
-impl Rests<'_> {
-    /// Lets a flush of the log end while others commit.
-    fn rest(&mut self) {
-        let PageWriter { log, hurried, .. } = self.writer;
-        let durable = log.durable_lsn();
-        let is_quiet = std::mem::replace(&mut self.seen, durable) == durable;
-        if is_quiet && !log.is_commit_awaited() {
-            return;
-        }
-        for _ in 0..REST_POLLS {
-            if hurried.load(Ordering::Relaxed) > 0 || log.durable_lsn() != durable {
-                return;
-            }
-            thread::park_timeout(REST_POLL);
-        }
-    }
-}
-
-/// No batch rests while one of these is there.
-#[derive(Debug)]
-#[must_use]
-pub(super) struct Hurry<'w>(&'w AtomicUsize);
-
-impl Drop for Hurry<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Gives the area of a batch free, if it has one.
 fn release(batch: Option<Batch<'_>>) {
