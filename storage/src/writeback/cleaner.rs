@@ -126,7 +126,8 @@ impl Cleaner {
     pub fn reach_gently(&self, redo_lsn: Lsn) -> Result<()> {
         let (mut seen, mut piece_pages) = (Lsn::NONE, GENTLE_PAGES);
         let mut pending = Vec::new().into_iter();
-        loop {
+        let target = CleanerTarget::RedoLsn(redo_lsn);
+        while !self.is_reached(target) {
             let reserved = self.writer.reserved_lsn();
             let is_quiet = std::mem::replace(&mut seen, reserved) == reserved;
             piece_pages = if is_quiet { 2 * piece_pages } else { GENTLE_PAGES };
@@ -135,15 +136,13 @@ impl Cleaner {
             if pending.len() == 0 {
                 pending = self.pool.dirty().below(redo_lsn).into_iter();
             }
-            let batch = pending.by_ref().take(portion.pages).collect();
-            let step = self.write(CleanerTarget::RedoLsn(redo_lsn), portion, || batch)?;
-            if step.is_reached {
-                return Ok(());
-            }
-            if step.pages_written == 0 && pending.len() == 0 {
+            let batch: Vec<_> = pending.by_ref().take(portion.pages).collect();
+            let step = self.write(target, &batch, portion.piece_pages)?;
+            if step.pages_written == 0 && pending.len() == 0 && !step.is_reached {
                 thread::park_timeout(BATCH_POLL);
             }
         }
+        Ok(())
     }
 
     fn batch_max(&self) -> usize {
@@ -151,8 +150,8 @@ impl Cleaner {
         if self.writer.is_commit_awaited() { most.min(SHARED_PAGES) } else { most }
     }
 
-    /// What a gentle step with pieces of so many pages writes. Behind a page cache nothing reaches the disk before the sync, however it is
-    /// written: there the batch is smaller, and one piece.
+    /// What a gentle step with pieces of so many pages writes. Behind a page cache nothing reaches the disk
+    /// before the sync, however it is written: there the batch is smaller, and one piece.
     fn gentle(&self, piece_pages: usize) -> Portion {
         let batch_max = self.batch_max();
         if self.writer.is_direct() {
@@ -164,21 +163,19 @@ impl Cleaner {
     }
 
     fn step_of(&self, target: CleanerTarget, portion: Portion) -> Result<CleanerStep> {
-        self.write(target, portion, || self.candidates(target, portion.pages))
-    }
-
-    /// Writes a batch of these pages, unless the target is reached.
-    fn write(
-        &self,
-        target: CleanerTarget,
-        portion: Portion,
-        batch: impl FnOnce() -> Vec<PageId>,
-    ) -> Result<CleanerStep> {
         if self.is_reached(target) {
             return Ok(CleanerStep { pages_written: 0, is_reached: true });
         }
-        let batch = batch();
-        let written = self.writer.write_batch(&self.pool, &batch, portion.piece_pages)?;
+        self.write(target, &self.candidates(target, portion.pages), portion.piece_pages)
+    }
+
+    fn write(
+        &self,
+        target: CleanerTarget,
+        batch: &[PageId],
+        piece_pages: usize,
+    ) -> Result<CleanerStep> {
+        let written = self.writer.write_batch(&self.pool, batch, piece_pages)?;
         if written.pages == 0 {
             // Others have written these, or are about to; unless they have failed, and nobody ever will.
             self.writer.check()?;

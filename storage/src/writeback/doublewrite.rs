@@ -21,8 +21,8 @@
 //! its pages were not yet being overwritten, and what is behind it is of a batch that has ended.
 //!
 //! What must hold: an area is written only when the batch that used it last has ended: its data sync has
-//! returned, or none of its pages was written in place. So of the two areas at most one is incomplete, and the images of every batch whose
-//! pages may be torn are there.
+//! returned, or none of its pages was written in place. So of the two areas at most one is incomplete, and
+//! the images of every batch whose pages may be torn are there.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -404,7 +404,8 @@ impl fmt::Debug for Doublewrite {
     }
 }
 
-/// A batch in flight; it has its area for itself. Dropped without [`Batch::synced`], it leaves its area, and so the file, unusable: the database is poisoned then.
+/// A batch in flight; it has its area for itself. Dropped without [`Batch::synced`], it leaves its area, and
+/// so the file, unusable: the database is poisoned then.
 #[derive(Debug)]
 #[must_use]
 pub struct Batch<'d> {

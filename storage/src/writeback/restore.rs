@@ -34,7 +34,8 @@ pub fn find_log_end(files: &Arc<LogFiles>, state: &ControlState, slots: &[Slot])
 
 /// Puts the newest image of each page back in place, where the page on disk is damaged or older,
 /// and syncs. Slots up to batch `synced` are ignored: their pages are in place, or were not touched, and
-/// may have been written since without an image. Returns the pages restored. May be cut short and repeated (R2).
+/// may have been written since without an image. Returns the pages restored. May be cut short and repeated
+/// (R2).
 ///
 /// Once this has returned the areas may be used again: what it found in place is synced too, since
 /// a process may have been killed between its write and its sync. With buffered access what was
