@@ -1,9 +1,11 @@
 //! "Checkpoints nobody notices": commits in windows with a checkpoint, and in windows without.
 //!
 //! One thread (or more) commits single keys durably all the time. Windows come in pairs, one with a
-//! checkpoint and one without, in random order, so that both meet the device in the same states.
+//! checkpoint and one without, and between pairs stands a third window, in which a bare loop gives the disk
+//! what a checkpoint would: what commits suffer there is the disk's doing, and no engine's. The three come in
+//! random order, so that all meet the device in the same states.
 //! Around each window stands a transaction that has written and stays open. Before each, outside of
-//! the measured time, a checkpoint is taken and the load runs on for a while, so that both kinds begin
+//! the measured time, a checkpoint is taken and the load runs on for a while, so that all kinds begin
 //! with the same pages dirty, and no window pays for the one before it.
 //!
 //! A commit belongs to the window in which it begins. A window without a checkpoint in which the
@@ -13,12 +15,13 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use seawall::{Database, Durability, Event, Tree};
 
+use super::bare::BareWrites;
 use super::committers::{Commits, Stop, join};
 use super::latencies::Latencies;
 use super::loaded::{VALUE_BYTES, key, load, value};
@@ -75,31 +78,36 @@ pub struct Checkpoints {
     seed: u64,
 }
 
-/// The checkpoint of a window.
+/// What goes on beside the commits of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    Checkpoint,
+    BareWrites,
+}
+
+/// Pages that were written in a window.
 #[derive(Clone, Copy, Debug)]
-struct Taken {
+struct Written {
     dirty_pages: u64,
     elapsed: Duration,
 }
 
 /// What was measured in a window.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Window {
     index: usize,
-    taken: Option<Taken>,
+    written: Option<Written>,
 }
 
-/// A pair of windows.
-#[derive(Debug)]
-struct Round {
-    without: Window,
-    with: Window,
-}
+/// A window of each kind, in the order of [`Beside`].
+type Round = [Window; 3];
 
 /// What commits and windows share.
 struct Stage<'a> {
     database: &'a Database,
     tree: &'a Tree,
+    bare: BareWrites,
     /// The window that is measured now.
     current: &'a AtomicUsize,
     /// Windows begun so far.
@@ -125,9 +133,12 @@ impl Checkpoints {
         let options = self.setup.options().recovery_target(target).on_event(count);
         let database = options.open(folder.path().join("db"))?;
         let tree = load(&database, self.pairs)?;
+        let page_file_bytes = database.stats().page_file_bytes;
+        let bare = BareWrites::create(folder.path(), self.setup.disk.into(), page_file_bytes)?;
         let mut stage = Stage {
             database: &database,
             tree: &tree,
+            bare,
             current: &AtomicUsize::new(NO_WINDOW),
             windows: 0,
             begun,
@@ -187,19 +198,21 @@ impl Checkpoints {
     }
 
     fn round(&self, stage: &mut Stage<'_>) -> Outcome<Round> {
-        if stage.random.one_in(2) {
-            let with = self.window(stage, true)?;
-            Ok(Round { without: self.window(stage, false)?, with })
-        } else {
-            let without = self.window(stage, false)?;
-            Ok(Round { without, with: self.window(stage, true)? })
+        let mut order = [Beside::Nothing, Beside::Checkpoint, Beside::BareWrites];
+        for last in (1..order.len()).rev() {
+            order.swap(last, stage.random.below_usize(last + 1));
         }
+        let mut round = [Window { index: 0, written: None }; 3];
+        for beside in order {
+            round[beside as usize] = self.window(stage, beside)?;
+        }
+        Ok(round)
     }
 
     /// A window; one that the engine's own checkpoint falls into is measured again.
-    fn window(&self, stage: &mut Stage<'_>, has_checkpoint: bool) -> Outcome<Window> {
+    fn window(&self, stage: &mut Stage<'_>, beside: Beside) -> Outcome<Window> {
         loop {
-            if let Some(window) = self.try_window(stage, has_checkpoint)? {
+            if let Some(window) = self.try_window(stage, beside)? {
                 return Ok(window);
             }
             if stage.repeats_left == 0 {
@@ -212,7 +225,7 @@ impl Checkpoints {
         }
     }
 
-    fn try_window(&self, stage: &mut Stage<'_>, has_checkpoint: bool) -> Outcome<Option<Window>> {
+    fn try_window(&self, stage: &mut Stage<'_>, beside: Beside) -> Outcome<Option<Window>> {
         let (database, tree) = (stage.database, stage.tree);
         database.checkpoint()?;
         let begun_before = stage.begun.load(Ordering::SeqCst);
@@ -225,17 +238,25 @@ impl Checkpoints {
         let index = stage.windows;
         stage.windows += 1;
         let moment = Duration::from_millis(stage.random.below(self.window_ms / 4 + 1));
-        let taken = thread::scope(|scope| {
+        let (bare, random) = (&stage.bare, &mut stage.random);
+        let written = thread::scope(|scope| {
             stage.current.store(index, Ordering::SeqCst);
-            let checkpoint = has_checkpoint.then(|| scope.spawn(|| take(database, moment)));
+            let writing = (beside != Beside::Nothing).then(|| {
+                scope.spawn(move || {
+                    write(database, moment, |dirty_pages| match beside {
+                        Beside::BareWrites => bare.write(database, dirty_pages, random),
+                        _ => Ok(database.checkpoint().map(drop)?),
+                    })
+                })
+            });
             thread::sleep(Duration::from_millis(self.window_ms));
             stage.current.store(NO_WINDOW, Ordering::SeqCst);
-            checkpoint.map(join).transpose()
+            writing.map(join).transpose()
         })?;
         open.commit().map_err(|why| Failure::from(why).at("the transaction that stayed open"))?;
         let begun = stage.begun.load(Ordering::SeqCst) - begun_before;
-        let is_clean = has_checkpoint || begun == 0;
-        Ok(is_clean.then_some(Window { index, taken }))
+        let is_clean = beside == Beside::Checkpoint || begun == 0;
+        Ok(is_clean.then_some(Window { index, written }))
     }
 
     fn report(
@@ -247,41 +268,58 @@ impl Checkpoints {
     ) -> Outcome {
         print(out, &format!("## Commits with and without a checkpoint\n\n{}", self.describe()))?;
         let mut table = Table::new([
-            "pair",
+            "round",
             "p99.9 without",
-            "p99.9 with",
+            "with",
+            "bare",
             "max without",
-            "max with",
+            "with",
+            "bare",
             "commits without",
-            "commits with",
+            "with",
+            "bare",
             "dirty pages",
             "checkpoint took",
+            "bare took",
         ]);
         for (number, round) in rounds.iter().enumerate() {
-            let [without, with] =
-                [&round.without, &round.with].map(|window| &latencies[window.index]);
-            let taken = round.with.taken.ok_or_else(|| Failure::new("no checkpoint was taken"))?;
+            let [nothing, checkpoint, bare] = round.map(|window| &latencies[window.index]);
+            let [_, taken, bare_taken] = round.map(|window| window.written);
+            let took = |written: Option<Written>| {
+                written.map(|written| time(written.elapsed)).unwrap_or_default()
+            };
+            let p99_9 = |commits: &Latencies| time(commits.quantile(0.999));
             table.row([
                 (number + 1).to_string(),
-                time(without.quantile(0.999)),
-                time(with.quantile(0.999)),
-                time(without.max()),
-                time(with.max()),
-                without.count().to_string(),
-                with.count().to_string(),
-                taken.dirty_pages.to_string(),
-                time(taken.elapsed),
+                p99_9(nothing),
+                p99_9(checkpoint),
+                p99_9(bare),
+                time(nothing.max()),
+                time(checkpoint.max()),
+                time(bare.max()),
+                nothing.count().to_string(),
+                checkpoint.count().to_string(),
+                bare.count().to_string(),
+                taken.map(|taken| taken.dirty_pages.to_string()).unwrap_or_default(),
+                took(taken),
+                took(bare_taken),
             ]);
         }
         print(out, &table)?;
-        let mut table = Table::new(["median of", "without", "with", "ratio", "aim"]);
+        let heading = ["median of", "without", "with", "ratio", "aim", "bare", "ratio"];
+        let mut table = Table::new(heading);
         let mut summary = |name: &str, figure: &dyn Fn(&Latencies) -> Duration, aim: f64| {
-            let of = |window: fn(&Round) -> &Window| {
-                median_time(rounds.iter().map(|round| figure(&latencies[window(round).index])))
+            let of = |beside: Beside| {
+                let windows = rounds.iter().map(|round| round[beside as usize]);
+                median_time(windows.map(|window| figure(&latencies[window.index])))
             };
-            let (without, with) = (of(|round| &round.without), of(|round| &round.with));
-            let ratio = format!("{:.2}", ratio(with, without));
-            table.row([name.into(), time(without), time(with), ratio, format!("<= {aim}")]);
+            let without = of(Beside::Nothing);
+            let [with, bare] = [Beside::Checkpoint, Beside::BareWrites].map(of);
+            let [with_ratio, bare_ratio] =
+                [with, bare].map(|figure| format!("{:.2}", ratio(figure, without)));
+            let aim = format!("<= {aim}");
+            let [without, with, bare] = [without, with, bare].map(time);
+            table.row([name.into(), without, with, with_ratio, aim, bare, bare_ratio]);
         };
         summary("the windows' maxima", &Latencies::max, AIM_MAXIMA);
         summary("the windows' p99.9", &|window| window.quantile(0.999), AIM_P99_9);
@@ -307,10 +345,15 @@ impl Checkpoints {
     }
 }
 
-/// Takes a checkpoint after `moment`.
-fn take(database: &Database, moment: Duration) -> Outcome<Taken> {
+/// Runs `write` after `moment` for the pages that are dirty then.
+fn write(
+    database: &Database,
+    moment: Duration,
+    write: impl FnOnce(u64) -> Outcome,
+) -> Outcome<Written> {
     thread::sleep(moment);
     let dirty_pages = database.stats().dirty_pages;
-    let report = database.checkpoint()?;
-    Ok(Taken { dirty_pages, elapsed: report.elapsed })
+    let started = Instant::now();
+    write(dirty_pages)?;
+    Ok(Written { dirty_pages, elapsed: started.elapsed() })
 }

@@ -4,6 +4,7 @@
 //! All of them work in a private folder inside `--dir`, which they remove, and are bounded in time,
 //! space and count by their options.
 
+mod bare;
 mod checkpoints;
 mod committers;
 mod huge;
