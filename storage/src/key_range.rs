@@ -49,9 +49,11 @@ impl KeyBounds {
         Self { lower: Bound::Included(Value::from(prefix)), upper }
     }
 
-    /// Whether no key can lie inside because the bounds are inverted or exclude each other.
+    /// Whether no key can lie inside because the bounds are inverted or exclude each other, or the upper
+    /// one excludes even the lowest key.
     pub(crate) fn is_empty(&self) -> bool {
         match (&self.lower, &self.upper) {
+            (_, Bound::Excluded(upper)) if upper.is_empty() => true,
             (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
             (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
             (Bound::Included(lower) | Bound::Excluded(lower), Bound::Excluded(upper))

@@ -236,3 +236,44 @@ fn pairs_shown_to_a_closure_that_panics_were_read() -> Result<()> {
     assert!(matches!(committed, Err(Error::Conflict)), "{committed:?}");
     Ok(())
 }
+
+#[test]
+fn a_removal_that_a_transaction_took_back_was_a_read_all_the_same() -> Result<()> {
+    for bulk_budget_bytes in [0, 1 << 30] {
+        let options = Options::new().disk_injected(Arc::new(SimDisk::new()));
+        let options = options.manual_background(true).bulk_budget_bytes(bulk_budget_bytes);
+        let database = options.open("/db")?;
+        let tree = database.tree("t")?;
+        tree.insert("taken", "value")?;
+        let mut first = database.begin()?;
+        first.insert(&tree, "before", "value")?;
+        let savepoint = first.savepoint();
+        assert!(first.remove(&tree, "taken")?);
+        first.rollback_to(&savepoint)?;
+        first.insert(&tree, "missing", "value")?;
+        // Neither can have come first: each has seen what the other takes away or brings.
+        let mut second = database.begin()?;
+        assert_eq!(second.get(&tree, "missing")?, None);
+        let second = second.remove(&tree, "taken").and_then(|_| second.commit());
+        let both = second.and_then(|_| first.commit());
+        assert!(matches!(both, Err(Error::Conflict)), "{bulk_budget_bytes}: {both:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn no_key_lies_below_the_empty_one() -> Result<()> {
+    let database = open(&SimDisk::new());
+    let tree = database.tree("t")?;
+    tree.insert("key", "value")?;
+    let transaction = database.begin()?;
+    for mut range in [
+        tree.range(.."")?,
+        database.snapshot()?.range(&tree, .."")?,
+        transaction.range(&tree, .."")?,
+    ] {
+        assert!(range.next_back().is_none());
+        assert!(range.next().is_none());
+    }
+    Ok(())
+}

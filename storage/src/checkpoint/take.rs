@@ -26,7 +26,7 @@ use seawall_wal::{Lsn, Result};
 
 use super::holds::{LogHold, LogHolds};
 use super::spill::{Spill, spill_undo};
-use super::tables::{Chunk, Tables, chunk_checksum, listed_bytes};
+use super::tables::{Chunk, Tables, chunk_checksum};
 use crate::CheckpointReport;
 use crate::engine::{Appended, Chain, Engine};
 use crate::planted::{Bug, Point, is_planted, reach};
@@ -254,7 +254,7 @@ impl Checkpointer {
         // to come in before the end record, lest a crash know this checkpoint and not that record.
         engine.appenders.wait_for_appends();
         let Tables { active, pending_frees, sizes, .. } = &tables;
-        engine.reserve_listed(listed_bytes(active.len(), pending_frees.len(), sizes.len()));
+        engine.reserve_listed(active.len(), pending_frees.len(), sizes.len());
         let chunks = self.log_tables(&tables)?;
         let parts_lsn = [early_parts_lsn, parts_since_lsn, parts_lsn].into_iter().flatten().min();
         let undo_lsn = self.undo_lsn(&tables.active, parts_lsn);

@@ -147,19 +147,27 @@ impl Engine {
             return;
         }
         self.space.pending().enter(extents, writer);
+        let mut reserved = self.listed_reserve_bytes.lock();
         let listed_bytes = listed_bytes(0, self.space.pending().len(), self.trees.len());
-        if 2 * listed_bytes >= self.listed_reserve_bytes.load(Ordering::SeqCst) + LISTED_STEP_BYTES
-        {
-            self.reserve_listed(listed_bytes);
+        if 2 * listed_bytes >= *reserved + LISTED_STEP_BYTES {
+            self.reserve_for(&mut reserved, listed_bytes);
         }
+    }
+
+    /// Keeps log for the checkpoints behind one that lists so many transactions, extents and trees, and for
+    /// what commits have freed since it listed them.
+    pub(crate) fn reserve_listed(&self, active: usize, frees: usize, trees: usize) {
+        let mut reserved = self.listed_reserve_bytes.lock();
+        let frees = frees.max(self.space.pending().len());
+        self.reserve_for(&mut reserved, listed_bytes(active, frees, trees));
     }
 
     /// Keeps log, beside the permanent reserve, for two checkpoints that each list so much beside dirty
     /// pages: behind the second one a full log is given up.
-    pub(crate) fn reserve_listed(&self, listed_bytes: u64) {
+    fn reserve_for(&self, reserved: &mut u64, listed_bytes: u64) {
         let steps = 2 * listed_bytes / LISTED_STEP_BYTES;
         let bytes = if steps == 0 { 0 } else { (steps + 1) * LISTED_STEP_BYTES };
-        if self.listed_reserve_bytes.swap(bytes, Ordering::SeqCst) != bytes {
+        if std::mem::replace(reserved, bytes) != bytes {
             self.log.set_more_reserve(bytes);
         }
     }

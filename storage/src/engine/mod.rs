@@ -116,7 +116,7 @@ pub(crate) struct Engine {
     /// Slots of committed transactions that readers may not see yet, oldest commit first.
     retired_slots: Mutex<VecDeque<(Lsn, TxnSlot)>>,
     /// Log that is kept beside the permanent reserve for what checkpoints list.
-    listed_reserve_bytes: AtomicU64,
+    listed_reserve_bytes: Mutex<u64>,
     /// The newest collection horizon that somebody worked out; older than the truth, never newer.
     horizon: AtomicU64,
     /// While a checkpoint copies tree sizes, none is folded beyond this.
@@ -187,7 +187,7 @@ impl Engine {
             hooks: parts.hooks,
             dirty_max: parts.dirty_max,
             retired_slots: Mutex::default(),
-            listed_reserve_bytes: AtomicU64::new(0),
+            listed_reserve_bytes: Mutex::new(0),
             horizon: AtomicU64::new(0),
             fold_cap: AtomicU64::new(u64::MAX),
             wall_ms: AtomicU64::new(parts.wall_ms),

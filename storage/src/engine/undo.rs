@@ -139,7 +139,9 @@ impl Engine {
         let bytes = CHANGE_RECORD_BYTES + to_u64(change.key.len() + value_bytes);
         let mut credit = self.compensation_credit(room, change.lsn, bytes)?;
         let mut appender = self.appenders.acquire();
-        let mut page: ExclusivePage<'_> = self.descent(&tree).leaf(Seek::Key(change.key))?;
+        let found = self.descent(&tree).leaf(Seek::Key(change.key));
+        let mut page: ExclusivePage<'_> =
+            found.inspect_err(|_| give_back(&mut credit, room, change.lsn))?;
         let row = self.dropping_row(&page, change);
         let op = match (&row, change.before) {
             (Some(row), _) => put(change, Cell::inline(row)),
@@ -174,9 +176,11 @@ impl Engine {
         room: Option<&Mutex<RollbackRoom>>,
         store: impl Fn(Lsn, Lsn),
     ) -> Result<()> {
-        let mut credit = self.compensation_credit(room, undo.undo_next_lsn, CHANGE_RECORD_BYTES)?;
+        let lsn = undo.undo_next_lsn;
+        let mut credit = self.compensation_credit(room, lsn, CHANGE_RECORD_BYTES)?;
         let mut appender = self.appenders.acquire();
-        let mut bitmap = self.pool.pin(self.space.bitmap_of(extent.first))?.into_exclusive();
+        let found = self.pool.pin(self.space.bitmap_of(extent.first));
+        let mut bitmap = found.inspect_err(|_| give_back(&mut credit, room, lsn))?.into_exclusive();
         let body = Body::Compensation {
             undo_next_lsn: prev_lsn,
             refs: vec![page_ref(&bitmap, Op::Release(extent))],
@@ -226,6 +230,13 @@ impl Engine {
         let cell = cell.expect("a row that is being undone is on its leaf");
         let row = TreeRow::decode(cell.as_cell().value).expect("the engine wrote the row itself");
         Some(TreeRow { state: TreeState::Dropping, ..row }.encode())
+    }
+}
+
+/// Puts credit that was not spent back where it came from: the record at `lsn` is to be undone yet.
+fn give_back(credit: &mut Credit, room: Option<&Mutex<RollbackRoom>>, lsn: Lsn) {
+    if let Some(room) = room {
+        room.lock().give_back(credit, lsn);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::page::{LeafView, PageRead};
 use crate::planted::{Bug, is_planted};
 use crate::pool::SharedPage;
 use crate::tree::Seek;
-use crate::txn::{ReadRange, Validation};
+use crate::txn::{ReadRange, Validation, Written};
 use crate::version::VersionKey;
 
 /// How the newest commit of a key stands to a snapshot.
@@ -36,12 +36,13 @@ impl Engine {
         if reads.is_empty() {
             return Ok(None);
         }
-        let validation = self.gate.validate();
+        let mut validation = self.gate.validate();
+        let is_met = |written: &Written| reads.meets(written);
         let rows: Vec<_> = reads.tree_rows().collect();
         for key in rows.iter().chain(reads.points()) {
             let is_changed = self.is_point_changed(key, at);
             at.check()?;
-            if is_changed? {
+            if is_changed? || validation.catch_up(is_met) {
                 return Err(self.conflict());
             }
         }
@@ -49,7 +50,7 @@ impl Engine {
             if is_planted(Bug::ValidateWithoutRanges) {
                 continue;
             }
-            let is_unchanged = self.is_range_unchanged(range, at);
+            let is_unchanged = self.is_range_unchanged(range, at, || !validation.catch_up(is_met));
             at.check()?;
             if !is_unchanged? {
                 return Err(self.conflict());
@@ -117,8 +118,14 @@ impl Engine {
     }
 
     /// Whether no key of the range was written, or became part of it, by a commit since the
-    /// snapshot. Keys on the pages are a superset of the keys of any version (T3).
-    fn is_range_unchanged(&self, range: &ReadRange, at: ReadAt<'_>) -> Result<bool> {
+    /// snapshot. Keys on the pages are a superset of the keys of any version (T3). `go_on` is asked
+    /// behind each leaf.
+    fn is_range_unchanged(
+        &self,
+        range: &ReadRange,
+        at: ReadAt<'_>,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<bool> {
         let Some(tree) = self.trees.get(range.tree) else { return Ok(true) };
         if is_gone(&tree, at) {
             return Ok(true);
@@ -136,6 +143,9 @@ impl Engine {
                     Some(false) => {}
                     None => is_again = true,
                 }
+            }
+            if !go_on() {
+                return Ok(false);
             }
             match rest {
                 _ if is_again => {}

@@ -167,10 +167,10 @@ impl Opening<'_> {
         }
         let trees = Registry::new(analysis.next_tree, trees);
         let engine = self.put_together(base, trees, count_bitmaps(base)?, analysis.wall_ms)?;
-        for free in &analysis.pending_frees {
+        for (&extent, &commit_lsn) in &analysis.pending_frees {
             let writer = Arc::new(CommitCell::new());
-            engine.space.pending().enter(&[free.extent], &writer);
-            writer.commit(free.commit_lsn);
+            engine.space.pending().enter(&[extent], &writer);
+            writer.commit(commit_lsn);
         }
         Ok(engine)
     }
@@ -186,33 +186,33 @@ impl Opening<'_> {
         engine.spills.remove_unknown()?;
         let total = to_u64(analysis.losers.len());
         self.progress(RecoveryPhase::Undo, 0, total);
-        let mut undos = Vec::new();
+        let mut undos = BTreeMap::new();
         for loser in analysis.losers.values() {
             let slot = engine.txns.adopt(loser)?;
             let (last_lsn, undo_next_lsn) = (loser.last_lsn, loser.undo_next_lsn);
-            undos.push((Undo { txn: loser.id, last_lsn, undo_next_lsn }, slot));
+            let undo = Undo { txn: loser.id, last_lsn, undo_next_lsn };
+            undos.insert((undo_next_lsn, loser.id), (undo, slot));
         }
         opened.shorten_history()?;
         let (mut undone, mut ended) = (0, 0);
         let mut wanted_bytes = opened.undo_room_bytes;
         let mut emptied: BTreeMap<TreeId, KeySpan> = BTreeMap::new();
-        while let Some(newest) = (0..undos.len()).max_by_key(|&i| undos[i].0.undo_next_lsn) {
+        while let Some((_, (mut undo, slot))) = undos.pop_last() {
             wanted_bytes = opened.make_room_for_undo(wanted_bytes)?;
-            let (undo, slot) = &mut undos[newest];
             if undo.undo_next_lsn.is_none() {
-                let (undo, slot) = undos.swap_remove(newest);
                 engine.log_rollback_end(undo.chain(), None)?;
                 engine.txns.release(slot);
                 ended += 1;
                 self.progress(RecoveryPhase::Undo, ended, total);
                 continue;
             }
-            let store = |start, undo_next| engine.txns.set_undone(slot, start, undo_next);
-            if let Some(write) = engine.undo_step(undo, None, store)? {
+            let store = |start, undo_next| engine.txns.set_undone(&slot, start, undo_next);
+            if let Some(write) = engine.undo_step(&mut undo, None, store)? {
                 undone += 1;
                 let span = emptied.entry(write.tree).or_insert_with(|| KeySpan::of(&write.key));
                 span.widen(&write.key);
             }
+            undos.insert((undo.undo_next_lsn, undo.txn), (undo, slot));
         }
         emptied.remove(&TreeId::CATALOGUE);
         engine.sweep_all(emptied);

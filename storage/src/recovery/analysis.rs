@@ -18,7 +18,6 @@ use seawall_wal::{Error, Lsn, PageId, Result, TreeId, TxnId};
 
 use crate::catalogue::row::tree_of;
 use crate::checkpoint::tables::{Tables, chunk_checksum};
-use crate::space::PendingFree;
 use crate::txn::ActiveTxn;
 use crate::writeback::doublewrite::BatchId;
 
@@ -38,8 +37,8 @@ pub(crate) struct Analysis {
     pub(crate) last_inits: HashMap<PageId, Lsn>,
     /// Keys of each tree.
     pub(crate) sizes: HashMap<TreeId, i64>,
-    /// Extents freed by commits and still marked as used.
-    pub(crate) pending_frees: Vec<PendingFree>,
+    /// Extents freed by commits and still marked as used, with the END of the commit.
+    pub(crate) pending_frees: BTreeMap<Extent, Lsn>,
     /// No tree has had this id or a higher one.
     pub(crate) next_tree: TreeId,
     /// Wall time of the newest commit.
@@ -134,7 +133,8 @@ impl Analysis {
     fn take_tables(&mut self, tables: Tables, end: &CheckpointEnd) {
         self.losers = tables.active.into_iter().map(|txn| (txn.id, txn)).collect();
         self.dirty = tables.dirty.into_iter().map(|dirty| (dirty.page, dirty.rec_lsn)).collect();
-        self.pending_frees = tables.pending_frees;
+        let frees = tables.pending_frees.into_iter();
+        self.pending_frees = frees.map(|free| (free.extent, free.commit_lsn)).collect();
         let signed = |keys: u64| i64::try_from(keys).unwrap_or(i64::MAX);
         self.sizes = tables.sizes.into_iter().map(|(tree, keys)| (tree, signed(keys))).collect();
         self.next_tree = self.next_tree.max(tables.next_tree);
@@ -149,9 +149,9 @@ impl Analysis {
             }
             for op in &*page_ref.ops {
                 if let Op::Release(extent) = op {
-                    for page in extent.pages() {
-                        self.last_inits.insert(page, lsn);
-                    }
+                    // What is dirty only later has nothing below to leave out: most pages of large values.
+                    let dirty = extent.pages().filter(|page| self.dirty.contains_key(page));
+                    self.last_inits.extend(dirty.map(|page| (page, lsn)));
                 }
             }
         }
@@ -202,8 +202,7 @@ impl Analysis {
     }
 
     fn note_pending(&mut self, commit_lsn: Lsn, freed: &[Extent]) {
-        let free = |&extent: &Extent| PendingFree { extent, commit_lsn };
-        self.pending_frees.extend(freed.iter().map(free));
+        self.pending_frees.extend(freed.iter().map(|&extent| (extent, commit_lsn)));
     }
 
     /// Walks back over the parts of a commit, which may lie before the checkpoint.
@@ -235,15 +234,11 @@ impl Analysis {
     }
 
     fn note_freed(&mut self, refs: &[PageRef<'_>]) {
-        let released: Vec<_> = refs
-            .iter()
-            .flat_map(|page_ref| page_ref.ops.iter())
-            .filter_map(|op| match op {
-                Op::Release(extent) => Some(*extent),
-                _ => None,
-            })
-            .collect();
-        self.pending_frees.retain(|free| !released.contains(&free.extent));
+        for op in refs.iter().flat_map(|page_ref| page_ref.ops.iter()) {
+            if let Op::Release(extent) = op {
+                self.pending_frees.remove(extent);
+            }
+        }
     }
 }
 

@@ -4,8 +4,7 @@
 //! no position of its own; the commit decides both at once. It leaves when a redo-only record has
 //! marked its pages as free, once the collection horizon has passed the commit.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use seawall_wal::record::Extent;
@@ -32,25 +31,63 @@ pub(crate) struct PendingFrees {
 #[derive(Debug, Default)]
 struct Entries {
     by_page: BTreeMap<PageId, Entry>,
-    /// The search for one that is due goes on behind this: where many are, each is found at once.
-    searched: PageId,
+    /// Those that entered together, of writers whose fate was open at the last look.
+    open: Vec<Group>,
+    /// Those of commits that are not parked, by END: the first is due first.
+    committed: BTreeSet<(Lsn, PageId)>,
 }
 
 #[derive(Debug)]
 struct Entry {
     extent: Extent,
     writer: Arc<CommitCell>,
-    /// It cannot be freed before the next open.
-    is_parked: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    writer: Arc<CommitCell>,
+    pages: Vec<PageId>,
+}
+
+impl Entries {
+    /// Sorts those in whose writers' fate has been decided since the last look.
+    fn settle(&mut self) {
+        for group in self.open.extract_if(.., |group| group.writer.fate() != Fate::Active) {
+            for page in group.pages {
+                match group.writer.fate() {
+                    Fate::Committed(lsn) => {
+                        self.committed.insert((lsn, page));
+                    }
+                    // The same pages may have been freed once more.
+                    _ if self
+                        .by_page
+                        .get(&page)
+                        .is_some_and(|entry| entry.is_of(&group.writer)) =>
+                    {
+                        self.by_page.remove(&page);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn is_of(&self, writer: &Arc<CommitCell>) -> bool {
+        Arc::ptr_eq(&self.writer, writer)
+    }
 }
 
 impl PendingFrees {
     /// Enters extents that the commit of `writer` will free.
     pub(crate) fn enter(&self, extents: &[Extent], writer: &Arc<CommitCell>) {
-        let entry =
-            |&extent: &Extent| Entry { extent, writer: Arc::clone(writer), is_parked: false };
-        let entries = extents.iter().map(|extent| (extent.first, entry(extent)));
-        self.entries.lock().by_page.extend(entries);
+        let entry = |&extent: &Extent| Entry { extent, writer: Arc::clone(writer) };
+        let by_page = extents.iter().map(|extent| (extent.first, entry(extent)));
+        let pages = extents.iter().map(|extent| extent.first).collect();
+        let mut entries = self.entries.lock();
+        entries.by_page.extend(by_page);
+        entries.open.push(Group { writer: Arc::clone(writer), pages });
     }
 
     /// How many there are.
@@ -58,42 +95,26 @@ impl PendingFrees {
         self.entries.lock().by_page.len()
     }
 
-    /// An extent whose commit is at or below `horizon`, and that is not parked. Forgets those of
-    /// rolled-back writers.
+    /// The extent that was freed first, if its commit is at or below `horizon`, and it is not parked.
+    /// Forgets those of rolled-back writers.
     pub(crate) fn first_due(&self, horizon: Lsn) -> Option<PendingFree> {
         let mut entries = self.entries.lock();
-        let Entries { by_page, searched } = &mut *entries;
-        let from = *searched;
-        let mut undone = Vec::new();
-        let mut due = |(&page, entry): (&PageId, &Entry)| match entry.writer.fate() {
-            Fate::Committed(commit_lsn) if commit_lsn <= horizon && !entry.is_parked => {
-                *searched = page;
-                Some(PendingFree { extent: entry.extent, commit_lsn })
-            }
-            Fate::RolledBack => {
-                undone.push(page);
-                None
-            }
-            Fate::Active | Fate::Committed(_) => None,
-        };
-        let behind = by_page.range((Bound::Excluded(from), Bound::Unbounded)).find_map(&mut due);
-        let found = behind.or_else(|| by_page.range(..=from).find_map(&mut due));
-        for page in undone {
-            by_page.remove(&page);
-        }
-        found
+        entries.settle();
+        let &(commit_lsn, page) = entries.committed.first().filter(|(lsn, _)| *lsn <= horizon)?;
+        let extent = entries.by_page.get(&page).expect("it is there until it is freed").extent;
+        Some(PendingFree { extent, commit_lsn })
     }
 
-    /// Keeps an extent listed that cannot be freed.
+    /// Keeps an extent listed that cannot be freed before the next open.
     pub(crate) fn park(&self, free: &PendingFree) {
-        if let Some(parked) = self.entries.lock().by_page.get_mut(&free.extent.first) {
-            parked.is_parked = true;
-        }
+        self.entries.lock().committed.remove(&(free.commit_lsn, free.extent.first));
     }
 
     /// Removes an extent that is being freed.
     pub(crate) fn remove(&self, free: &PendingFree) {
-        self.entries.lock().by_page.remove(&free.extent.first);
+        let mut entries = self.entries.lock();
+        entries.committed.remove(&(free.commit_lsn, free.extent.first));
+        entries.by_page.remove(&free.extent.first);
     }
 
     /// Every extent whose commit has been decided, and not been undone.
@@ -121,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_of_many_extents_that_are_due_is_found_without_a_look_at_the_others() {
+    fn extents_that_are_due_are_found_without_a_look_at_the_others() {
         let frees = PendingFrees::default();
         let writer = Arc::new(CommitCell::new());
         let count = 100_000;
@@ -129,6 +150,11 @@ mod tests {
             (0..count).map(|i| Extent { first: PageId::new(3 * i), count: 2 }).collect();
         frees.enter(&extents, &writer);
         writer.commit(Lsn::new(10));
+        let later = Arc::new(CommitCell::new());
+        let extents: Vec<_> =
+            (0..count).map(|i| Extent { first: PageId::new(3 * i + 2), count: 1 }).collect();
+        frees.enter(&extents, &later);
+        later.commit(Lsn::new(20));
         let started = Instant::now();
         let mut freed = 0;
         while let Some(due) = frees.first_due(Lsn::new(10)) {
@@ -136,6 +162,7 @@ mod tests {
             freed += 1;
         }
         assert_eq!(freed, count);
+        (0..10_000).for_each(|_| assert_eq!(frees.first_due(Lsn::new(19)), None));
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
 

@@ -6,8 +6,9 @@
 //! 1. announces itself, notes the length of the list, and passes the gate exclusively once: commits
 //!    that had not seen the announcement, or had left their keys before it, have reserved by then, so
 //!    their versions show in what is read next;
-//! 2. validates at leisure, without the gate, while later commits leave their keys in a list;
-//! 3. takes the gate exclusively, compares the list with what it read, and reserves.
+//! 2. validates at leisure, without the gate, while later commits leave their keys in a list, with which it
+//!    catches up now and then, so that the list stays short;
+//! 3. takes the gate exclusively, compares what is left of the list with what it read, and reserves.
 //!
 //! So a write that commits before the validator's reservation is found in step 2 or in the list,
 //! and the gate is held exclusively for a comparison only (backward validation as in Kung and
@@ -24,6 +25,9 @@ use seawall_wal::sync::atomic::{AtomicUsize, Ordering};
 use seawall_wal::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::version::VersionKey;
+
+/// Commits in the list that a validation compares at a time while it is under way.
+const CATCH_UP_COMMITS: usize = if cfg!(loom) { 1 } else { 256 };
 
 /// What one commit wrote.
 #[derive(Clone, Debug)]
@@ -83,6 +87,12 @@ impl Recent {
         self.first = needed;
     }
 
+    /// A validation that began at `seen` has compared all up to `end`.
+    fn advance(&mut self, seen: u64, end: u64) {
+        *self.seen.entry(end).or_default() += 1;
+        self.finish(seen);
+    }
+
     fn behind(&self, seen: u64) -> impl Iterator<Item = &Written> {
         self.written.range(to_usize(seen - self.first)..)
     }
@@ -131,14 +141,37 @@ impl CommitGate {
 }
 
 impl<'a> Validation<'a> {
-    /// Takes the gate for the reservation, unless a commit since [`CommitGate::validate`] wrote
+    /// Compares what others have left in the list, all but the newest, so that little is left to be
+    /// compared while nobody may commit, and little is kept however long the validation takes. `true`: a
+    /// commit wrote something of which `is_read` says that it was read.
+    pub(crate) fn catch_up(&mut self, mut is_read: impl FnMut(&Written) -> bool) -> bool {
+        loop {
+            let mut recent = self.gate.recent.lock();
+            if recent.end() - self.seen < to_u64(CATCH_UP_COMMITS) {
+                return false;
+            }
+            let written: Vec<_> =
+                recent.behind(self.seen).take(CATCH_UP_COMMITS).cloned().collect();
+            let compared = self.seen + to_u64(written.len());
+            recent.advance(std::mem::replace(&mut self.seen, compared), compared);
+            drop(recent);
+            if written.iter().any(&mut is_read) && !is_planted(Bug::ValidateWithoutRecent) {
+                return true;
+            }
+        }
+    }
+
+    /// Catches up, and takes the gate for the reservation, unless a commit since [`CommitGate::validate`] wrote
     /// something of which `is_read` says that it was read. What this transaction has written is left
     /// for other validators.
     pub(crate) fn finish(
-        &self,
-        is_read: impl FnMut(&Written) -> bool,
+        &mut self,
+        mut is_read: impl FnMut(&Written) -> bool,
         written: Written,
     ) -> Option<ValidatedPass<'a>> {
+        if self.catch_up(&mut is_read) {
+            return None;
+        }
         let pass = self.gate.gate.write();
         let mut recent = self.gate.recent.lock();
         let is_met = recent.behind(self.seen).any(is_read);
@@ -177,7 +210,7 @@ mod tests {
     fn a_commit_during_validation_is_compared_and_one_outside_is_not_kept() {
         let gate = CommitGate::default();
         drop(gate.pass(|| unreachable!("nobody validates")));
-        let validation = gate.validate();
+        let mut validation = gate.validate();
         drop(gate.pass(|| written(&["a"])));
         assert!(validation.finish(reads("a"), written(&[])).is_none());
         assert!(validation.finish(reads("b"), written(&["b"])).is_some());
@@ -191,7 +224,7 @@ mod tests {
         let mut last = gate.validate();
         for _ in 0..1000 {
             drop(gate.pass(|| written(&["a"])));
-            let next = gate.validate();
+            let mut next = gate.validate();
             drop(gate.pass(|| written(&["b"])));
             assert!(last.finish(reads("a"), written(&[])).is_none());
             assert!(next.finish(reads("a"), written(&[])).is_some());
@@ -205,9 +238,22 @@ mod tests {
     }
 
     #[test]
+    fn the_list_stays_short_beside_a_validation_that_catches_up() {
+        let gate = CommitGate::default();
+        let mut validation = gate.validate();
+        for _ in 0..10_000 {
+            drop(gate.pass(|| written(&["a"])));
+            assert!(!validation.catch_up(reads("b")));
+            assert!(gate.recent.lock().written.len() <= CATCH_UP_COMMITS);
+        }
+        (0..CATCH_UP_COMMITS).for_each(|_| drop(gate.pass(|| written(&["b"]))));
+        assert!(validation.catch_up(reads("b")));
+    }
+
+    #[test]
     fn of_two_validators_that_read_what_the_other_writes_one_fails() {
         let gate = CommitGate::default();
-        let (first, second) = (gate.validate(), gate.validate());
+        let (mut first, mut second) = (gate.validate(), gate.validate());
         drop(first.finish(reads("b"), written(&["a"])).expect("nothing in the way"));
         assert!(second.finish(reads("a"), written(&["b"])).is_none());
     }

@@ -238,7 +238,7 @@ fn serializable(
     let read_lsn = reserved.get();
     let writer = Arc::new(CommitCell::new());
     versions.push(writes, &writer, None, false, Lsn::NONE);
-    let validation = gate.validate();
+    let mut validation = gate.validate();
     let is_newer =
         matches!(versions.head(reads, Some(&writer)), Head::Committed(lsn) if lsn > read_lsn);
     let is_read = |written: &Written| written.keys.contains(reads);

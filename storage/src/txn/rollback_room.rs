@@ -102,4 +102,14 @@ impl RollbackRoom {
         }
         Some(credit)
     }
+
+    /// Takes back what [`Self::take`] gave for the record at `lsn`, which could not be undone: the next
+    /// attempt needs it. Not where its room has been given back since, or was not taken from here.
+    pub(crate) fn give_back(&mut self, credit: &mut Credit, lsn: Lsn) {
+        if lsn >= self.released_upto
+            && let Some(held) = &mut self.held
+        {
+            held.absorb(credit.set_aside(u64::MAX));
+        }
+    }
 }

@@ -63,7 +63,7 @@ impl Engine {
             purpose: Purpose::Normal,
         };
         let mut credit = self.credit_for(&request, unit.slot.as_ref())?;
-        let validation = self.validate(unit)?;
+        let mut validation = self.validate(unit)?;
         reach(Point::Validated);
         let mut appender = self.appenders.acquire();
         for TreeDelta { tree, delta } in unit.changed_sizes() {
@@ -75,7 +75,7 @@ impl Engine {
             CommitInfo { wall_ms: self.wall_ms(), origin: 0, deltas, freed, parts, first_part_lsn };
         self.enter_frees(&commit.freed, &unit.writer);
         let body = Body::Commit(commit);
-        let pass = match &validation {
+        let pass = match &mut validation {
             Some(validation) => {
                 let reads = unit.reads.lock();
                 let pass = validation.finish(|written| reads.meets(written), unit.written());

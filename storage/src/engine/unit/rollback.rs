@@ -6,7 +6,7 @@
 //! crash before that record, recovery undoes what is left. A rollback that fails poisons the log.
 
 use seawall_wal::log::{CreditRequest, Purpose};
-use seawall_wal::record::Body;
+use seawall_wal::record::{Body, WriteKind};
 use seawall_wal::sync::Mutex;
 use seawall_wal::{Error, Lsn, Result};
 
@@ -14,6 +14,7 @@ use super::{Unit, UnitMark};
 use crate::engine::auto_commit::{CHANGE_RECORD_BYTES, delta_of};
 use crate::engine::{Chain, Engine, Undo};
 use crate::txn::RollbackRoom;
+use crate::version::VersionKey;
 
 impl Engine {
     /// Undoes the unit and lets go of everything it holds. What cannot be undone now, because the
@@ -93,6 +94,14 @@ impl Engine {
             self.txns.set_undo_next(slot, undo.undo_next_lsn);
             if let Some(write) = undone? {
                 *unit.deltas.entry(write.tree).or_default() -= delta_of(write.kind);
+                // The answer of a removal was a read. Where the key bears nothing of the unit any more, nothing
+                // else keeps others from it.
+                if write.kind == WriteKind::Delete
+                    && unit.is_serializable()
+                    && unit.view().is_some()
+                {
+                    unit.reads.lock().add_point(VersionKey::new(write.tree, &write.key));
+                }
             }
         }
         Ok(())
