@@ -53,9 +53,7 @@ impl Drop for Served {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
-            // Not in this thread: the ring that closing uses interrupts later calls of the thread that
-            // closed, and the client takes an interrupted read for an error.
-            std::thread::spawn(|| running.wait().unwrap()).join().unwrap();
+            running.wait().unwrap();
         }
     }
 }

@@ -21,6 +21,10 @@
 //! A batch takes a ring from a small pool. Rings are made when they are first needed. When a ring
 //! cannot be made, or fails, this disk goes on with plain calls.
 //!
+//! When the kernel closes a ring it interrupts, a moment later, whatever call each thread waits in that
+//! has used it, and those may be threads of the program around: a read with a timeout fails with EINTR
+//! then. So rings are not closed: the next disk of the process gets them (`idle`).
+//!
 //! The lock of a database is in every ring's file table. The kernel closes a killed process's rings
 //! only when their last write is done, and so holds the lock until then; otherwise an old image
 //! could land after the next opener's recovery. A ring that cannot take a lock into its table is
@@ -31,6 +35,8 @@
     reason = "the kernel reads and writes buffers; the module says why it is sound"
 )]
 mod ring;
+
+mod idle;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -60,7 +66,7 @@ impl UringDisk {
     /// A disk, where the kernel and the sandbox allow io_uring; otherwise what refused it.
     pub fn probe() -> io::Result<Self> {
         let pool = Pool::default();
-        *pool.rings[0].lock() = Some(Ring::new(&[NO_LOCK; LOCKS_MAX])?);
+        *pool.rings[0].lock() = Some(idle::ring(&[NO_LOCK; LOCKS_MAX])?);
         Ok(Self { blocking: BlockingDisk::new(), pool: Arc::new(pool) })
     }
 }
@@ -141,7 +147,7 @@ impl Pool {
             if let Some(mut place) = place.try_lock()
                 && place.is_none()
             {
-                match Ring::new(&locks.0) {
+                match idle::ring(&locks.0) {
                     Ok(ring) => *place = Some(ring),
                     Err(_refused) => self.is_disabled.store(true, Ordering::Release),
                 }
@@ -181,6 +187,15 @@ impl Pool {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Every lock was taken out of their tables, or the pool disabled.
+        if !self.is_disabled.load(Ordering::Acquire) {
+            idle::keep(self.rings.iter().filter_map(|place| place.lock().take()));
+        }
     }
 }
 
@@ -274,6 +289,21 @@ mod tests {
         let mut found = AlignedBuf::new(2 * BLOCK_BYTES);
         file.read_at(&mut found, 0).unwrap();
         assert!(found.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn a_disk_that_is_gone_interrupts_no_call_of_who_used_it() {
+        let (socket, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(20))).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let Ok(disk) = UringDisk::probe() else { return };
+            let lock = disk.lock(&directory.path().join("LOCK")).unwrap();
+            check_transfer(&disk, directory.path());
+            drop((disk, lock));
+            let nothing = socket.recv(&mut [0]).unwrap_err();
+            assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+        }
     }
 
     #[test]
