@@ -31,8 +31,8 @@ pub(crate) struct PendingFrees {
 #[derive(Debug, Default)]
 struct Entries {
     by_page: BTreeMap<PageId, Entry>,
-    /// Those that entered together, of writers whose fate was open at the last look.
-    open: Vec<Group>,
+    /// Those whose writers' fate was open at the last look.
+    undecided: Vec<Group>,
     /// Those of commits that are not parked, by END: the first is due first.
     committed: BTreeSet<(Lsn, PageId)>,
 }
@@ -43,6 +43,7 @@ struct Entry {
     writer: Arc<CommitCell>,
 }
 
+/// Extents that one call has entered.
 #[derive(Debug)]
 struct Group {
     writer: Arc<CommitCell>,
@@ -52,21 +53,14 @@ struct Group {
 impl Entries {
     /// Sorts those in whose writers' fate has been decided since the last look.
     fn settle(&mut self) {
-        for group in self.open.extract_if(.., |group| group.writer.fate() != Fate::Active) {
+        for group in self.undecided.extract_if(.., |group| group.writer.fate() != Fate::Active) {
+            let fate = group.writer.fate();
             for page in group.pages {
-                match group.writer.fate() {
-                    Fate::Committed(lsn) => {
-                        self.committed.insert((lsn, page));
-                    }
-                    // The same pages may have been freed once more.
-                    _ if self
-                        .by_page
-                        .get(&page)
-                        .is_some_and(|entry| entry.is_of(&group.writer)) =>
-                    {
-                        self.by_page.remove(&page);
-                    }
-                    _ => {}
+                let is_last = |entry: &Entry| entry.is_of(&group.writer);
+                if let Fate::Committed(lsn) = fate {
+                    self.committed.insert((lsn, page));
+                } else if self.by_page.get(&page).is_some_and(is_last) {
+                    self.by_page.remove(&page);
                 }
             }
         }
@@ -87,7 +81,7 @@ impl PendingFrees {
         let pages = extents.iter().map(|extent| extent.first).collect();
         let mut entries = self.entries.lock();
         entries.by_page.extend(by_page);
-        entries.open.push(Group { writer: Arc::clone(writer), pages });
+        entries.undecided.push(Group { writer: Arc::clone(writer), pages });
     }
 
     /// How many there are.
