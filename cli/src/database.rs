@@ -14,6 +14,10 @@ use crate::output::{self, Unit};
 
 /// More of a `control` file is not looked at.
 const CONTROL_BYTES_MAX: u64 = 1 << 20;
+/// What else every database has in its directory.
+const FILES_BESIDE_CONTROL: [&str; 3] = ["pages", "doublewrite", "wal"];
+/// What the directory of a backup has until it is finished.
+const UNFINISHED_NAME: &str = "unfinished";
 /// The tree that is meant when none is named.
 const TREE_DEFAULT: &str = "default";
 
@@ -119,9 +123,22 @@ impl DatabaseArg {
         }
     }
 
-    /// The failure of a directory that holds no database.
+    /// The failure of a directory without a `control` that is one: of one that holds no database, or one
+    /// that has lost what says so.
     pub(crate) fn not_a_database(&self) -> Failure {
-        Failure::Unavailable(format!("{} is not a database", self.dir.display()))
+        let dir = self.dir.display();
+        let has = |name: &&str| self.dir.join(name).exists();
+        if FILES_BESIDE_CONTROL.iter().all(has) {
+            let why =
+                format!("{dir} holds the files of a database, but no `{CONTROL_NAME}` of one");
+            return Failure::Damaged(why);
+        }
+        let why = match (self.dir.exists(), has(&UNFINISHED_NAME)) {
+            (false, _) => ": there is no such directory",
+            (true, true) => ": it is a backup that was not finished",
+            (true, false) => "",
+        };
+        Failure::Unavailable(format!("{dir} is not a database{why}"))
     }
 
     pub(crate) fn failure(&self, error: Error) -> Failure {
@@ -130,6 +147,7 @@ impl DatabaseArg {
             // The options are right: this is about what is in the directory.
             Error::InvalidArgument(why) => match self.require() {
                 Ok(()) => Failure::Failed(why),
+                Err(damaged @ Failure::Damaged(_)) => damaged,
                 Err(_) => Failure::Unavailable(why),
             },
             error @ (Error::Corrupt { .. } | Error::Io { .. }) => {

@@ -42,7 +42,7 @@ pub enum Error {
         /// What the operating system said, or which bound was reached.
         source: Arc<io::Error>,
     },
-    /// The transaction had to be ended because it held up the log for too long. Run it again.
+    /// The transaction had to be ended because it held up the log for too long. Run it again, in less time.
     TransactionTooOld,
     /// The versions that a snapshot needs had to be dropped. Take a new one.
     SnapshotTooOld,
@@ -86,7 +86,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether running the transaction again may succeed.
+    /// Whether others were faster, so that running the transaction again at once, as `transact` does, may
+    /// succeed. Not for [`Error::TransactionTooOld`]: what was too slow once may be so again.
     #[must_use]
     pub const fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict)
@@ -144,7 +145,7 @@ impl fmt::Display for Error {
                 write!(f, "no space for {}: {source}; nothing was lost", path.display())
             }
             Self::TransactionTooOld => {
-                f.write_str("the transaction held up the log for too long and was ended; run it again")
+                f.write_str("the transaction held up the log for too long and was ended; run it again, in less time")
             }
             Self::SnapshotTooOld => f.write_str(
                 "the versions that this snapshot reads were dropped to bound memory; take a new one",

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use csv::{ByteRecord, ErrorKind, QuoteStyle, ReaderBuilder, WriterBuilder};
 use seawall_wal::codec::to_u64;
 
+use super::quotes::Quotes;
 use super::{Entry, FormatError, PAIR_TEXT_BYTES_MAX, Position};
 
 /// Size of the parser's own buffer.
@@ -19,9 +20,12 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// What may be read for one pair: its text, and what the buffer takes in beyond it.
 const ALLOWANCE_BYTES: u64 = PAIR_TEXT_BYTES_MAX + to_u64(BUFFER_BYTES);
 
+/// An input, with what stands in front of it, bounded and its quotes looked at.
+type Checked<R> = Quotes<Allowance<Chain<&'static [u8], R>>>;
+
 /// Reads pairs.
 pub(super) struct CsvReader<R> {
-    reader: csv::Reader<Allowance<Chain<&'static [u8], R>>>,
+    reader: csv::Reader<Checked<R>>,
     left: Rc<Cell<u64>>,
     record: ByteRecord,
     start: Position,
@@ -58,7 +62,7 @@ impl<R: BufRead> CsvReader<R> {
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(BUFFER_BYTES)
-            .from_reader(Allowance { input, left: Rc::clone(&left) });
+            .from_reader(Quotes::new(Allowance { input, left: Rc::clone(&left) }));
         let lines_in_front = to_u64(in_front.len());
         Self { reader, left, record: ByteRecord::new(), start, lines_in_front, is_done: false }
     }
@@ -87,6 +91,10 @@ impl<R: BufRead> CsvReader<R> {
             return Ok(None);
         }
         let at = self.record.position().map_or(at, |within| self.place(within));
+        let end = self.reader.position().byte();
+        if let Some(misplaced) = self.reader.get_ref().misplaced_before(end) {
+            return Err(FormatError::new(at, misplaced.what));
+        }
         match (self.record.get(0), self.record.get(1), self.record.len()) {
             (Some(key), Some(value), 2) => {
                 Entry::new(at, key.to_vec(), value.to_vec(), self.here()).map(Some)
@@ -155,6 +163,20 @@ mod tests {
         assert_eq!(pairs[0], Ok((b"a".to_vec(), b"b".to_vec())));
         assert_eq!(pairs[1], Ok((b"c,\n\"".to_vec(), b"".to_vec())));
         assert_eq!(pairs.len(), 2);
+    }
+
+    #[test]
+    fn a_quote_out_of_place_ends_the_pairs_and_none_is_made_of_it() {
+        let pairs = all("a,b\nc,\"d\ne,f\n");
+        assert_eq!(pairs[0], Ok((b"a".to_vec(), b"b".to_vec())));
+        assert_eq!(pairs[1], Err("line 2 (byte 4): a quoted field that does not end".to_owned()));
+        assert_eq!(pairs.len(), 2);
+        assert!(all("a,\"b\"c\n")[0].is_err());
+        // Where reading goes on, as at the beginning.
+        let text = "a,b\nc,\"d\n";
+        let start = Position { offset: 4, lines: 1 };
+        let rest: Vec<_> = CsvReader::new(&text.as_bytes()[4..], start).collect();
+        assert!(matches!(rest[..], [Err(_)]), "{rest:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod csv;
 mod lines;
 mod ndjson;
+mod quotes;
 mod tsv;
 
 use std::fmt;

@@ -48,6 +48,9 @@ struct Dumped<'a> {
 /// The pair of a line.
 pub(super) fn parse(line: &Line<'_>) -> Result<Entry, FormatError> {
     let refuse = |why: String| FormatError::new(line.start, why);
+    if line.bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(refuse("an array, and not an object".to_owned()));
+    }
     let members: Members<'_> =
         serde_json::from_slice(line.bytes).map_err(|error| refuse(without_line(&error)))?;
     let key = bytes_of("key", members.key, members.key_base64).map_err(refuse)?;
@@ -117,6 +120,7 @@ mod tests {
     #[test]
     fn an_object_with_other_members_is_refused() {
         for text in [
+            r#"["k",null,"v",null]"#,
             r#"{"key":"k"}"#,
             r#"{"value":"v"}"#,
             r#"{"key":"k","key_base64":"aw==","value":"v"}"#,

@@ -87,7 +87,8 @@ fn an_unfinished_backup_is_refused() {
     let place = Place::new();
     fs::create_dir(place.path(COPY)).unwrap();
     fs::write(place.path(COPY).join("unfinished"), "This backup was not finished.").unwrap();
-    run_on_copy(&place, "get", &["k"]).failed(3);
+    let message = run_on_copy(&place, "get", &["k"]).failed(3);
+    assert!(message.contains("not finished"), "{message}");
     let message = run_on_copy(&place, "put", &["k", "v"]).failed(3);
     assert!(message.contains("backup that was not finished"), "{message}");
 }

@@ -123,6 +123,7 @@ fn numbers_out_of_range_are_usage_errors() {
         ("serve", &["--cache-mib", "1048576"]),
         ("serve", &["--cache-mib", "17592186044417"]),
         ("serve", &["--threads", "0"]),
+        ("load", &["-", "--tree", "seawall.load"]),
     ] {
         place.run(command, arguments).failed(2);
     }
@@ -136,7 +137,7 @@ fn what_does_not_create_leaves_what_is_not_there_alone() {
     let place = Place::new();
     for (command, arguments) in COMMANDS {
         let message = run_command(&place, command, arguments).failed(3);
-        assert!(message.contains("is not a database"), "{command}: {message}");
+        assert!(message.contains("is not a database: there is no such"), "{command}: {message}");
         assert!(!place.database().exists() && !place.path("copy").exists(), "{command}");
     }
 }
@@ -262,6 +263,28 @@ fn results_that_cannot_be_written_are_a_failure() {
         assert_eq!(output.status.code(), Some(1), "{command}");
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains("cannot write the results"), "{command}: {message}");
+    }
+}
+
+#[test]
+fn a_database_that_has_lost_its_control_file_is_damaged_and_can_be_salvaged() {
+    let place = filled();
+    let control = place.database().join("control");
+    let length = usize::try_from(fs::metadata(&control).unwrap().len()).unwrap();
+    let lost = [Some(vec![0; length]), Some(Vec::new()), Some(vec![b'x'; 100]), None];
+    for (number, bytes) in lost.into_iter().enumerate() {
+        match bytes {
+            Some(bytes) => fs::write(&control, bytes).unwrap(),
+            None => fs::remove_file(&control).unwrap(),
+        }
+        for (command, arguments) in [("get", &["k"][..]), ("put", &["k", "v"]), ("verify", &[])] {
+            let message = place.run(command, arguments).failed(1);
+            assert!(message.contains("--salvage"), "{command}: {message}");
+        }
+        let saved = place.path(&number.to_string());
+        // It tells that the log is lost, which nobody can tell from another one now.
+        let told = place.run("recover", &["--salvage", argument(&saved)]).failed(1);
+        assert!(told.contains("lost part"), "{told}");
     }
 }
 

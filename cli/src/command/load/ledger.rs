@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::format::{Format, Position};
 
 /// The tree that holds the records.
-const LEDGER_TREE: &str = "seawall.load";
+pub(super) const LEDGER_TREE: &str = "seawall.load";
 /// How much of an input is read to tell it from another one.
 const HEAD_BYTES_MAX: u64 = 1 << 20;
 

@@ -18,7 +18,7 @@ use seawall::{Database, Durability, Error, TransactionOptions, Tree};
 use seawall_wal::codec::to_u64;
 use serde::Serialize;
 
-use self::ledger::{Fingerprint, Ledger, Progress};
+use self::ledger::{Fingerprint, LEDGER_TREE, Ledger, Progress};
 use crate::database::TreeArg;
 use crate::failure::Failure;
 use crate::format::{Entries, Entry, Format, Position};
@@ -100,6 +100,11 @@ impl Load {
     pub(crate) fn run(&self, out: &mut Output) -> Result<(), Failure> {
         let started = Instant::now();
         let format = self.format.or_else(|| format_of(&self.file)).unwrap_or(Format::Ndjson);
+        if self.target.tree == LEDGER_TREE {
+            let why =
+                format!("the tree {LEDGER_TREE} says how far loads have come, and takes none");
+            return Err(Failure::Usage(why));
+        }
         let input = self.open_input()?;
         let (database, tree) = self.target.open_or_create()?;
         let (ledger, loaded) = match &input {
