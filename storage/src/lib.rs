@@ -28,7 +28,8 @@
 //! * [`Transaction`] is serializable unless asked otherwise ([`Isolation`]); many may write at
 //!   once.
 //! * [`Snapshot`] and [`Range`] read while writers run.
-//! * [`Durability`] says when a commit returns; [`CommitFuture`] is one that has not returned yet.
+//! * [`Durability`] says when a commit returns; [`CommitFuture`] is one that has not returned yet, to be
+//!   awaited, or waited for with [`CommitFuture::wait`].
 //! * [`Options`] bounds memory, the log's space and the time that recovery may take.
 //!
 //! A reader never sees a synchronous commit before it is durable. A relaxed commit
@@ -56,6 +57,22 @@
 //! | | [`Error::Poisoned`] | an earlier failure forbids writing until the database is opened again |
 //! | | those of reading | writing reads |
 //! | waits for a commit, its own or one that its answer rests on | [`Error::CommitUnknown`] | the flush of the log failed |
+//!
+//! A closure of [`Database::transact_with`] may fail with any error that is made from an [`Error`]; where the
+//! compiler cannot tell which, write `transact_with::<_, seawall::Error>(..)`.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `io-uring` (default) | batches of reads and writes go through io_uring, on Linux, where it is allowed; without it, and elsewhere, through positional system calls |
+//! | `serde` | `Serialize` for reports and [`Stats`] |
+//! | `tracing` | events and spans, see below |
+//!
+//! Rust 1.95 or newer; Unix of 64 bits. The folder `examples` beside this crate's sources has a program for each
+//! way of use.
+//!
+//! # Threads
 //!
 //! Threads of the database: the log's flusher, the page cleaner, the collector; one for each rollback
 //! of a transaction that was ended because it held back a full log; and during recovery those of redo.

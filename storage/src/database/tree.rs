@@ -76,7 +76,8 @@ impl Tree {
         self.shared.core.options.durability
     }
 
-    /// Puts a value under a key, whatever stood there.
+    /// Puts a value under a key, whatever stood there. It commits by itself, within a transaction of the
+    /// same thread too: what belongs to one goes through [`Transaction::insert`](crate::Transaction::insert).
     ///
     /// # Errors
     /// Those of [every call](crate#errors-of-every-call) that uses a tree, writes and commits;
