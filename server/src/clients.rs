@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::outbox::Outbox;
+use crate::pubsub::{Kind, Subscriptions};
 use crate::resp::Protocol;
 
 /// What others may know of a connection, and do to it.
@@ -29,6 +31,10 @@ pub(crate) struct Client {
     active_ms: AtomicU64,
     is_killed: AtomicBool,
     pub(crate) woken: Notify,
+    /// What others push to it.
+    pub(crate) outbox: Outbox,
+    /// Subscriptions, by [`Kind`].
+    subscribed: [AtomicUsize; 3],
 }
 
 impl Client {
@@ -47,6 +53,33 @@ impl Client {
         self.is_resp3.store(protocol == Protocol::Resp3, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_resp3(&self) -> bool {
+        self.is_resp3.load(Ordering::Relaxed)
+    }
+
+    /// Notes how much it has subscribed to.
+    pub(crate) fn subscribed(&self, own: &Subscriptions) {
+        for kind in Kind::ALL {
+            self.subscribed[kind as usize].store(own.count(kind), Ordering::Relaxed);
+        }
+    }
+
+    fn subscriptions(&self, kind: Kind) -> usize {
+        self.subscribed[kind as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_subscriber(&self) -> bool {
+        Kind::ALL.into_iter().any(|kind| self.subscriptions(kind) > 0)
+    }
+
+    /// The letters of CLIENT LIST: subscribed, in MULTI, or nothing of it.
+    fn flags(&self) -> String {
+        let is_queueing = self.queued.load(Ordering::Relaxed) >= 0;
+        let letters = [(self.is_subscriber(), 'P'), (is_queueing, 'x')];
+        let flags: String = letters.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).collect();
+        if flags.is_empty() { "N".into() } else { flags }
+    }
+
     /// Notes that it has asked for something.
     pub(crate) fn active(&self, now_ms: u64) {
         self.active_ms.store(now_ms, Ordering::Relaxed);
@@ -58,13 +91,14 @@ impl Client {
         let age = now_ms.saturating_sub(self.created_ms) / 1000;
         let idle = now_ms.saturating_sub(self.active_ms.load(Ordering::Relaxed)) / 1000;
         let queued = self.queued.load(Ordering::Relaxed);
-        let flags = if queued >= 0 { "x" } else { "N" };
-        let resp = if self.is_resp3.load(Ordering::Relaxed) { 3 } else { 2 };
+        let flags = self.flags();
+        let resp = if self.is_resp3() { 3 } else { 2 };
+        let [sub, psub, ssub] = Kind::ALL.map(|kind| self.subscriptions(kind));
         let name = String::from_utf8_lossy(&self.name.lock()).into_owned();
         let command = *self.last_command.lock();
         format!(
-            "id={} addr={} laddr={} fd=0 name={name} age={age} idle={idle} flags={flags} db={} sub=0 \
-             psub=0 ssub=0 multi={queued} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+            "id={} addr={} laddr={} fd=0 name={name} age={age} idle={idle} flags={flags} db={} \
+             sub={sub} psub={psub} ssub={ssub} multi={queued} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
              oll=0 omem=0 tot-mem=0 events=r cmd={command} user=default redir=-1 resp={resp}",
             self.id,
             self.address,
@@ -110,6 +144,8 @@ impl Clients {
             active_ms: AtomicU64::new(now_ms),
             is_killed: AtomicBool::new(false),
             woken: Notify::new(),
+            outbox: Outbox::default(),
+            subscribed: Default::default(),
         });
         all.insert(id, Arc::clone(&client));
         Some(client)

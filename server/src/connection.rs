@@ -4,7 +4,7 @@
 //! 2. All whole requests in it are executed in order, up to a turn's worth; replies gather.
 //! 3. If any of them rests on a commit that is not durable, one flush is awaited. The commits of all
 //!    connections are in the log by then, so that they share it.
-//! 4. The replies leave in one write.
+//! 4. The replies leave in one write, and behind them what others have pushed.
 //! 5. If the last command has left work in a thread of its own, that is awaited; its reply leaves with
 //!    those of the next turn.
 //!
@@ -24,6 +24,8 @@ use tokio::time::{sleep, sleep_until};
 use crate::begun::Begun;
 use crate::clients::Client;
 use crate::dispatch;
+use crate::failure::Outcome;
+use crate::job::{Job, Tell};
 use crate::limits::{QUERY_BYTES_MAX, TURN_COMMANDS_MAX, TURN_REPLY_BYTES_MAX, TURN_TIME_MAX};
 use crate::resp::{Parsed, Parser, ProtocolError, Reply};
 use crate::server::{Server, Stage};
@@ -80,6 +82,7 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: Arc<Cl
 impl Drop for Connection {
     fn drop(&mut self) {
         self.session.discard(self.server.keyspace().map(Arc::as_ref));
+        self.server.pubsub.leave(&self.session.client, &mut self.session.subscriptions);
         (self.session.begun, self.session.view) = (None, None);
         self.server.clients.leave(self.session.client.id);
     }
@@ -92,19 +95,13 @@ impl Connection {
         loop {
             let (turn, rests_on) = self.execute_turn();
             self.settle(rests_on).await?;
-            if !self.reply.bytes.is_empty() {
-                let sent = self.send();
-                tokio::select! {
-                    sent = sent => sent?,
-                    () = killed(&client) => return Ok(()),
-                }
+            if turn != Turn::Last && self.session.is_listening() {
+                self.session.take_pushes(&mut self.reply);
             }
+            self.send_unless_killed().await?;
             if let Some(job) = self.session.job.take() {
                 let is_heard = job.is_heard;
-                let ended = tokio::select! {
-                    ended = job.ended() => ended,
-                    () = killed(&client) => return Ok(()),
-                };
+                let ended = self.end_of(job).await?;
                 if is_heard {
                     dispatch::answer(&self.server, ended, &mut self.reply);
                 }
@@ -123,12 +120,15 @@ impl Connection {
             }
             self.make_room();
             let until = self.session.begun.as_ref().and_then(Begun::until);
-            let idle = self.server.settings.idle_time_max();
+            let is_listening = self.session.is_listening();
+            // Who listens may be silent.
+            let idle = self.server.settings.idle_time_max().filter(|_| !is_listening);
             let read = tokio::select! {
                 biased;
                 read = self.stream.read_buf(&mut self.buffer) => read?,
                 () = killed(&client) => return Ok(()),
                 _ = stage.changed() => continue,
+                () = pushed(&client, is_listening) => continue,
                 () = passed(until) => {
                     self.expire();
                     continue;
@@ -202,6 +202,33 @@ impl Connection {
         })
     }
 
+    /// Waits for what the last command has left; what others push leaves meanwhile.
+    async fn end_of(&mut self, mut job: Job) -> io::Result<Outcome<Tell>> {
+        let client = Arc::clone(&self.session.client);
+        loop {
+            tokio::select! {
+                ended = job.ended() => return Ok(ended),
+                () = killed(&client) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                () = pushed(&client, self.session.is_listening()) => {
+                    self.session.take_pushes(&mut self.reply);
+                    self.send_unless_killed().await?;
+                }
+            }
+        }
+    }
+
+    /// Sends the replies, if there are any. An error where somebody ends the connection meanwhile.
+    async fn send_unless_killed(&mut self) -> io::Result<()> {
+        if self.reply.bytes.is_empty() {
+            return Ok(());
+        }
+        let client = Arc::clone(&self.session.client);
+        tokio::select! {
+            sent = self.send() => sent,
+            () = killed(&client) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+
     /// Sends the replies. The time of a transaction that the client holds open runs on, and a client that
     /// takes nothing for as long as it may be idle has gone.
     async fn send(&mut self) -> io::Result<()> {
@@ -223,6 +250,9 @@ impl Connection {
         self.server.stats.output_bytes.fetch_add(sent, Ordering::Relaxed);
         self.reply.bytes.clear();
         self.reply.bytes.shrink_to(KEPT_BYTES);
+        if std::mem::take(&mut self.session.has_pushes) {
+            self.session.client.outbox.sent();
+        }
         self.session.client.active(crate::clock::now_ms());
         Ok(())
     }
@@ -259,6 +289,15 @@ async fn idle_for(most: Option<Duration>) {
     match most {
         Some(most) => sleep(most).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Resolves when something was pushed to a connection that listens.
+async fn pushed(client: &Client, is_listening: bool) {
+    if is_listening {
+        client.outbox.filled().await;
+    } else {
+        std::future::pending().await
     }
 }
 

@@ -19,9 +19,22 @@ use crate::command::{self, Command, Context, flag};
 use crate::failure::{Failure, Outcome};
 use crate::job::Tell;
 use crate::keyspace::{Held, Hold, Keyspace, Moment, Unit, View};
-use crate::resp::{Args, Reply};
+use crate::resp::{Args, Protocol, Reply};
 use crate::server::Server;
 use crate::session::{Replies, Session};
+
+/// What a client of RESP2 may say while it is subscribed.
+const WHILE_SUBSCRIBED: [&str; 9] = [
+    "ping",
+    "psubscribe",
+    "punsubscribe",
+    "quit",
+    "reset",
+    "ssubscribe",
+    "subscribe",
+    "sunsubscribe",
+    "unsubscribe",
+];
 
 /// Does a command and writes its reply. Returns the position to which the log has to be durable before
 /// the reply may leave.
@@ -31,7 +44,9 @@ pub(crate) fn execute(
     args: Args<'_>,
     reply: &mut Reply,
 ) -> Lsn {
-    let mark = reply.bytes.len();
+    let (mark, protocol) = (reply.bytes.len(), reply.protocol);
+    let subscriptions = session.subscriptions.count_all();
+    session.is_confirming = false;
     server.stats.commands.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let mut rests_on = Lsn::default();
     if let Err(failure) = admit_and_run(server, session, args, reply, &mut rests_on) {
@@ -42,19 +57,29 @@ pub(crate) fn execute(
     if let Some(job) = &mut session.job {
         job.is_heard = session.replies == Replies::On;
     }
-    match session.replies {
-        Replies::On => {}
-        Replies::Off => reply.bytes.truncate(mark),
-        Replies::SkipNext => {
-            reply.bytes.truncate(mark);
-            session.replies = Replies::Skip;
-        }
-        Replies::Skip => {
-            reply.bytes.truncate(mark);
-            session.replies = Replies::On;
-        }
+    if session.replies != Replies::On && !session.is_confirming {
+        reply.bytes.truncate(mark);
+    }
+    session.replies = match session.replies {
+        Replies::SkipNext => Replies::Skip,
+        Replies::Skip => Replies::On,
+        stays => stays,
+    };
+    if subscriptions > 0 && session.subscriptions.count_all() <= subscriptions {
+        insert_pushes(session, reply, mark, protocol);
     }
     rests_on
+}
+
+/// Writes what was pushed before the reply that begins at `mark`, in the protocol that was spoken then: no
+/// message comes behind the end of its subscription, and what a client publishes to itself comes before
+/// the answer to that. Where a subscription has begun, its messages wait for the end of the turn.
+fn insert_pushes(session: &mut Session, reply: &mut Reply, mark: usize, protocol: Protocol) {
+    let own = reply.bytes.split_off(mark);
+    let spoken = std::mem::replace(&mut reply.protocol, protocol);
+    session.take_pushes(reply);
+    reply.protocol = spoken;
+    reply.bytes.extend_from_slice(&own);
 }
 
 /// Writes the reply of what a command has left to be waited for.
@@ -181,6 +206,12 @@ fn admit_command(
     }
     if !session.is_authenticated && !command.has(flag::NO_AUTH) {
         return Err(Failure::fixed("NOAUTH Authentication required."));
+    }
+    if session.is_restricted() && !WHILE_SUBSCRIBED.contains(&command.name) {
+        let name = command.name;
+        return Err(Failure::new(format!(
+            "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+        )));
     }
     if server.keyspace().is_none() && !command.has(flag::LOADING) {
         return Err(server.loading());

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use seawall::Error;
 
+use crate::resp::Args;
+
 /// A command's failure; it becomes an error reply.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
@@ -42,6 +44,13 @@ impl Failure {
 
     pub(crate) fn wrong_arity(full_name: &str) -> Self {
         Self::new(format!("ERR wrong number of arguments for '{full_name}' command"))
+    }
+
+    /// What a container says of a subcommand that has too many arguments.
+    pub(crate) fn wrong_sub_arity(container: &str, args: Args<'_>) -> Self {
+        let sub = String::from_utf8_lossy(args.get(1).unwrap_or_default());
+        let why = "unknown subcommand or wrong number of arguments for";
+        Self::new(format!("ERR {why} '{sub}'. Try {container} HELP."))
     }
 
     /// Whether it says, of an open transaction, that others were faster. Trees go with FLUSHDB only.

@@ -50,9 +50,9 @@ impl Job {
     }
 
     /// Waits for its end.
-    pub(crate) async fn ended(self) -> Outcome<Tell> {
+    pub(crate) async fn ended(&mut self) -> Outcome<Tell> {
         let panicked = Failure::fixed("ERR the work has ended in a panic");
-        self.done.await.unwrap_or(Err(panicked))
+        (&mut self.done).await.unwrap_or(Err(panicked))
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
             let _claim = claim;
             std::panic::resume_unwind(Box::new("on purpose"))
         };
-        let job = Job::start("test", work, |_, ()| {}).unwrap();
+        let mut job = Job::start("test", work, |_, ()| {}).unwrap();
         let ended = runtime.block_on(job.ended());
         assert!(ended.is_err_and(|failure| failure.text().contains("panic")));
         assert!(!single.is_running());

@@ -51,5 +51,13 @@ pub const BEGUN_MS_DEFAULT: u64 = 5_000;
 pub const BEGUN_MS_MAX: u64 = 60_000;
 /// Most bytes of keys and values that a transaction of SW.BEGIN may write.
 pub const OPEN_BYTES_MAX: usize = 64 << 20;
+/// Bytes of messages that a connection may leave behind: with more it is closed, so that nobody who publishes
+/// waits for it, as Redis does with `client-output-buffer-limit pubsub 32mb`. Those on their way to the socket
+/// count.
+pub const PUSHED_BYTES_MAX: usize = 32 << 20;
+/// Most subscriptions of one connection: channels, patterns and channels of shards together.
+pub const SUBSCRIPTIONS_MAX: usize = 1 << 16;
+/// Most bytes of the names to which one connection subscribes.
+pub const SUBSCRIBED_BYTES_MAX: usize = 16 << 20;
 /// Keys that one step of the purge of expired keys removes.
 pub const PURGE_KEYS_MAX: usize = 256;

@@ -10,11 +10,13 @@ use seawall::{Event, RecoveryPhase};
 use tokio::sync::watch;
 
 use crate::calls::AllCalls;
-use crate::clients::Clients;
+use crate::clients::{Client, Clients};
 use crate::config::Config;
 use crate::descriptors;
 use crate::failure::Failure;
 use crate::keyspace::Keyspace;
+use crate::outbox::Push;
+use crate::pubsub::PubSub;
 use crate::settings::Settings;
 
 /// Counters of INFO.
@@ -28,6 +30,8 @@ pub(crate) struct Counters {
     pub(crate) misses: AtomicU64,
     pub(crate) input_bytes: AtomicU64,
     pub(crate) output_bytes: AtomicU64,
+    /// Connections that were closed because they took too little of what others push.
+    pub(crate) overflowed: AtomicU64,
 }
 
 impl Counters {
@@ -41,6 +45,7 @@ impl Counters {
             &self.misses,
             &self.input_bytes,
             &self.output_bytes,
+            &self.overflowed,
         ];
         all.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
@@ -60,6 +65,7 @@ pub(crate) struct Server {
     pub(crate) config: Config,
     pub(crate) settings: Settings,
     pub(crate) clients: Clients,
+    pub(crate) pubsub: PubSub,
     pub(crate) stats: Counters,
     pub(crate) calls: AllCalls,
     pub(crate) started: Instant,
@@ -89,6 +95,7 @@ impl Server {
             settings: Settings::new(&config, descriptors::clients_possible()),
             config,
             clients: Clients::default(),
+            pubsub: PubSub::default(),
             stats: Counters::default(),
             calls: AllCalls::new(),
             started: Instant::now(),
@@ -97,6 +104,14 @@ impl Server {
             progress: Arc::default(),
             addresses: Mutex::default(),
             stage: watch::Sender::new(Stage::Serving),
+        }
+    }
+
+    /// Pushes to a connection, and ends it where it has left too much behind.
+    pub(crate) fn push(&self, client: &Client, push: Push) {
+        if !client.outbox.push(push) {
+            self.stats.overflowed.fetch_add(1, Ordering::Relaxed);
+            client.kill();
         }
     }
 

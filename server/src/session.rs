@@ -10,7 +10,8 @@ use crate::clients::Client;
 use crate::command::Command;
 use crate::job::Job;
 use crate::keyspace::{Keyspace, View, Watch};
-use crate::resp::{Limits, OwnedRequest};
+use crate::pubsub::Subscriptions;
+use crate::resp::{Limits, OwnedRequest, Reply};
 
 /// Commands between MULTI and EXEC.
 #[derive(Debug, Default)]
@@ -52,6 +53,11 @@ pub(crate) struct Session {
     pub(crate) last_commit: Lsn,
     /// What its last command has left to be waited for.
     pub(crate) job: Option<Job>,
+    pub(crate) subscriptions: Subscriptions,
+    /// The reply confirms subscriptions: the client gets it whatever it has said with CLIENT REPLY.
+    pub(crate) is_confirming: bool,
+    /// Pushes were written to the replies that are not sent.
+    pub(crate) has_pushes: bool,
     /// The connection ends behind this reply.
     pub(crate) is_quitting: bool,
 }
@@ -70,8 +76,32 @@ impl Session {
             begun: None,
             last_commit: Lsn::default(),
             job: None,
+            subscriptions: Subscriptions::default(),
+            is_confirming: false,
+            has_pushes: false,
             is_quitting: false,
         }
+    }
+
+    /// Whether others may push to it.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.subscriptions.count_all() > 0
+    }
+
+    /// Whether it may only say what concerns its subscriptions, as RESP2 cannot tell messages from replies.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.subscriptions.count_all() > 0 && !self.client.is_resp3()
+    }
+
+    /// Tells others how much it has subscribed to.
+    pub(crate) fn tell_subscriptions(&self) {
+        self.client.subscribed(&self.subscriptions);
+    }
+
+    /// Writes what was pushed behind what `reply` has.
+    pub(crate) fn take_pushes(&mut self, reply: &mut Reply) {
+        self.client.outbox.take(reply);
+        self.has_pushes = true;
     }
 
     pub(crate) const fn limits(&self) -> Limits {

@@ -59,16 +59,10 @@ pub(super) fn list(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let all = context.server.clients.all();
     let shown: Vec<Arc<Client>> = match args.len() {
         2 => all,
-        4 if args.is(2, "type") => match () {
-            () if args.is(3, "normal") => all,
-            () if ["master", "replica", "slave", "pubsub"].iter().any(|kind| args.is(3, kind)) => {
-                Vec::new()
-            }
-            () => {
-                let kind = String::from_utf8_lossy(args.at(3));
-                return Err(Failure::new(format!("ERR Unknown client type '{kind}'")));
-            }
-        },
+        4 if args.is(2, "type") => {
+            let is_it = of_type(args.at(3))?;
+            all.into_iter().filter(|client| is_it(client)).collect()
+        }
         length if length > 3 && args.is(2, "id") => {
             let mut ids = Vec::new();
             for argument in args.from(3).iter() {
@@ -87,6 +81,20 @@ pub(super) fn list(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     let lines: String = shown.iter().map(|client| client.describe() + "\n").collect();
     context.reply.verbatim(&lines);
     Ok(())
+}
+
+/// Which connections are of a type, by its name.
+fn of_type(name: &[u8]) -> Outcome<fn(&Client) -> bool> {
+    let is = |word: &str| name.eq_ignore_ascii_case(word.as_bytes());
+    match () {
+        () if is("normal") => Ok(|client| !client.is_subscriber()),
+        () if is("pubsub") => Ok(Client::is_subscriber),
+        () if is("master") || is("replica") || is("slave") => Ok(|_| false),
+        () => {
+            let name = String::from_utf8_lossy(name);
+            Err(Failure::new(format!("ERR Unknown client type '{name}'")))
+        }
+    }
 }
 
 pub(super) fn kill(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
@@ -117,19 +125,10 @@ pub(super) fn kill(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
             () if args.is(index, "laddr") => {
                 chosen.retain(|client| client.local.to_string().as_bytes() == value);
             }
-            () if args.is(index, "type") => match () {
-                () if args.is(index + 1, "normal") => {}
-                () if ["master", "replica", "slave", "pubsub"]
-                    .iter()
-                    .any(|kind| args.is(index + 1, kind)) =>
-                {
-                    chosen.clear();
-                }
-                () => {
-                    let kind = String::from_utf8_lossy(value);
-                    return Err(Failure::new(format!("ERR Unknown client type '{kind}'")));
-                }
-            },
+            () if args.is(index, "type") => {
+                let is_it = of_type(value)?;
+                chosen.retain(|client| is_it(client));
+            }
             () if args.is(index, "user") => {
                 if value != b"default" {
                     let user = String::from_utf8_lossy(value);

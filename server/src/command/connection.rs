@@ -9,6 +9,11 @@ pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 pub(super) fn ping(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
     match args.len() {
+        1 | 2 if context.session.is_restricted() => {
+            context.reply.array(2);
+            context.reply.bulk(b"pong");
+            context.reply.bulk(args.get(1).unwrap_or_default());
+        }
         1 => context.reply.simple("PONG"),
         2 => context.reply.bulk(args.at(1)),
         _ => return Err(Failure::wrong_arity("ping")),
@@ -42,6 +47,8 @@ pub(super) fn reset(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
     context.session.durability = None;
     context.session.view = None;
     context.session.begun = None;
+    context.server.pubsub.leave(&context.session.client, &mut context.session.subscriptions);
+    context.session.tell_subscriptions();
     context.session.is_authenticated = !context.server.settings.asks_password();
     context.session.client.name.lock().clear();
     speak(context, Protocol::Resp2);

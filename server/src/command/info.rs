@@ -8,6 +8,7 @@ use seawall::Stats;
 use super::connection::REDIS_VERSION;
 use super::{Args, Context, Outcome};
 use crate::limits::DATABASES;
+use crate::pubsub::Kind;
 
 type Section = fn(&mut Context<'_, '_>, &mut String) -> Outcome;
 
@@ -182,12 +183,21 @@ fn stats(context: &mut Context<'_, '_>, text: &mut String) -> Outcome {
         ("keyspace_hits", &stats.hits),
         ("keyspace_misses", &stats.misses),
         ("total_error_replies", &stats.errors),
+        ("client_output_buffer_limit_disconnections", &stats.overflowed),
     ] {
         line(text, format_args!("{name}:{}", counter.load(Ordering::Relaxed)));
     }
     let expired = context.server.keyspace().map_or(0, |keys| keys.expired.load(Ordering::Relaxed));
     line(text, format_args!("expired_keys:{expired}"));
     line(text, format_args!("evicted_keys:0"));
+    let pubsub = &context.server.pubsub;
+    for (name, kind) in [
+        ("pubsub_channels", Kind::Channel),
+        ("pubsub_patterns", Kind::Pattern),
+        ("pubsubshard_channels", Kind::Shard),
+    ] {
+        line(text, format_args!("{name}:{}", pubsub.count(kind)));
+    }
     Ok(())
 }
 

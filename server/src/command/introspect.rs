@@ -66,6 +66,7 @@ fn categories(command: &Command) -> Vec<String> {
         (has(flag::ADMIN), "@dangerous"),
         (has(flag::FAST), "@fast"),
         (!has(flag::FAST), "@slow"),
+        (has(flag::PUBSUB), "@pubsub"),
         (command.group == "connection", "@connection"),
         (command.group == "transactions", "@transaction"),
         (command.group == "generic" && command.keys.0 != 0, "@keyspace"),

@@ -16,6 +16,7 @@ mod introspect;
 mod keys;
 mod lcs;
 mod own;
+mod pubsub;
 mod refused;
 mod scan;
 mod strings;
@@ -123,16 +124,17 @@ pub(crate) mod flag {
     pub(crate) const READONLY: u32 = 1 << 1;
     pub(crate) const DENYOOM: u32 = 1 << 2;
     pub(crate) const ADMIN: u32 = 1 << 3;
-    pub(crate) const NOSCRIPT: u32 = 1 << 4;
-    pub(crate) const LOADING: u32 = 1 << 5;
-    pub(crate) const STALE: u32 = 1 << 6;
-    pub(crate) const FAST: u32 = 1 << 7;
-    pub(crate) const NO_AUTH: u32 = 1 << 8;
-    pub(crate) const NO_MULTI: u32 = 1 << 9;
+    pub(crate) const PUBSUB: u32 = 1 << 4;
+    pub(crate) const NOSCRIPT: u32 = 1 << 5;
+    pub(crate) const LOADING: u32 = 1 << 6;
+    pub(crate) const STALE: u32 = 1 << 7;
+    pub(crate) const FAST: u32 = 1 << 8;
+    pub(crate) const NO_AUTH: u32 = 1 << 9;
+    pub(crate) const NO_MULTI: u32 = 1 << 10;
     /// Names of the flags above, by bit.
-    pub(crate) const NAMES: [&str; 10] = [
-        "write", "readonly", "denyoom", "admin", "noscript", "loading", "stale", "fast", "no_auth",
-        "no_multi",
+    pub(crate) const NAMES: [&str; 11] = [
+        "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "loading", "stale", "fast",
+        "no_auth", "no_multi",
     ];
     /// Needs every key, or what databases are, to itself.
     pub(crate) const EXCLUSIVE: u32 = 1 << 20;

@@ -23,11 +23,13 @@ const ALL: [i32; 3] = [1, -1, 1];
 
 mod connection;
 mod keys;
+mod pubsub;
 mod server;
 mod strings;
 
 use connection::{CLIENT, CONNECTION};
 use keys::{KEYS, OBJECT, TRANSACTIONS};
+use pubsub::{PUBSUB, SUBSCRIPTIONS};
 use server::{COMMAND, CONFIG, FUNCTION, MEMORY, SERVER};
 use strings::{BITS, STRINGS};
 
@@ -51,10 +53,11 @@ const CONTAINERS: &[Command] = &[
     container("function", "scripting", -2, "Commands about functions", FUNCTION),
     container("memory", "server", -2, "Commands about memory", MEMORY),
     container("object", "generic", -2, "Commands about values", OBJECT),
+    container("pubsub", "pubsub", -2, "Commands about subscriptions", SUBSCRIPTIONS),
 ];
 
-const GROUPS: [&[Command]; 8] =
-    [STRINGS, BITS, KEYS, TRANSACTIONS, CONNECTION, SERVER, CONTAINERS, own::COMMANDS];
+const GROUPS: [&[Command]; 9] =
+    [STRINGS, BITS, KEYS, TRANSACTIONS, CONNECTION, PUBSUB, SERVER, CONTAINERS, own::COMMANDS];
 
 /// Every command, once.
 pub(crate) static COMMANDS: std::sync::LazyLock<Vec<&'static Command>> =

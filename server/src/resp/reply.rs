@@ -109,11 +109,30 @@ impl Reply {
         }
     }
 
+    /// The header of what RESP3 tells from replies: `count` elements that the client gets unasked.
+    pub(crate) fn push(&mut self, count: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.header(b'*', count),
+            Protocol::Resp3 => self.header(b'>', count),
+        }
+    }
+
     pub(crate) fn set(&mut self, count: usize) {
         match self.protocol {
             Protocol::Resp2 => self.header(b'*', count),
             Protocol::Resp3 => self.header(b'~', count),
         }
+    }
+
+    /// What a container of subcommands says of them.
+    pub(crate) fn help(&mut self, container: &str, lines: &[&str]) {
+        self.array(lines.len() + 3);
+        self.simple(&format!(
+            "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+        ));
+        lines.iter().for_each(|line| self.simple(line));
+        self.simple("HELP");
+        self.simple("    Prints this help.");
     }
 
     /// Text for people, which RESP3 marks as such.
@@ -150,11 +169,12 @@ mod tests {
             reply.array(1);
             reply.map(2);
             reply.set(3);
+            reply.push(3);
             reply.verbatim("hi");
         };
         let both = "+OK\r\n-ERR no\r\n:-7\r\n$2\r\nab\r\n";
-        let two = "$-1\r\n*-1\r\n*1\r\n*4\r\n*3\r\n$2\r\nhi\r\n";
-        let three = "_\r\n_\r\n*1\r\n%2\r\n~3\r\n=6\r\ntxt:hi\r\n";
+        let two = "$-1\r\n*-1\r\n*1\r\n*4\r\n*3\r\n*3\r\n$2\r\nhi\r\n";
+        let three = "_\r\n_\r\n*1\r\n%2\r\n~3\r\n>3\r\n=6\r\ntxt:hi\r\n";
         assert_eq!(write(Protocol::Resp2, all), format!("{both}{two}"));
         assert_eq!(write(Protocol::Resp3, all), format!("{both}{three}"));
     }
