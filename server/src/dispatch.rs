@@ -129,7 +129,7 @@ fn admit_and_run(
         reply.protocol = before.1;
         session.client.speaks(before.1);
     }
-    server.calls.executed(command, begun.elapsed(), done.is_err());
+    server.executed(&session.client, command, args, begun.elapsed(), done.is_err());
     done
 }
 

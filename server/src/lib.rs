@@ -22,11 +22,13 @@ mod number;
 mod outbox;
 mod process;
 mod pubsub;
+mod redact;
 mod resp;
 mod run;
 mod server;
 mod session;
 mod settings;
+mod slowlog;
 
 pub use config::Config;
 pub use run::{RunningServer, STOP_TIME_MAX, ServeError, serve, start};

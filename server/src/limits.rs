@@ -59,5 +59,11 @@ pub const PUSHED_BYTES_MAX: usize = 32 << 20;
 pub const SUBSCRIPTIONS_MAX: usize = 1 << 16;
 /// Most bytes of the names to which one connection subscribes.
 pub const SUBSCRIBED_BYTES_MAX: usize = 16 << 20;
+/// Arguments that the slow log keeps of a command; of more the last place tells how many are left out.
+pub const SLOWLOG_ARGUMENTS_MAX: usize = 32;
+/// Bytes that the slow log keeps of an argument.
+pub const SLOWLOG_ARGUMENT_BYTES_MAX: usize = 128;
+/// Greatest `slowlog-max-len`.
+pub const SLOWLOG_ENTRIES_MAX: u64 = 1 << 16;
 /// Keys that one step of the purge of expired keys removes.
 pub const PURGE_KEYS_MAX: usize = 256;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use seawall::{Event, RecoveryPhase};
@@ -11,13 +11,16 @@ use tokio::sync::watch;
 
 use crate::calls::AllCalls;
 use crate::clients::{Client, Clients};
+use crate::command::{Command, flag};
 use crate::config::Config;
 use crate::descriptors;
 use crate::failure::Failure;
 use crate::keyspace::Keyspace;
 use crate::outbox::Push;
 use crate::pubsub::PubSub;
+use crate::resp::Args;
 use crate::settings::Settings;
+use crate::slowlog::SlowLog;
 
 /// Counters of INFO.
 #[derive(Debug, Default)]
@@ -68,6 +71,7 @@ pub(crate) struct Server {
     pub(crate) pubsub: PubSub,
     pub(crate) stats: Counters,
     pub(crate) calls: AllCalls,
+    pub(crate) slowlog: SlowLog,
     pub(crate) started: Instant,
     /// Forty hexadecimal digits that no other run has.
     pub(crate) run_id: String,
@@ -98,6 +102,7 @@ impl Server {
             pubsub: PubSub::default(),
             stats: Counters::default(),
             calls: AllCalls::new(),
+            slowlog: SlowLog::default(),
             started: Instant::now(),
             run_id,
             keyspace: OnceLock::new(),
@@ -112,6 +117,23 @@ impl Server {
         if !client.outbox.push(push) {
             self.stats.overflowed.fetch_add(1, Ordering::Relaxed);
             client.kill();
+        }
+    }
+
+    /// Notes that a command was executed: its counters, and the slow log.
+    pub(crate) fn executed(
+        &self,
+        client: &Client,
+        command: &Command,
+        args: Args<'_>,
+        took: Duration,
+        is_failed: bool,
+    ) {
+        self.calls.executed(command, took, is_failed);
+        // What EXEC does has entries of its own.
+        if self.settings.is_slow(took) && !command.has(flag::SKIP_SLOWLOG) {
+            let entries_max = self.settings.slowlog_entries_max();
+            self.slowlog.note(client, command, args, took, entries_max);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Parameters of Redis that mean nothing here are absent; CONFIG SET of them is an error, never a lie.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -26,6 +26,11 @@ impl Fsync {
         [("always", Self::Always), ("everysec", Self::EverySecond), ("no", Self::No)];
 }
 
+/// `slowlog-log-slower-than`, unless it is changed.
+const SLOWER_THAN_US: i64 = 10_000;
+/// `slowlog-max-len`, unless it is changed.
+const SLOWLOG_ENTRIES: u64 = 128;
+
 /// Values that may change while the server runs.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -35,6 +40,9 @@ pub(crate) struct Settings {
     clients_possible: u64,
     pub(crate) exec_rollback: AtomicBool,
     pub(crate) timeout_s: AtomicU64,
+    /// Commands that take so long, in microseconds, are entered into the slow log; none where negative.
+    slowlog_slower_than_us: AtomicI64,
+    slowlog_entries_max: AtomicU64,
     /// Empty: none is asked for.
     password: RwLock<String>,
     /// Whether others than this machine's programs can connect.
@@ -51,6 +59,8 @@ impl Settings {
             clients_possible,
             exec_rollback: AtomicBool::new(false),
             timeout_s: AtomicU64::new(0),
+            slowlog_slower_than_us: AtomicI64::new(SLOWER_THAN_US),
+            slowlog_entries_max: AtomicU64::new(SLOWLOG_ENTRIES),
             password: RwLock::new(config.password.clone().unwrap_or_default()),
             is_exposed: config.listen.iter().any(|address| !address.ip().is_loopback()),
         }
@@ -63,6 +73,10 @@ impl Settings {
             Change::ClientsMax(most) => self.clients_max.store(most, Ordering::Relaxed),
             Change::Password(password) => *self.password.write() = password,
             Change::TimeoutS(seconds) => self.timeout_s.store(seconds, Ordering::Relaxed),
+            Change::SlowerThanUs(us) => self.slowlog_slower_than_us.store(us, Ordering::Relaxed),
+            Change::SlowlogEntriesMax(most) => {
+                self.slowlog_entries_max.store(most, Ordering::Relaxed);
+            }
             Change::Nothing => {}
         }
     }
@@ -71,6 +85,17 @@ impl Settings {
     pub(crate) fn idle_time_max(&self) -> Option<Duration> {
         let timeout_s = self.timeout_s.load(Ordering::Relaxed);
         (timeout_s > 0).then(|| Duration::from_secs(timeout_s))
+    }
+
+    /// Whether a command that took so long belongs into the slow log.
+    pub(crate) fn is_slow(&self, took: Duration) -> bool {
+        let slower_than_us = self.slowlog_slower_than_us.load(Ordering::Relaxed);
+        u128::try_from(slower_than_us).is_ok_and(|us| took.as_micros() >= us)
+    }
+
+    pub(crate) fn slowlog_entries_max(&self) -> usize {
+        let most = self.slowlog_entries_max.load(Ordering::Relaxed);
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// Whether replies to writes wait for the flush.
@@ -98,6 +123,8 @@ pub(crate) enum Change {
     ClientsMax(u64),
     Password(String),
     TimeoutS(u64),
+    SlowerThanUs(i64),
+    SlowlogEntriesMax(u64),
     /// The only value that is possible.
     Nothing,
 }
@@ -169,6 +196,18 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     },
     Parameter { name: "save", get: |_| String::new(), parse: None },
     Parameter {
+        name: "slowlog-log-slower-than",
+        get: |server| server.settings.slowlog_slower_than_us.load(Ordering::Relaxed).to_string(),
+        parse: Some(|_, value| parse_signed(value, -1, i64::MAX).map(Change::SlowerThanUs)),
+    },
+    Parameter {
+        name: "slowlog-max-len",
+        get: |server| server.settings.slowlog_entries_max.load(Ordering::Relaxed).to_string(),
+        parse: Some(|_, value| {
+            parse_number(value, 0, limits::SLOWLOG_ENTRIES_MAX).map(Change::SlowlogEntriesMax)
+        }),
+    },
+    Parameter {
         name: "timeout",
         get: |server| server.settings.timeout_s.load(Ordering::Relaxed).to_string(),
         parse: Some(|_, value| {
@@ -218,12 +257,23 @@ fn is_memory_zero(value: &str) -> Option<bool> {
 }
 
 fn parse_number(value: &str, least: u64, most: u64) -> Outcome<u64> {
-    let number = number::parse_i64(value.as_bytes())
-        .ok_or(Failure::fixed("argument couldn't be parsed into an integer"))?;
-    let within = u64::try_from(number).ok().filter(|number| (least..=most).contains(number));
-    within.ok_or_else(|| {
-        Failure::new(format!("argument must be between {least} and {most} inclusive"))
-    })
+    let outside = || Failure::new(format!("argument must be between {least} and {most} inclusive"));
+    let number = u64::try_from(parse_integer(value)?).map_err(|_| outside())?;
+    Some(number).filter(|number| (least..=most).contains(number)).ok_or_else(outside)
+}
+
+fn parse_signed(value: &str, least: i64, most: i64) -> Outcome<i64> {
+    let number = parse_integer(value)?;
+    if !(least..=most).contains(&number) {
+        let why = format!("argument must be between {least} and {most} inclusive");
+        return Err(Failure::new(why));
+    }
+    Ok(number)
+}
+
+fn parse_integer(value: &str) -> Outcome<i64> {
+    number::parse_i64(value.as_bytes())
+        .ok_or(Failure::fixed("argument couldn't be parsed into an integer"))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod own;
 mod pubsub;
 mod refused;
 mod scan;
+mod slowlog;
 mod strings;
 mod table;
 mod transactions;
@@ -128,13 +129,24 @@ pub(crate) mod flag {
     pub(crate) const NOSCRIPT: u32 = 1 << 5;
     pub(crate) const LOADING: u32 = 1 << 6;
     pub(crate) const STALE: u32 = 1 << 7;
-    pub(crate) const FAST: u32 = 1 << 8;
-    pub(crate) const NO_AUTH: u32 = 1 << 9;
-    pub(crate) const NO_MULTI: u32 = 1 << 10;
+    pub(crate) const SKIP_SLOWLOG: u32 = 1 << 8;
+    pub(crate) const FAST: u32 = 1 << 9;
+    pub(crate) const NO_AUTH: u32 = 1 << 10;
+    pub(crate) const NO_MULTI: u32 = 1 << 11;
     /// Names of the flags above, by bit.
-    pub(crate) const NAMES: [&str; 11] = [
-        "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "loading", "stale", "fast",
-        "no_auth", "no_multi",
+    pub(crate) const NAMES: [&str; 12] = [
+        "write",
+        "readonly",
+        "denyoom",
+        "admin",
+        "pubsub",
+        "noscript",
+        "loading",
+        "stale",
+        "skip_slowlog",
+        "fast",
+        "no_auth",
+        "no_multi",
     ];
     /// Needs every key, or what databases are, to itself.
     pub(crate) const EXCLUSIVE: u32 = 1 << 20;

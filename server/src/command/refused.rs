@@ -153,7 +153,6 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("modules", &["module"]),
     ("wait for replicas or for the log", &["wait", "waitaof"]),
     ("list of users", &["acl"]),
-    ("slow log", &["slowlog"]),
     ("monitor of latencies or commands", &["latency", "monitor"]),
     ("debugging command", &["debug"]),
     ("art", &["lolwut"]),

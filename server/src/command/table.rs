@@ -23,12 +23,14 @@ const ALL: [i32; 3] = [1, -1, 1];
 
 mod connection;
 mod keys;
+mod observe;
 mod pubsub;
 mod server;
 mod strings;
 
 use connection::{CLIENT, CONNECTION};
 use keys::{KEYS, OBJECT, TRANSACTIONS};
+use observe::SLOWLOG;
 use pubsub::{PUBSUB, SUBSCRIPTIONS};
 use server::{COMMAND, CONFIG, FUNCTION, MEMORY, SERVER};
 use strings::{BITS, STRINGS};
@@ -54,6 +56,7 @@ const CONTAINERS: &[Command] = &[
     container("memory", "server", -2, "Commands about memory", MEMORY),
     container("object", "generic", -2, "Commands about values", OBJECT),
     container("pubsub", "pubsub", -2, "Commands about subscriptions", SUBSCRIPTIONS),
+    container("slowlog", "server", -2, "Commands about slow commands", SLOWLOG),
 ];
 
 const GROUPS: [&[Command]; 9] =

@@ -97,7 +97,8 @@ pub(super) fn exec(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
         let mark = context.reply.bytes.len();
         let begun = Instant::now();
         let done = (command.run)(context, request.args());
-        context.server.calls.executed(command, begun.elapsed(), done.is_err());
+        let (took, args) = (begun.elapsed(), request.args());
+        context.server.executed(&context.session.client, command, args, took, done.is_err());
         match done {
             Ok(()) => {}
             Err(failure @ Failure::Engine(_)) => return Err(failure),

@@ -6,6 +6,7 @@ mod pubsub;
 #[expect(dead_code, reason = "not all of it is asked here")]
 #[path = "../served/mod.rs"]
 mod served;
+mod slowlog;
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -2,7 +2,8 @@
 
 use super::{ALL, NONE, ONE, command};
 use crate::command::flag::{
-    DENYOOM, EXCLUSIVE, FAST, LOADING, NOSCRIPT, NOT_QUEUED, READONLY, STALE, WHOLE, WRITE,
+    DENYOOM, EXCLUSIVE, FAST, LOADING, NOSCRIPT, NOT_QUEUED, READONLY, SKIP_SLOWLOG, STALE, WHOLE,
+    WRITE,
 };
 use crate::command::{expiry, keys, scan, transactions};
 
@@ -181,7 +182,7 @@ group!(
         (
             "exec",
             1,
-            NOSCRIPT | LOADING | STALE | NOT_QUEUED | EXCLUSIVE,
+            NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG | NOT_QUEUED | EXCLUSIVE,
             NONE,
             "1.2.0",
             "Do what was queued after MULTI",
