@@ -27,8 +27,9 @@ pub(crate) enum What {
 
 /// Ends a transaction, ended or not.
 const ENDING: [&str; 2] = ["sw.commit", "sw.rollback"];
-/// Has no place in one, beside what has none inside MULTI.
-const REFUSED: [&str; 6] = ["multi", "watch", "unwatch", "flushall", "flushdb", "swapdb"];
+/// Has no place in one, beside what has none inside MULTI. Waits would let its time pass unseen.
+const REFUSED: [&str; 8] =
+    ["multi", "watch", "unwatch", "flushall", "flushdb", "swapdb", "wait", "waitaof"];
 
 impl Begun {
     pub(crate) fn new(what: What, timeout: Duration) -> Self {

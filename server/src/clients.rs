@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::blocked::Blocked;
 use crate::clock;
 use crate::outbox::Outbox;
 use crate::pubsub::{Kind, Subscriptions};
@@ -31,6 +32,8 @@ pub(crate) struct Client {
     active_ms: AtomicU64,
     is_killed: AtomicBool,
     pub(crate) woken: Notify,
+    /// Whether it waits for something.
+    pub(crate) blocked: Blocked,
     /// What others push to it.
     pub(crate) outbox: Outbox,
     /// Subscriptions, by [`Kind`].
@@ -72,10 +75,11 @@ impl Client {
         Kind::ALL.into_iter().any(|kind| self.subscriptions(kind) > 0)
     }
 
-    /// The letters of CLIENT LIST: subscribed, in MULTI, or nothing of it.
+    /// The letters of CLIENT LIST: subscribed, in MULTI, waiting, or nothing of it.
     fn flags(&self) -> String {
         let is_queueing = self.queued.load(Ordering::Relaxed) >= 0;
-        let letters = [(self.is_subscriber(), 'P'), (is_queueing, 'x')];
+        let is_blocked = self.blocked.is_blocked();
+        let letters = [(self.is_subscriber(), 'P'), (is_queueing, 'x'), (is_blocked, 'b')];
         let flags: String = letters.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).collect();
         if flags.is_empty() { "N".into() } else { flags }
     }
@@ -144,6 +148,7 @@ impl Clients {
             active_ms: AtomicU64::new(now_ms),
             is_killed: AtomicBool::new(false),
             woken: Notify::new(),
+            blocked: Blocked::default(),
             outbox: Outbox::default(),
             subscribed: Default::default(),
         });
@@ -161,5 +166,10 @@ impl Clients {
 
     pub(crate) fn count(&self) -> usize {
         self.all.lock().len()
+    }
+
+    /// How many wait for something.
+    pub(crate) fn blocked(&self) -> usize {
+        self.all.lock().values().filter(|client| client.blocked.is_blocked()).count()
     }
 }

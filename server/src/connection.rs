@@ -5,8 +5,8 @@
 //! 3. If any of them rests on a commit that is not durable, one flush is awaited. The commits of all
 //!    connections are in the log by then, so that they share it.
 //! 4. The replies leave in one write, and behind them what others have pushed.
-//! 5. If the last command has left work in a thread of its own, that is awaited; its reply leaves with
-//!    those of the next turn.
+//! 5. If the last command has left work in a thread of its own, or a wait, that is awaited; its reply
+//!    leaves with those of the next turn.
 //!
 //! If we crash in 3, the client has been told nothing of this turn. While a connection waits, its thread
 //! serves the others. No lock is held across an `await`.
@@ -135,12 +135,18 @@ impl Connection {
                 }
                 () = idle_for(idle) => return Ok(()),
             };
-            if read == 0 {
-                return Ok(());
-            }
-            let read = u64::try_from(read).unwrap_or(u64::MAX);
-            self.server.stats.input_bytes.fetch_add(read, Ordering::Relaxed);
+            self.has_read(read)?;
         }
+    }
+
+    /// Notes what was read. An error at the end of the stream.
+    fn has_read(&self, read: usize) -> io::Result<()> {
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let read = u64::try_from(read).unwrap_or(u64::MAX);
+        self.server.stats.input_bytes.fetch_add(read, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Executes requests of the buffer. Returns what the replies rest on.
@@ -205,10 +211,18 @@ impl Connection {
     /// Waits for what the last command has left; what others push leaves meanwhile.
     async fn end_of(&mut self, mut job: Job) -> io::Result<Outcome<Tell>> {
         let client = Arc::clone(&self.session.client);
+        let mut stage = self.server.stage();
+        let (is_wait, gone) = (job.is_wait, io::ErrorKind::ConnectionAborted);
         loop {
+            // A wait ends with its client; what that has sent already is read to see it go.
+            let reads = is_wait && self.buffer.len() < AHEAD_BYTES_MAX;
             tokio::select! {
                 ended = job.ended() => return Ok(ended),
-                () = killed(&client) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                () = killed(&client) => return Err(gone.into()),
+                _ = stage.wait_for(|stage| *stage == Stage::Stopping), if is_wait => {
+                    return Err(gone.into());
+                }
+                read = self.stream.read_buf(&mut self.buffer), if reads => self.has_read(read?)?,
                 () = pushed(&client, self.session.is_listening()) => {
                     self.session.take_pushes(&mut self.reply);
                     self.send_unless_killed().await?;

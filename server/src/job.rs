@@ -1,9 +1,11 @@
-//! Work that takes long, in a thread of its own, while the connection's thread serves others.
+//! What a command leaves to be waited for, while the connection's thread serves others: work that takes
+//! long, in a thread of its own, and waits of clients, which have none.
 //!
 //! The command's handler starts it and leaves it in the session; the connection executes nothing more
 //! until it has ended, and then writes its reply. A connection that is gone does not end it. At most
 //! one of a kind runs at a time, so that clients cannot start threads without bound.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,9 +17,11 @@ use crate::resp::Reply;
 /// Writes the reply, when the work has ended well.
 pub(crate) type Tell = Box<dyn FnOnce(&mut Reply) + Send>;
 
-/// Work under way.
+/// Work, or a wait, under way.
 pub(crate) struct Job {
-    done: oneshot::Receiver<Outcome<Tell>>,
+    done: Pin<Box<dyn Future<Output = Outcome<Tell>>>>,
+    /// Nothing is done: it ends with its connection, or the server.
+    pub(crate) is_wait: bool,
     /// Whether the client wants its reply (CLIENT REPLY).
     pub(crate) is_heard: bool,
 }
@@ -46,13 +50,23 @@ impl Job {
             .name(format!("seawall-{name}"))
             .spawn(run)
             .map_err(|error| Failure::new(format!("ERR no thread for it: {error}")))?;
-        Ok(Self { done, is_heard: true })
+        let panicked = Failure::fixed("ERR the work has ended in a panic");
+        let done = Box::pin(async { done.await.unwrap_or(Err(panicked)) });
+        Ok(Self { done, is_wait: false, is_heard: true })
     }
 
-    /// Waits for its end.
+    /// Waits; `tell` writes the reply when that has ended well.
+    pub(crate) fn wait(
+        waited: impl Future<Output = Outcome> + 'static,
+        tell: impl FnOnce(&mut Reply) + Send + 'static,
+    ) -> Self {
+        let done = Box::pin(async { waited.await.map(|()| -> Tell { Box::new(tell) }) });
+        Self { done, is_wait: true, is_heard: true }
+    }
+
+    /// Waits for its end. May be dropped and called again until it has told that.
     pub(crate) async fn ended(&mut self) -> Outcome<Tell> {
-        let panicked = Failure::fixed("ERR the work has ended in a panic");
-        (&mut self.done).await.unwrap_or(Err(panicked))
+        self.done.as_mut().await
     }
 }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod begun;
+mod blocked;
 mod calls;
 mod clients;
 mod clock;

@@ -54,6 +54,8 @@ pub(crate) struct Session {
     /// What its last command has left to be waited for.
     pub(crate) job: Option<Job>,
     pub(crate) subscriptions: Subscriptions,
+    /// EXEC runs what was queued: nothing waits.
+    pub(crate) is_executing: bool,
     /// The reply confirms subscriptions: the client gets it whatever it has said with CLIENT REPLY.
     pub(crate) is_confirming: bool,
     /// Pushes were written to the replies that are not sent.
@@ -77,6 +79,7 @@ impl Session {
             last_commit: Lsn::default(),
             job: None,
             subscriptions: Subscriptions::default(),
+            is_executing: false,
             is_confirming: false,
             has_pushes: false,
             is_quitting: false,

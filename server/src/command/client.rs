@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Args, Context, Failure, Outcome, number};
+use crate::blocked::Unblock;
 use crate::clients::Client;
 use crate::session::Replies;
 
@@ -182,10 +183,22 @@ pub(super) fn no_evict(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome
     Ok(())
 }
 
-/// No command blocks yet, so nobody is there to be unblocked.
+/// Lets a client go that waits: as if its time were over, or with an error.
 pub(super) fn unblock(context: &mut Context<'_, '_>, args: Args<'_>) -> Outcome {
-    super::integer(args.at(2))?;
-    context.reply.integer(0);
+    let how = match args.len() {
+        3 => Unblock::Timeout,
+        4 if args.is(3, "timeout") => Unblock::Timeout,
+        4 if args.is(3, "error") => Unblock::Error,
+        4 => {
+            let why = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+            return Err(Failure::fixed(why));
+        }
+        _ => return Err(Failure::wrong_sub_arity("CLIENT", args)),
+    };
+    let id = super::integer(args.at(2))?;
+    let all = context.server.clients.all();
+    let found = all.iter().find(|client| i64::try_from(client.id) == Ok(id));
+    context.reply.truth(found.is_some_and(|client| client.blocked.unblock(how)));
     Ok(())
 }
 

@@ -75,7 +75,7 @@ fn clients(context: &mut Context<'_, '_>, text: &mut String) -> Outcome {
     let most = context.server.settings.clients_max.load(Ordering::Relaxed);
     line(text, format_args!("connected_clients:{}", context.server.clients.count()));
     line(text, format_args!("maxclients:{most}"));
-    line(text, format_args!("blocked_clients:0"));
+    line(text, format_args!("blocked_clients:{}", context.server.clients.blocked()));
     Ok(())
 }
 

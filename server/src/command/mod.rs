@@ -23,6 +23,7 @@ mod slowlog;
 mod strings;
 mod table;
 mod transactions;
+mod wait;
 
 use crate::failure::{Failure, Outcome};
 use crate::keyspace::{Found, Hold, Unit};

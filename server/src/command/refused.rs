@@ -151,7 +151,6 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("replication", &["replicaof", "slaveof", "psync", "sync", "replconf", "failover", "migrate"]),
     ("dumps of single keys", &["dump", "restore", "restore-asking"]),
     ("modules", &["module"]),
-    ("wait for replicas or for the log", &["wait", "waitaof"]),
     ("list of users", &["acl"]),
     ("monitor of latencies or commands", &["latency", "monitor"]),
     ("debugging command", &["debug"]),

@@ -28,7 +28,7 @@ mod pubsub;
 mod server;
 mod strings;
 
-use connection::{CLIENT, CONNECTION};
+use connection::{CLIENT, CONNECTION, WAITS};
 use keys::{KEYS, OBJECT, TRANSACTIONS};
 use observe::SLOWLOG;
 use pubsub::{PUBSUB, SUBSCRIPTIONS};
@@ -59,8 +59,18 @@ const CONTAINERS: &[Command] = &[
     container("slowlog", "server", -2, "Commands about slow commands", SLOWLOG),
 ];
 
-const GROUPS: [&[Command]; 9] =
-    [STRINGS, BITS, KEYS, TRANSACTIONS, CONNECTION, PUBSUB, SERVER, CONTAINERS, own::COMMANDS];
+const GROUPS: [&[Command]; 10] = [
+    STRINGS,
+    BITS,
+    KEYS,
+    TRANSACTIONS,
+    CONNECTION,
+    WAITS,
+    PUBSUB,
+    SERVER,
+    CONTAINERS,
+    own::COMMANDS,
+];
 
 /// Every command, once.
 pub(crate) static COMMANDS: std::sync::LazyLock<Vec<&'static Command>> =

@@ -90,6 +90,13 @@ pub(super) fn exec(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
         context.reply.null_array();
         return Ok(());
     }
+    context.session.is_executing = true;
+    let done = run_queued(context, &queue);
+    context.session.is_executing = false;
+    done
+}
+
+fn run_queued(context: &mut Context<'_, '_>, queue: &Queue) -> Outcome {
     let rolls_back = context.server.settings.exec_rollback.load(Ordering::Relaxed);
     context.reply.array(queue.commands.len());
     for (command, request) in &queue.commands {

@@ -7,6 +7,7 @@ mod pubsub;
 #[path = "../served/mod.rs"]
 mod served;
 mod slowlog;
+mod wait;
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -216,10 +216,12 @@ fn no_message_comes_behind_the_end_of_its_subscription() {
                 talk.hear_up_to("\r\n");
             }
         });
+        // With another one left it still listens.
+        reader.ask("SUBSCRIBE other", ">3|$9|subscribe|$5|other|:1|");
         for _ in 0..300 {
-            reader.ask("SUBSCRIBE x", ">3|$9|subscribe|$1|x|:1|");
+            reader.ask("SUBSCRIBE x", ">3|$9|subscribe|$1|x|:2|");
             reader.say("PING\r\nUNSUBSCRIBE x\r\nPING behind");
-            reader.hear_up_to(">3\r\n$11\r\nunsubscribe\r\n$1\r\nx\r\n:0\r\n");
+            reader.hear_up_to(">3\r\n$11\r\nunsubscribe\r\n$1\r\nx\r\n:1\r\n");
             reader.hear("$6|behind|");
         }
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);

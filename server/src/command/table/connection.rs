@@ -1,8 +1,8 @@
-//! Connections and clients.
+//! Connections and clients, and what they wait for.
 
 use super::{NONE, command};
 use crate::command::flag::{ADMIN, FAST, LOADING, NO_AUTH, NOSCRIPT, NOT_QUEUED, STALE};
-use crate::command::{client, connection};
+use crate::command::{client, connection, wait};
 
 group!(
     CONNECTION,
@@ -160,6 +160,31 @@ group!(
             "5.0.0",
             "Unblock a connection",
             client::unblock
+        ),
+    ]
+);
+
+group!(
+    WAITS,
+    "generic",
+    [
+        (
+            "wait",
+            3,
+            NOSCRIPT,
+            NONE,
+            "3.0.0",
+            "Wait for replicas, of which there are none",
+            wait::wait
+        ),
+        (
+            "waitaof",
+            4,
+            NOSCRIPT,
+            NONE,
+            "7.2.0",
+            "Wait until this connection's writes are durable",
+            wait::waitaof
         ),
     ]
 );
