@@ -32,6 +32,8 @@ pub(crate) struct Client {
     active_ms: AtomicU64,
     is_killed: AtomicBool,
     pub(crate) woken: Notify,
+    /// Whether it is shown every command.
+    is_monitor: AtomicBool,
     /// Whether it waits for something.
     pub(crate) blocked: Blocked,
     /// What others push to it.
@@ -75,11 +77,20 @@ impl Client {
         Kind::ALL.into_iter().any(|kind| self.subscriptions(kind) > 0)
     }
 
-    /// The letters of CLIENT LIST: subscribed, in MULTI, waiting, or nothing of it.
+    /// Notes whether it is shown every command.
+    pub(crate) fn watches(&self, is_monitor: bool) {
+        self.is_monitor.store(is_monitor, Ordering::Relaxed);
+    }
+
+    /// The letters of CLIENT LIST: MONITOR, subscribed, in MULTI, waiting, or nothing of it.
     fn flags(&self) -> String {
         let is_queueing = self.queued.load(Ordering::Relaxed) >= 0;
-        let is_blocked = self.blocked.is_blocked();
-        let letters = [(self.is_subscriber(), 'P'), (is_queueing, 'x'), (is_blocked, 'b')];
+        let letters = [
+            (self.is_monitor.load(Ordering::Relaxed), 'O'),
+            (self.is_subscriber(), 'P'),
+            (is_queueing, 'x'),
+            (self.blocked.is_blocked(), 'b'),
+        ];
         let flags: String = letters.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).collect();
         if flags.is_empty() { "N".into() } else { flags }
     }
@@ -148,6 +159,7 @@ impl Clients {
             active_ms: AtomicU64::new(now_ms),
             is_killed: AtomicBool::new(false),
             woken: Notify::new(),
+            is_monitor: AtomicBool::new(false),
             blocked: Blocked::default(),
             outbox: Outbox::default(),
             subscribed: Default::default(),

@@ -82,7 +82,7 @@ pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, client: Arc<Cl
 impl Drop for Connection {
     fn drop(&mut self) {
         self.session.discard(self.server.keyspace().map(Arc::as_ref));
-        self.server.pubsub.leave(&self.session.client, &mut self.session.subscriptions);
+        self.server.leave(&mut self.session);
         (self.session.begun, self.session.view) = (None, None);
         self.server.clients.leave(self.session.client.id);
     }

@@ -67,6 +67,8 @@ pub(crate) fn execute(
     };
     if subscriptions > 0 && session.subscriptions.count_all() <= subscriptions {
         insert_pushes(session, reply, mark, protocol);
+    } else if session.is_monitor {
+        session.take_pushes(reply);
     }
     rests_on
 }
@@ -129,7 +131,7 @@ fn admit_and_run(
         reply.protocol = before.1;
         session.client.speaks(before.1);
     }
-    server.executed(&session.client, command, args, begun.elapsed(), done.is_err());
+    server.executed(session, command, args, begun.elapsed(), done.is_err());
     done
 }
 
@@ -213,6 +215,9 @@ fn admit_command(
             "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
         )));
     }
+    if session.is_monitor && is_of_keys(command) {
+        return Err(Failure::fixed("ERR Replica can't interact with the keyspace"));
+    }
     if server.keyspace().is_none() && !command.has(flag::LOADING) {
         return Err(server.loading());
     }
@@ -226,6 +231,12 @@ fn admit_command(
         return Err(Failure::READS_SNAPSHOT);
     }
     Ok(())
+}
+
+/// Whether a command is refused to a connection that has said MONITOR, which Redis takes for a replica.
+fn is_of_keys(command: &Command) -> bool {
+    let is_publish = ["publish", "spublish"].contains(&command.name);
+    command.has(flag::WRITE) || command.has(flag::READONLY) || is_publish
 }
 
 fn queue(

@@ -19,6 +19,7 @@ mod glob;
 mod job;
 mod keyspace;
 pub mod limits;
+mod monitor;
 mod number;
 mod outbox;
 mod process;

@@ -1,4 +1,5 @@
-//! What others push to a connection, until it takes it: messages of channels.
+//! What others push to a connection, until it takes it: messages of channels, and the
+//! lines of MONITOR.
 //!
 //! Who pushes never waits for who reads. The bytes are bounded by [`PUSHED_BYTES_MAX`], those among them
 //! that are on their way to the socket too; a connection that takes too little is closed by whoever
@@ -31,6 +32,8 @@ pub(crate) enum Push {
     Message(Arc<Message>),
     /// With the pattern that has matched.
     Matched(Arc<[u8]>, Arc<Message>),
+    /// A command, as MONITOR shows it.
+    Line(Arc<[u8]>),
 }
 
 impl Push {
@@ -41,6 +44,7 @@ impl Push {
                 Self::Matched(pattern, message) => {
                     pattern.len() + message.channel.len() + message.payload.len()
                 }
+                Self::Line(line) => line.len(),
             }
     }
 
@@ -59,6 +63,7 @@ impl Push {
                 reply.bulk(&message.channel);
                 reply.bulk(&message.payload);
             }
+            Self::Line(line) => reply.raw_line(line),
         }
     }
 }

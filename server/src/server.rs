@@ -16,9 +16,11 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::failure::Failure;
 use crate::keyspace::Keyspace;
+use crate::monitor::Monitors;
 use crate::outbox::Push;
 use crate::pubsub::PubSub;
 use crate::resp::Args;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::slowlog::SlowLog;
 
@@ -69,6 +71,7 @@ pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) clients: Clients,
     pub(crate) pubsub: PubSub,
+    pub(crate) monitors: Monitors,
     pub(crate) stats: Counters,
     pub(crate) calls: AllCalls,
     pub(crate) slowlog: SlowLog,
@@ -100,6 +103,7 @@ impl Server {
             config,
             clients: Clients::default(),
             pubsub: PubSub::default(),
+            monitors: Monitors::default(),
             stats: Counters::default(),
             calls: AllCalls::new(),
             slowlog: SlowLog::default(),
@@ -120,20 +124,31 @@ impl Server {
         }
     }
 
-    /// Notes that a command was executed: its counters, and the slow log.
+    /// Ends what others push to a connection.
+    pub(crate) fn leave(&self, session: &mut Session) {
+        self.pubsub.leave(&session.client, &mut session.subscriptions);
+        session.tell_subscriptions();
+        if std::mem::take(&mut session.is_monitor) {
+            session.client.watches(false);
+            self.monitors.leave(&session.client);
+        }
+    }
+
+    /// Notes that a command was executed: its counters, who watches, and the slow log.
     pub(crate) fn executed(
         &self,
-        client: &Client,
+        session: &Session,
         command: &Command,
         args: Args<'_>,
         took: Duration,
         is_failed: bool,
     ) {
         self.calls.executed(command, took, is_failed);
+        self.monitors.tell(session, command, args, |client, push| self.push(client, push));
         // What EXEC does has entries of its own.
         if self.settings.is_slow(took) && !command.has(flag::SKIP_SLOWLOG) {
             let entries_max = self.settings.slowlog_entries_max();
-            self.slowlog.note(client, command, args, took, entries_max);
+            self.slowlog.note(&session.client, command, args, took, entries_max);
         }
     }
 

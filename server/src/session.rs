@@ -54,6 +54,8 @@ pub(crate) struct Session {
     /// What its last command has left to be waited for.
     pub(crate) job: Option<Job>,
     pub(crate) subscriptions: Subscriptions,
+    /// It is shown every command (MONITOR).
+    pub(crate) is_monitor: bool,
     /// EXEC runs what was queued: nothing waits.
     pub(crate) is_executing: bool,
     /// The reply confirms subscriptions: the client gets it whatever it has said with CLIENT REPLY.
@@ -79,6 +81,7 @@ impl Session {
             last_commit: Lsn::default(),
             job: None,
             subscriptions: Subscriptions::default(),
+            is_monitor: false,
             is_executing: false,
             is_confirming: false,
             has_pushes: false,
@@ -88,7 +91,7 @@ impl Session {
 
     /// Whether others may push to it.
     pub(crate) fn is_listening(&self) -> bool {
-        self.subscriptions.count_all() > 0
+        self.is_monitor || self.subscriptions.count_all() > 0
     }
 
     /// Whether it may only say what concerns its subscriptions, as RESP2 cannot tell messages from replies.

@@ -47,8 +47,7 @@ pub(super) fn reset(context: &mut Context<'_, '_>, _args: Args<'_>) -> Outcome {
     context.session.durability = None;
     context.session.view = None;
     context.session.begun = None;
-    context.server.pubsub.leave(&context.session.client, &mut context.session.subscriptions);
-    context.session.tell_subscriptions();
+    context.server.leave(context.session);
     context.session.is_authenticated = !context.server.settings.asks_password();
     context.session.client.name.lock().clear();
     speak(context, Protocol::Resp2);

@@ -15,6 +15,7 @@ mod info;
 mod introspect;
 mod keys;
 mod lcs;
+mod monitor;
 mod own;
 mod pubsub;
 mod refused;

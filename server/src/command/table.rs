@@ -30,7 +30,7 @@ mod strings;
 
 use connection::{CLIENT, CONNECTION, WAITS};
 use keys::{KEYS, OBJECT, TRANSACTIONS};
-use observe::SLOWLOG;
+use observe::{OBSERVE, SLOWLOG};
 use pubsub::{PUBSUB, SUBSCRIPTIONS};
 use server::{COMMAND, CONFIG, FUNCTION, MEMORY, SERVER};
 use strings::{BITS, STRINGS};
@@ -59,7 +59,7 @@ const CONTAINERS: &[Command] = &[
     container("slowlog", "server", -2, "Commands about slow commands", SLOWLOG),
 ];
 
-const GROUPS: [&[Command]; 10] = [
+const GROUPS: [&[Command]; 11] = [
     STRINGS,
     BITS,
     KEYS,
@@ -68,6 +68,7 @@ const GROUPS: [&[Command]; 10] = [
     WAITS,
     PUBSUB,
     SERVER,
+    OBSERVE,
     CONTAINERS,
     own::COMMANDS,
 ];

@@ -105,7 +105,7 @@ fn run_queued(context: &mut Context<'_, '_>, queue: &Queue) -> Outcome {
         let begun = Instant::now();
         let done = (command.run)(context, request.args());
         let (took, args) = (begun.elapsed(), request.args());
-        context.server.executed(&context.session.client, command, args, took, done.is_err());
+        context.server.executed(context.session, command, args, took, done.is_err());
         match done {
             Ok(()) => {}
             Err(failure @ Failure::Engine(_)) => return Err(failure),

@@ -30,6 +30,11 @@ impl Reply {
         self.line(b'+', text.as_bytes());
     }
 
+    /// A simple string of bytes that has no line ends either.
+    pub(crate) fn raw_line(&mut self, bytes: &[u8]) {
+        self.line(b'+', bytes);
+    }
+
     /// An error; its text begins with a code. Line ends, which would end it, become blanks.
     pub(crate) fn error(&mut self, text: &str) {
         let text: Vec<u8> = text

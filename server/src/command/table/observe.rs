@@ -1,8 +1,22 @@
-//! What tells operators where time goes.
+//! What tells operators what is done, and where time goes.
 
 use super::{NONE, command};
-use crate::command::flag::{ADMIN, LOADING, STALE};
-use crate::command::slowlog;
+use crate::command::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
+use crate::command::{monitor, slowlog};
+
+group!(
+    OBSERVE,
+    "server",
+    [(
+        "monitor",
+        1,
+        ADMIN | NOSCRIPT | LOADING | STALE,
+        NONE,
+        "1.0.0",
+        "Show every command that is executed",
+        monitor::monitor
+    )]
+);
 
 group!(
     SLOWLOG,
