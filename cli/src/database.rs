@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use seawall::names::{DOUBLEWRITE_NAME, PAGES_NAME, UNFINISHED_NAME, WAL_NAME};
 use seawall::{Database, Error, Event, MAX_TREE_NAME_BYTES, Options, Tree};
 use seawall_wal::control::{CONTROL_NAME, is_foreign};
 
@@ -15,9 +16,7 @@ use crate::output::{self, Unit};
 /// More of a `control` file is not looked at.
 const CONTROL_BYTES_MAX: u64 = 1 << 20;
 /// What else every database has in its directory.
-const FILES_BESIDE_CONTROL: [&str; 3] = ["pages", "doublewrite", "wal"];
-/// What the directory of a backup has until it is finished.
-const UNFINISHED_NAME: &str = "unfinished";
+const FILES_BESIDE_CONTROL: [&str; 3] = [PAGES_NAME, DOUBLEWRITE_NAME, WAL_NAME];
 /// The tree that is meant when none is named.
 const TREE_DEFAULT: &str = "default";
 
@@ -128,12 +127,13 @@ impl DatabaseArg {
     pub(crate) fn not_a_database(&self) -> Failure {
         let dir = self.dir.display();
         let has = |name: &&str| self.dir.join(name).exists();
-        if FILES_BESIDE_CONTROL.iter().all(has) {
+        let is_unfinished = has(&UNFINISHED_NAME);
+        if !is_unfinished && FILES_BESIDE_CONTROL.iter().all(has) {
             let why =
                 format!("{dir} holds the files of a database, but no `{CONTROL_NAME}` of one");
             return Failure::Damaged(why);
         }
-        let why = match (self.dir.exists(), has(&UNFINISHED_NAME)) {
+        let why = match (self.dir.exists(), is_unfinished) {
             (false, _) => ": there is no such directory",
             (true, true) => ": it is a backup that was not finished",
             (true, false) => "",

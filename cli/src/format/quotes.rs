@@ -46,7 +46,7 @@ impl<R: Read> Quotes<R> {
         self.misplaced.filter(|misplaced| misplaced.offset < end)
     }
 
-    fn pass(&mut self, byte: u8) -> Result<State, &'static str> {
+    fn next_state(&self, byte: u8) -> Result<State, &'static str> {
         match (self.state, byte) {
             (State::FieldStart, b'"') => Ok(State::Quoted(self.offset)),
             (State::Quoted(opened), b'"') => Ok(State::Closed(opened)),
@@ -66,7 +66,7 @@ impl<R: Read> Quotes<R> {
             let at = usize::try_from(self.offset).unwrap_or(usize::MAX);
             self.is_mark = self.is_mark && BYTE_ORDER_MARK.get(at) == Some(&byte);
             if !self.is_mark {
-                match self.pass(byte) {
+                match self.next_state(byte) {
                     Ok(state) => self.state = state,
                     Err(what) => self.note(self.offset, what),
                 }

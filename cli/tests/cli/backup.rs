@@ -86,7 +86,10 @@ fn what_is_no_database_is_not_backed_up() {
 fn an_unfinished_backup_is_refused() {
     let place = Place::new();
     fs::create_dir(place.path(COPY)).unwrap();
-    fs::write(place.path(COPY).join("unfinished"), "This backup was not finished.").unwrap();
+    // Killed before the last file, `control`.
+    for name in ["unfinished", "pages", "doublewrite", "wal"] {
+        fs::write(place.path(COPY).join(name), "This backup was not finished.").unwrap();
+    }
     let message = run_on_copy(&place, "get", &["k"]).failed(3);
     assert!(message.contains("not finished"), "{message}");
     let message = run_on_copy(&place, "put", &["k", "v"]).failed(3);

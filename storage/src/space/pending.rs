@@ -161,6 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn an_extent_that_is_freed_once_more_behind_a_rollback_is_the_last_ones() {
+        let frees = PendingFrees::default();
+        let extent = Extent { first: PageId::new(7), count: 1 };
+        let [first, second] = [(); 2].map(|()| Arc::new(CommitCell::new()));
+        frees.enter(&[extent], &first);
+        first.roll_back();
+        frees.enter(&[extent], &second);
+        assert_eq!(frees.first_due(Lsn::MAX), None);
+        second.commit(Lsn::new(10));
+        assert_eq!(
+            frees.first_due(Lsn::MAX),
+            Some(PendingFree { extent, commit_lsn: Lsn::new(10) })
+        );
+    }
+
+    #[test]
     fn an_extent_is_due_when_the_horizon_passes_the_commit_that_freed_it() {
         let frees = PendingFrees::default();
         let extent = |first| Extent { first: PageId::new(first), count: 1 };

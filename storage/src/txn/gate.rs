@@ -58,7 +58,7 @@ struct Recent {
     /// How many were left before the first one here.
     first: u64,
     written: VecDeque<Written>,
-    /// How many were left when a validation began, and how many began just then, of those under way.
+    /// Up to where the validations under way have compared, and how many of them just there.
     seen: BTreeMap<u64, usize>,
 }
 
@@ -73,7 +73,7 @@ impl Recent {
         seen
     }
 
-    /// Ends a validation that began at `seen`. What those do not need that are left goes: validations
+    /// Ends a validation that has compared up to `seen`. What those do not need that are left goes: validations
     /// may overlap for ever.
     fn finish(&mut self, seen: u64) {
         if let Entry::Occupied(mut entry) = self.seen.entry(seen) {
@@ -87,7 +87,7 @@ impl Recent {
         self.first = needed;
     }
 
-    /// A validation that began at `seen` has compared all up to `end`.
+    /// A validation that had compared up to `seen` has come to `end`.
     fn advance(&mut self, seen: u64, end: u64) {
         *self.seen.entry(end).or_default() += 1;
         self.finish(seen);
@@ -108,7 +108,7 @@ pub(crate) struct CommitPass<'a>(
 #[derive(Debug)]
 pub(crate) struct Validation<'a> {
     gate: &'a CommitGate,
-    /// How many had been left in the list when the validation began.
+    /// How many of those that were ever left in the list it need not compare any more.
     seen: u64,
 }
 
@@ -119,8 +119,8 @@ pub(crate) struct ValidatedPass<'a>(
 );
 
 impl CommitGate {
-    /// Passes a commit that does not validate. `written` is asked only when somebody is validating. Called with leaves latched: the gate ranks below latches, and no
-    /// holder of it waits for a latch.
+    /// Passes a commit that does not validate. `written` is asked only when somebody is validating.
+    /// Called with leaves latched: the gate ranks below latches, and no holder of it waits for a latch.
     pub(crate) fn pass(&self, written: impl FnOnce() -> Written) -> CommitPass<'_> {
         let pass = self.gate.read();
         if self.validators.load(Ordering::SeqCst) > 0 {

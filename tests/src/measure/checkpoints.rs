@@ -1,7 +1,7 @@
 //! "Checkpoints nobody notices": commits in windows with a checkpoint, and in windows without.
 //!
 //! One thread (or more) commits single keys durably all the time. Windows come in pairs, one with a
-//! checkpoint and one without, and between pairs stands a third window, in which a bare loop gives the disk
+//! checkpoint and one without, and with each pair a third window, in which a bare loop gives the disk
 //! what a checkpoint would: what commits suffer there is the disk's doing, and no engine's. The three come in
 //! random order, so that all meet the device in the same states.
 //! Around each window stands a transaction that has written and stays open. Before each, outside of

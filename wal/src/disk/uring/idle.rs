@@ -18,10 +18,11 @@ struct Idle {
 /// An idle ring, or a new one, with these locks in its file table.
 pub(super) fn ring(locks: &[RawFd; LOCKS_MAX]) -> io::Result<Ring> {
     let Some(mut ring) = with_idle(Vec::pop) else { return Ring::new(locks) };
-    for (slot, &lock) in locks.iter().enumerate().filter(|(_, lock)| **lock != NO_LOCK) {
-        ring.set_lock(slot, lock)?;
+    let mut held = locks.iter().enumerate().filter(|(_, lock)| **lock != NO_LOCK);
+    match held.try_for_each(|(slot, &lock)| ring.set_lock(slot, lock)) {
+        Ok(()) => Ok(ring),
+        Err(_refused) => Ring::new(locks),
     }
-    Ok(ring)
 }
 
 /// Keeps rings whose file tables are empty.

@@ -23,7 +23,7 @@
 //!
 //! When the kernel closes a ring it interrupts, a moment later, whatever call each thread waits in that
 //! has used it, and those may be threads of the program around: a read with a timeout fails with EINTR
-//! then. So rings are not closed: the next disk of the process gets them (`idle`).
+//! then. So rings that work are not closed: the next disk of the process gets them (`idle`).
 //!
 //! The lock of a database is in every ring's file table. The kernel closes a killed process's rings
 //! only when their last write is done, and so holds the lock until then; otherwise an old image
