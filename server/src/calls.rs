@@ -17,6 +17,42 @@ pub(crate) struct Calls {
     rejected: AtomicU64,
     /// Executed, with an error as reply.
     failed: AtomicU64,
+    /// Calls that took no longer than [`bucket_ns`], and longer than the bucket before.
+    buckets: [AtomicU64; BUCKETS],
+}
+
+/// Buckets of a histogram: the last one has what took a second or longer.
+const BUCKETS: usize = 21;
+
+/// The upper bound of a bucket, in nanoseconds.
+const fn bucket_ns(index: usize) -> u64 {
+    1024 << index
+}
+
+fn bucket(took: Duration) -> usize {
+    let holds = |&index: &usize| took.as_nanos() <= u128::from(bucket_ns(index));
+    (0..BUCKETS).find(holds).unwrap_or(BUCKETS - 1)
+}
+
+/// Upper bounds in microseconds, and how many calls took at most so long.
+pub(crate) type Histogram = Vec<(u64, u64)>;
+
+impl Calls {
+    /// Only buckets in which there is something. Their bounds are told as Redis tells them, whose buckets
+    /// are wider by a hundred-and-twenty-eighth.
+    fn histogram(&self) -> Histogram {
+        let mut histogram = Histogram::new();
+        let mut sum = 0;
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            let count = bucket.load(Ordering::Relaxed);
+            sum += count;
+            if count > 0 {
+                let bound = bucket_ns(index);
+                histogram.push(((bound + bound / 128 - 1) / 1000, sum));
+            }
+        }
+        histogram
+    }
 }
 
 /// Counters of all commands and subcommands, by name.
@@ -36,6 +72,7 @@ impl AllCalls {
         calls.count.fetch_add(1, Ordering::Relaxed);
         calls.micros.fetch_add(micros, Ordering::Relaxed);
         calls.failed.fetch_add(u64::from(is_failed), Ordering::Relaxed);
+        calls.buckets[bucket(took)].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn rejected(&self, command: &Command) {
@@ -46,10 +83,23 @@ impl AllCalls {
 
     pub(crate) fn reset(&self) {
         for calls in self.0.values() {
-            for counter in [&calls.count, &calls.micros, &calls.rejected, &calls.failed] {
+            let counters = [&calls.count, &calls.micros, &calls.rejected, &calls.failed];
+            for counter in counters.into_iter().chain(&calls.buckets) {
                 counter.store(0, Ordering::Relaxed);
             }
         }
+    }
+
+    /// The histograms of the commands that were called and are asked for, in the order of their names.
+    pub(crate) fn histograms(
+        &self,
+        is_asked: impl Fn(&str) -> bool,
+    ) -> Vec<(&'static str, Histogram)> {
+        let asked = self.0.iter().filter(|(name, _)| is_asked(name));
+        let all = asked.map(|(&name, calls)| (name, calls.histogram()));
+        let mut all: Vec<_> = all.filter(|(_, histogram)| !histogram.is_empty()).collect();
+        all.sort_unstable_by_key(|&(name, _)| name);
+        all
     }
 
     /// The lines of INFO for the commands that were asked for, in the order of their names.
@@ -102,5 +152,18 @@ mod tests {
         );
         all.reset();
         assert!(all.lines().is_empty());
+        assert!(all.histograms(|_| true).is_empty());
+    }
+
+    #[test]
+    fn a_histogram_counts_calls_up_to_each_bound() {
+        let all = AllCalls::new();
+        let get = COMMANDS.iter().find(|command| command.name == "get").unwrap();
+        for us in [1, 1, 2, 30, 100, 90_000_000] {
+            all.executed(get, Duration::from_micros(us), false);
+        }
+        let expected = vec![(1, 2), (2, 3), (33, 4), (132, 5), (1_082_130, 6)];
+        assert_eq!(all.histograms(|_| true), [("get", expected)]);
+        assert!(all.histograms(|name| name == "set").is_empty());
     }
 }

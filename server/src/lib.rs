@@ -18,6 +18,7 @@ mod failure;
 mod glob;
 mod job;
 mod keyspace;
+mod latency;
 pub mod limits;
 mod monitor;
 mod number;

@@ -65,5 +65,7 @@ pub const SLOWLOG_ARGUMENTS_MAX: usize = 32;
 pub const SLOWLOG_ARGUMENT_BYTES_MAX: usize = 128;
 /// Greatest `slowlog-max-len`.
 pub const SLOWLOG_ENTRIES_MAX: u64 = 1 << 16;
+/// Seconds with a spike of latency that are kept of each event.
+pub const LATENCY_SAMPLES_MAX: usize = 160;
 /// Keys that one step of the purge of expired keys removes.
 pub const PURGE_KEYS_MAX: usize = 256;

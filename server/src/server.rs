@@ -11,11 +11,13 @@ use tokio::sync::watch;
 
 use crate::calls::AllCalls;
 use crate::clients::{Client, Clients};
+use crate::clock;
 use crate::command::{Command, flag};
 use crate::config::Config;
 use crate::descriptors;
 use crate::failure::Failure;
 use crate::keyspace::Keyspace;
+use crate::latency::{self, Latency, Sample};
 use crate::monitor::Monitors;
 use crate::outbox::Push;
 use crate::pubsub::PubSub;
@@ -75,6 +77,7 @@ pub(crate) struct Server {
     pub(crate) stats: Counters,
     pub(crate) calls: AllCalls,
     pub(crate) slowlog: SlowLog,
+    pub(crate) latency: Latency,
     pub(crate) started: Instant,
     /// Forty hexadecimal digits that no other run has.
     pub(crate) run_id: String,
@@ -107,6 +110,7 @@ impl Server {
             stats: Counters::default(),
             calls: AllCalls::new(),
             slowlog: SlowLog::default(),
+            latency: Latency::default(),
             started: Instant::now(),
             run_id,
             keyspace: OnceLock::new(),
@@ -134,7 +138,7 @@ impl Server {
         }
     }
 
-    /// Notes that a command was executed: its counters, who watches, and the slow log.
+    /// Notes that a command was executed: its counters, who watches, and where it took long.
     pub(crate) fn executed(
         &self,
         session: &Session,
@@ -149,6 +153,12 @@ impl Server {
         if self.settings.is_slow(took) && !command.has(flag::SKIP_SLOWLOG) {
             let entries_max = self.settings.slowlog_entries_max();
             self.slowlog.note(&session.client, command, args, took, entries_max);
+        }
+        let (threshold_ms, took_ms) = (self.settings.latency_threshold_ms(), took.as_millis());
+        if threshold_ms > 0 && took_ms >= u128::from(threshold_ms) {
+            let ms = u64::try_from(took_ms).unwrap_or(u64::MAX);
+            let time_s = clock::now_ms() / 1000;
+            self.latency.note(latency::event_of(command), Sample { time_s, ms });
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     /// Commands that take so long, in microseconds, are entered into the slow log; none where negative.
     slowlog_slower_than_us: AtomicI64,
     slowlog_entries_max: AtomicU64,
+    /// Commands that take so long are spikes; nothing is watched where it is 0.
+    latency_threshold_ms: AtomicU64,
     /// Empty: none is asked for.
     password: RwLock<String>,
     /// Whether others than this machine's programs can connect.
@@ -61,6 +63,7 @@ impl Settings {
             timeout_s: AtomicU64::new(0),
             slowlog_slower_than_us: AtomicI64::new(SLOWER_THAN_US),
             slowlog_entries_max: AtomicU64::new(SLOWLOG_ENTRIES),
+            latency_threshold_ms: AtomicU64::new(0),
             password: RwLock::new(config.password.clone().unwrap_or_default()),
             is_exposed: config.listen.iter().any(|address| !address.ip().is_loopback()),
         }
@@ -73,6 +76,9 @@ impl Settings {
             Change::ClientsMax(most) => self.clients_max.store(most, Ordering::Relaxed),
             Change::Password(password) => *self.password.write() = password,
             Change::TimeoutS(seconds) => self.timeout_s.store(seconds, Ordering::Relaxed),
+            Change::LatencyThresholdMs(ms) => {
+                self.latency_threshold_ms.store(ms, Ordering::Relaxed);
+            }
             Change::SlowerThanUs(us) => self.slowlog_slower_than_us.store(us, Ordering::Relaxed),
             Change::SlowlogEntriesMax(most) => {
                 self.slowlog_entries_max.store(most, Ordering::Relaxed);
@@ -91,6 +97,11 @@ impl Settings {
     pub(crate) fn is_slow(&self, took: Duration) -> bool {
         let slower_than_us = self.slowlog_slower_than_us.load(Ordering::Relaxed);
         u128::try_from(slower_than_us).is_ok_and(|us| took.as_micros() >= us)
+    }
+
+    /// 0: nothing is watched.
+    pub(crate) fn latency_threshold_ms(&self) -> u64 {
+        self.latency_threshold_ms.load(Ordering::Relaxed)
     }
 
     pub(crate) fn slowlog_entries_max(&self) -> usize {
@@ -123,6 +134,7 @@ pub(crate) enum Change {
     ClientsMax(u64),
     Password(String),
     TimeoutS(u64),
+    LatencyThresholdMs(u64),
     SlowerThanUs(i64),
     SlowlogEntriesMax(u64),
     /// The only value that is possible.
@@ -150,6 +162,13 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
         name: "exec-rollback",
         get: |server| yes_no(server.settings.exec_rollback.load(Ordering::Relaxed)),
         parse: Some(|_, value| parse_yes_no(value).map(Change::ExecRollback)),
+    },
+    Parameter {
+        name: "latency-monitor-threshold",
+        get: |server| server.settings.latency_threshold_ms().to_string(),
+        parse: Some(|_, value| {
+            parse_number(value, 0, i64::MAX.unsigned_abs()).map(Change::LatencyThresholdMs)
+        }),
     },
     Parameter {
         name: "maxclients",

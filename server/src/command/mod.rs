@@ -14,6 +14,7 @@ mod expiry;
 mod info;
 mod introspect;
 mod keys;
+mod latency;
 mod lcs;
 mod monitor;
 mod own;

@@ -152,7 +152,6 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("dumps of single keys", &["dump", "restore", "restore-asking"]),
     ("modules", &["module"]),
     ("list of users", &["acl"]),
-    ("monitor of latencies", &["latency"]),
     ("debugging command", &["debug"]),
     ("art", &["lolwut"]),
 ];

@@ -30,7 +30,7 @@ mod strings;
 
 use connection::{CLIENT, CONNECTION, WAITS};
 use keys::{KEYS, OBJECT, TRANSACTIONS};
-use observe::{OBSERVE, SLOWLOG};
+use observe::{LATENCY, OBSERVE, SLOWLOG};
 use pubsub::{PUBSUB, SUBSCRIPTIONS};
 use server::{COMMAND, CONFIG, FUNCTION, MEMORY, SERVER};
 use strings::{BITS, STRINGS};
@@ -53,6 +53,7 @@ const CONTAINERS: &[Command] = &[
     container("command", "server", -1, "Tell about all commands", COMMAND),
     container("config", "server", -2, "Commands about parameters", CONFIG),
     container("function", "scripting", -2, "Commands about functions", FUNCTION),
+    container("latency", "server", -2, "Commands about latencies", LATENCY),
     container("memory", "server", -2, "Commands about memory", MEMORY),
     container("object", "generic", -2, "Commands about values", OBJECT),
     container("pubsub", "pubsub", -2, "Commands about subscriptions", SUBSCRIPTIONS),

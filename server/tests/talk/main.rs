@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails, fails the test")]
 
+mod latency;
 mod monitor;
 mod pubsub;
 #[expect(dead_code, reason = "not all of it is asked here")]

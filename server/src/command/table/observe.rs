@@ -2,7 +2,7 @@
 
 use super::{NONE, command};
 use crate::command::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
-use crate::command::{monitor, slowlog};
+use crate::command::{latency, monitor, slowlog};
 
 group!(
     OBSERVE,
@@ -16,6 +16,39 @@ group!(
         "Show every command that is executed",
         monitor::monitor
     )]
+);
+
+/// What LATENCY's subcommands have in common.
+const WATCH: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
+
+group!(
+    LATENCY,
+    "server",
+    [
+        ("latency|doctor", 2, WATCH, NONE, "2.8.13", "Tell about spikes in words", latency::doctor),
+        ("latency|graph", 3, WATCH, NONE, "2.8.13", "Draw the spikes of an event", latency::graph),
+        ("latency|help", 2, LOADING | STALE, NONE, "2.8.13", "Tell the subcommands", latency::help),
+        (
+            "latency|histogram",
+            -2,
+            WATCH,
+            NONE,
+            "7.0.0",
+            "Tell how long commands took",
+            latency::histogram
+        ),
+        (
+            "latency|history",
+            3,
+            WATCH,
+            NONE,
+            "2.8.13",
+            "Tell the spikes of an event",
+            latency::history
+        ),
+        ("latency|latest", 2, WATCH, NONE, "2.8.13", "Tell the latest spikes", latency::latest),
+        ("latency|reset", -2, WATCH, NONE, "2.8.13", "Forget spikes", latency::reset),
+    ]
 );
 
 group!(
