@@ -5,7 +5,9 @@
 //! 2. Between MULTI and EXEC it is queued; what is wrong with it dooms the EXEC.
 //! 3. Its locks are taken, its handler runs, its writes are logged, the locks go. Those of a command that
 //!    looks at a whole database go before, as soon as it has a moment of it to look at.
-//! 4. What the reply rests on is returned; the connection holds its replies back until that is durable.
+//!    It is counted then, shown to who monitors, and noted where it took long.
+//! 4. What others have pushed to a subscriber by then is written before its reply.
+//! 5. What the reply rests on is returned; the connection holds its replies back until that is durable.
 //!
 //! An error in 3 leaves none of the command's writes.
 

@@ -1,4 +1,4 @@
-//! Patterns of KEYS, SCAN and CONFIG GET.
+//! Patterns of KEYS, SCAN, CONFIG GET and PSUBSCRIBE.
 //!
 //! Iterative: behind a star only the last one is ever tried again, so the work is bounded by pattern
 //! times text, whatever a client sends.

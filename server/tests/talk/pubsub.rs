@@ -140,7 +140,7 @@ fn others_are_told_what_there_is_to_subscribe_to() {
         assert_eq!(other.line_of("INFO stats", figure), figure);
     }
     other.ask("COMMAND INFO publish", "*1|*10|$7|publish|:3|*4|+pubsub|+loading|+stale|+fast|");
-    other.hear(":0|:0|:0|*2|+@fast|+@pubsub|*0|*0|*0|");
+    other.hear(":0|:0|:0|*2|+@pubsub|+@fast|*0|*0|*0|");
     other.ask("CLIENT KILL TYPE pubsub", ":1|");
 }
 
