@@ -37,6 +37,10 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn run(&self, out: &mut Output) -> Result<(), Failure> {
+        // As for `get --raw`.
+        if self.keys && out.is_json() {
+            return Err(Failure::Usage("--keys and --json exclude each other".to_owned()));
+        }
         let database = self.source.database.open_for_reading()?;
         let range = self.range(&self.source.existing(&database)?)?;
         let limit = self.limit.unwrap_or(usize::MAX);

@@ -1,5 +1,6 @@
 //! `seawall serve`: a database as a server for Redis clients.
 
+use std::env::VarError;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -68,9 +69,13 @@ impl Serve {
 
     fn password(&self) -> Result<Option<String>, Failure> {
         let Some(file) = &self.password_file else {
-            return Ok(std::env::var(PASSWORD_VARIABLE)
-                .ok()
-                .filter(|password| !password.is_empty()));
+            return match std::env::var(PASSWORD_VARIABLE) {
+                Ok(password) => Ok((!password.is_empty()).then_some(password)),
+                Err(VarError::NotPresent) => Ok(None),
+                Err(VarError::NotUnicode(_)) => {
+                    Err(Failure::Usage(format!("{PASSWORD_VARIABLE} is not UTF-8")))
+                }
+            };
         };
         let password = std::fs::read_to_string(file).map_err(|error| {
             Failure::Failed(format!("{} cannot be read: {error}", file.display()))

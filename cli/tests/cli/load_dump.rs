@@ -208,6 +208,22 @@ fn a_reader_that_has_seen_enough_of_a_long_dump_is_not_an_error_in_any_format() 
 }
 
 #[test]
+fn damage_is_told_by_the_exit_code_though_nobody_reads_the_report() {
+    let place = Place::new();
+    let pairs: String =
+        (0..3000).map(|number| format!("key {number:08}\t{:0300}\n", number)).collect();
+    place.run_with_stdin("load", &["-", "--format", "tsv"], pairs.as_bytes()).ok();
+    let pages = place.database().join("pages");
+    let mut bytes = std::fs::read(&pages).unwrap();
+    // All but the first ones, without which nothing opens.
+    bytes.chunks_mut(8192).skip(4).for_each(|page| page[100] ^= 1);
+    std::fs::write(&pages, bytes).unwrap();
+    assert_eq!(without_a_reader(&place, "verify", &[]).0, Some(1));
+    let saved = place.path("saved");
+    assert_eq!(without_a_reader(&place, "recover", &["--salvage", argument(&saved)]).0, Some(1));
+}
+
+#[test]
 fn a_dump_as_json_is_one_in_its_format() {
     let place = Place::new();
     let file = place.file("in.ndjson", canonical(3));

@@ -77,6 +77,9 @@ fn raw_bytes_are_no_json_wherever_the_flag_stands() {
     let place = Place::new();
     place.run("put", &["k", "v"]).ok();
     place.run("get", &["k", "--raw", "--json"]).failed(2);
+    place.run("scan", &["--keys", "--json"]).failed(2);
+    let in_front = run(binary().arg("--json").arg("scan").arg(place.database()).arg("--keys"));
+    in_front.failed(2);
     let message = run(binary().args(["--json", "get"]).arg(place.database()).args(["k", "--raw"]));
     assert!(message.failed(2).contains("--raw"));
 }

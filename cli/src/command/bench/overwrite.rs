@@ -1,13 +1,15 @@
 //! Bare synced overwrites: what the device takes for a durable write of one block.
 //!
-//! The file lies beside the database's directory, on the same file system, and is removed at the end.
+//! The file lies beside the database's directory, on the same file system, and is removed at the end. It is
+//! never one that was there before.
 //! Its blocks are written once before the clock starts, so that the file system has nothing to do
 //! but to write.
 
-use std::io;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{io, process};
 
 use seawall::{DiskKind, Error};
 use seawall_wal::codec::{to_u64, to_usize};
@@ -40,6 +42,7 @@ pub(super) fn with_overwriter<T>(
     let path = path_beside(database);
     let failed = |error| Failure::from(Error::io(&path, error));
     let disk = disk::select(kind).map_err(failed)?;
+    drop(File::create_new(&path).map_err(failed)?);
     let measured = Overwriter::create(&*disk, &path)
         .map_err(failed)
         .and_then(|mut overwriter| measure(&mut overwriter));
@@ -50,8 +53,9 @@ pub(super) fn with_overwriter<T>(
 }
 
 fn path_beside(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".overwrite");
+    // Without a slash at the end, which would make it a path inside.
+    let mut name = database.components().as_path().as_os_str().to_owned();
+    name.push(format!(".overwrite-{}", process::id()));
     name.into()
 }
 
@@ -104,5 +108,19 @@ mod tests {
         });
         assert!(run.unwrap().elapsed >= Duration::from_millis(20));
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_was_there_is_neither_overwritten_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("db");
+        let theirs = [dir.path().join("db.overwrite"), super::path_beside(&database)];
+        theirs.iter().for_each(|path| std::fs::write(path, "precious").unwrap());
+        let beside = dir.path().join("db/");
+        let measured = super::with_overwriter(&beside, DiskKind::Blocking, |_| Ok(()));
+        assert!(measured.is_err(), "the name is taken");
+        for path in &theirs {
+            assert_eq!(std::fs::read(path).unwrap(), b"precious");
+        }
     }
 }

@@ -34,8 +34,8 @@ impl Recover {
         if let Some(target) = &self.salvage {
             let report = salvage(&Options::new(), &self.database.dir, target);
             let report = report.map_err(|error| self.database.failure(error))?;
-            out.result(&report)?;
-            return verdict(&report);
+            let told = out.result(&report);
+            return verdict(&report).and(told);
         }
         if self.dry_run {
             return out.result(&Plan::make(&Files::open(&self.database)?)?);
