@@ -59,7 +59,8 @@ fn start(dir: &Path) -> (Server, redis::Client) {
 fn wait_open(client: &redis::Client) -> redis::Connection {
     let mut connection = client.get_connection().unwrap();
     connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    while redis::cmd("DBSIZE").exec(&mut connection).is_err() {
+    while let Err(error) = redis::cmd("DBSIZE").exec(&mut connection) {
+        assert!(error.to_string().contains("BusyLoading"), "the server has gone: {error}");
         std::thread::yield_now();
     }
     connection
