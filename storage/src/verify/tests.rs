@@ -6,13 +6,15 @@ use std::thread;
 use seawall_wal::codec::{to_u64, to_usize};
 use seawall_wal::disk::SimDisk;
 use seawall_wal::disk::sim::CrashPlan;
-use seawall_wal::record::{Extent, Op};
+use seawall_wal::record::{Cell, Extent, Op};
 use seawall_wal::{PageId, TreeId};
 
+use crate::catalogue::row::{encode_name_value, name_key};
+use crate::engine::{Decision, Unit};
 use crate::page::{
     InnerView, LeafView, NodeView, PageBuf, PageKind, PageRead, PageView, PageWrite, apply, seal,
 };
-use crate::{Database, Options, Tree};
+use crate::{Database, Durability, Isolation, Options, Tree};
 
 const PAGE_BYTES: usize = 4096;
 const PAGES: &str = "/db/pages";
@@ -447,6 +449,19 @@ fn a_verification_whose_versions_were_collected_finds_nothing_false_but_is_ended
     assert!(is_revoked);
     assert!(matches!(outcome, Err(crate::Error::SnapshotTooOld)), "{outcome:?}");
     assert_clean(&database);
+}
+
+#[test]
+fn a_tree_whose_creation_is_between_name_and_row_is_no_damage() {
+    let database = open(&SimDisk::new());
+    let engine = &database.shared_core().engine;
+    let mut unit = Unit::new(Isolation::Snapshot);
+    let (name, id) = (name_key("half"), encode_name_value(TreeId::new(77)));
+    let put = |_: Option<Cell<'_>>| Decision::Put(&id[..]);
+    engine.unit_write(&mut unit, &engine.catalogue, &name, 64, put).unwrap();
+    assert_clean(&database);
+    engine.commit_unit(unit, Durability::Relaxed).unwrap();
+    assert_found(&database, &["a row of tree 77", "half"]);
 }
 
 #[test]
