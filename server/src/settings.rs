@@ -2,6 +2,7 @@
 //!
 //! Parameters of Redis that mean nothing here are absent; CONFIG SET of them is an error, never a lie.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -217,7 +218,7 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter {
         name: "slowlog-log-slower-than",
         get: |server| server.settings.slowlog_slower_than_us.load(Ordering::Relaxed).to_string(),
-        parse: Some(|_, value| parse_signed(value, -1, i64::MAX).map(Change::SlowerThanUs)),
+        parse: Some(|_, value| parse_number(value, -1, i64::MAX).map(Change::SlowerThanUs)),
     },
     Parameter {
         name: "slowlog-max-len",
@@ -275,24 +276,17 @@ fn is_memory_zero(value: &str) -> Option<bool> {
     digits.parse::<u64>().ok().filter(|_| is_unit).map(|number| number == 0)
 }
 
-fn parse_number(value: &str, least: u64, most: u64) -> Outcome<u64> {
-    let outside = || Failure::new(format!("argument must be between {least} and {most} inclusive"));
-    let number = u64::try_from(parse_integer(value)?).map_err(|_| outside())?;
-    Some(number).filter(|number| (least..=most).contains(number)).ok_or_else(outside)
-}
-
-fn parse_signed(value: &str, least: i64, most: i64) -> Outcome<i64> {
-    let number = parse_integer(value)?;
-    if !(least..=most).contains(&number) {
-        let why = format!("argument must be between {least} and {most} inclusive");
-        return Err(Failure::new(why));
-    }
-    Ok(number)
-}
-
-fn parse_integer(value: &str) -> Outcome<i64> {
-    number::parse_i64(value.as_bytes())
-        .ok_or(Failure::fixed("argument couldn't be parsed into an integer"))
+/// A number between two that are of its type.
+fn parse_number<N>(value: &str, least: N, most: N) -> Outcome<N>
+where
+    N: TryFrom<i64> + PartialOrd + Display,
+{
+    let number = number::parse_i64(value.as_bytes())
+        .ok_or(Failure::fixed("argument couldn't be parsed into an integer"))?;
+    let within = N::try_from(number).ok().filter(|number| least <= *number && *number <= most);
+    within.ok_or_else(|| {
+        Failure::new(format!("argument must be between {least} and {most} inclusive"))
+    })
 }
 
 #[cfg(test)]
